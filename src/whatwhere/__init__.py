@@ -1,0 +1,1 @@
+"""whatwhere: how much *where* is in your *what*?"""

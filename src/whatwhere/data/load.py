@@ -1,0 +1,129 @@
+"""Load pictures by name, from a folder, or from what the user already holds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch.utils.data import DataLoader, Dataset
+
+from whatwhere.data.digits import digits
+from whatwhere.data.folders import from_folder, is_table_folder
+from whatwhere.data.known_answer import known_answer
+from whatwhere.data.parts import Data, Part, assemble
+from whatwhere.data.split import Split
+from whatwhere.data.torch_sets import LoaderSplit, dataset_part
+from whatwhere.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import datasets
+
+    Source: TypeAlias = (
+        str
+        | os.PathLike[str]
+        | datasets.Dataset
+        | datasets.DatasetDict
+        | Dataset[Any]
+        | DataLoader[Any]
+        | Mapping[str, Any]
+        | Data
+    )
+else:
+    Source: TypeAlias = Any  # what reads signatures at run time need not import datasets
+
+__all__ = ["Data", "load_data"]
+
+BUILT_IN = ("known/what", "known/where", "digits")
+NAMES = (*BUILT_IN, "hf/<hub id>", "<a folder>")
+
+
+def load_data(source: Source, *, image_column: str | None = None, label_column: str | None = None) -> Data:
+    """Load a data set.
+
+    >>> load_data("hf/uoft-cs/cifar100").test.shape()    # (3, 32, 32)
+    >>> load_data({"train": mine, "test": other}).train  # a split from any of the kinds below
+
+    Args:
+        source: `"hf/<hub id>"`; `"known/what"`, `"known/where"`, `"digits"`; a folder of parquet files, of
+            class folders, or of pictures without labels; a Hugging Face or torch Dataset; a DataLoader; or a
+            mapping from split names to any of these objects. One split without a name is "test".
+        image_column: the column of the pictures, for tables; found by its type or name if not given.
+        label_column: the column of the class numbers, likewise; "" reads the pictures without labels.
+
+    Raises:
+        InputError: the source is unknown or cannot be read; the message says what was seen and what to give.
+    """
+    if isinstance(source, Data):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _named(os.fspath(source), image_column, label_column)
+    if isinstance(source, Mapping):
+        parts = {
+            str(split): _part(str(split), value, image_column, label_column)
+            for split, value in source.items()
+        }
+        return assemble("dataset", parts)
+    split = _split_name(source)
+    return assemble("dataset", {split: _part(split, source, image_column, label_column)})
+
+
+def _named(name: str, image_column: str | None, label_column: str | None) -> Data:
+    columns = (image_column, label_column)
+    if name.startswith("hf/"):
+        return _tables().from_hub(name.removeprefix("hf/"), *columns)
+    folder = Path(name).expanduser()
+    if name not in BUILT_IN and folder.is_dir() and is_table_folder(folder):
+        return _tables().from_parquet(folder, *columns)
+    if any(column is not None for column in columns):
+        raise InputError(
+            f"image_column and label_column are for tables (parquet, hf/...), and {name!r} is none."
+        )
+    if name in BUILT_IN:
+        return _built_in(name)
+    if folder.is_dir():
+        return from_folder(folder)
+    if folder.exists():
+        raise InputError(f"data={name!r} is a file; give the folder that holds it.")
+    raise unknown("data", name, NAMES)
+
+
+def _built_in(name: str) -> Data:
+    if name == "digits":
+        return digits()
+    return known_answer("what" if name == "known/what" else "where")
+
+
+def _part(split: str, value: Any, image_column: str | None, label_column: str | None) -> Part | Split:
+    if isinstance(value, Split):
+        return value
+    if _is_table(value):
+        return _tables().table_part(split, value, image_column, label_column)
+    if isinstance(value, DataLoader):
+        return LoaderSplit(split, value)
+    if hasattr(value, "__getitem__") and not isinstance(value, str):
+        return dataset_part(value)
+    raise InputError(
+        f"source is a {type(value).__name__}; give a name ({', '.join(NAMES)}), a Hugging Face or torch "
+        "Dataset, "
+        "a DataLoader, or a dict of them by split."
+    )
+
+
+def _split_name(source: Any) -> str:
+    return _tables().split_name(source) if _is_table(source) else "test"
+
+
+def _is_table(value: Any) -> bool:
+    # Only a program that has imported datasets can hold one of its tables.
+    loaded = sys.modules.get("datasets")
+    return loaded is not None and isinstance(value, loaded.Dataset)
+
+
+def _tables() -> Any:
+    # datasets takes seconds to import, and most data sources do not need it.
+    from whatwhere.data import tables  # noqa: PLC0415
+
+    return tables

@@ -1,0 +1,159 @@
+"""From one stored picture to one uint8 tensor: decode, turn upright, make RGB, resize, crop."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
+
+Raw: TypeAlias = "bytes | Path | Image.Image | Tensor"
+"""A picture as its source holds it: encoded, on disk, or already pixels (C, H, W)."""
+
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
+MAGIC = {b"\x89PNG": ("PNG",), b"\xff\xd8\xff": ("JPEG", "MPO"), b"RIFF": ("WEBP",)}
+TRANSPOSED = range(2, 9)  # the EXIF orientations that are not upright
+ORIENTATION = 0x0112
+# What PIL raises for broken files: mostly OSError, for PNG chunks SyntaxError, for TIFF tags struct.error.
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error)
+
+
+class BrokenPicture(Exception):
+    """A picture cannot be decoded; whoever knows its row turns this into an `InputError`."""
+
+
+def check_geometry(geometry: Preprocessing | None) -> None:
+    """Refuse a geometry that cannot be carried out.
+
+    Raises:
+        InputError: for a crop share outside (0, 1], a size below 1, or an unknown interpolation.
+    """
+    if geometry is None or geometry.size is None:
+        return
+    if not 0 < geometry.crop_pct <= 1:
+        raise InputError(f"preprocessing.crop_pct={geometry.crop_pct} must lie in (0, 1]; 1 keeps all.")
+    if min(geometry.size) < 1:
+        raise InputError(f"preprocessing.size={geometry.size} must be (height, width), both at least 1.")
+    if geometry.interpolation not in FILTERS:
+        raise InputError(
+            f"preprocessing.interpolation={geometry.interpolation!r} is unknown; give one of "
+            f"{', '.join(FILTERS)}."
+        )
+
+
+def to_pixels(raw: Raw, geometry: Preprocessing | None = None) -> Tensor:
+    """Decode one picture and give it the size asked for.
+
+    Args:
+        raw: the picture; a floating tensor is taken as prepared and passed on as it is.
+        geometry: its `size`, `crop_pct` and `interpolation` are used; None or no size: as stored.
+
+    Returns:
+        (3, H, W), uint8; or the floating tensor.
+
+    Raises:
+        BrokenPicture: it cannot be decoded.
+    """
+    resized = geometry is not None and geometry.size is not None
+    if isinstance(raw, Tensor):
+        if raw.is_floating_point():
+            return raw
+        raw = three_channels(raw)
+        if not resized:
+            return raw
+        raw = Image.fromarray(raw.permute(1, 2, 0).contiguous().numpy())
+    picture = upright_rgb(raw)
+    if geometry is not None and resized:
+        picture = fit(picture, geometry)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def three_channels(image: Tensor) -> Tensor:
+    """(H, W), (1, H, W), (3, H, W) or (4, H, W) bytes -> (3, H, W); a fourth channel is dropped."""
+    image = image if image.ndim == 3 else image[None]
+    if image.ndim != 3 or image.shape[0] not in (1, 3, 4):
+        raise BrokenPicture(f"its shape is {tuple(image.shape)}, not (C, H, W) with 1, 3 or 4 channels")
+    if image.dtype != torch.uint8:
+        raise BrokenPicture(f"its pixels are {image.dtype}, neither bytes (uint8) nor floating")
+    return image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
+
+
+def upright_rgb(raw: bytes | Path | Image.Image) -> Image.Image:
+    """Decode to an RGB picture, turned as its EXIF orientation says."""
+    try:
+        if isinstance(raw, Image.Image):
+            return _rgb(_upright(raw))
+        if isinstance(raw, bytes):
+            return _rgb(_upright(Image.open(io.BytesIO(raw), formats=likely_formats(raw))))
+        with Image.open(raw) as opened:
+            return _rgb(_upright(opened))
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise BrokenPicture(f"{type(error).__name__}: {error}") from error
+
+
+def likely_formats(encoded: bytes) -> tuple[str, ...] | None:
+    """The format that a picture's first bytes announce; None if unsure: PIL tries them all.
+
+    Trying them all takes PIL as long as decoding a CIFAR picture.
+    """
+    return next((formats for magic, formats in MAGIC.items() if encoded.startswith(magic)), None)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    # exif_transpose copies the pixels of an upright picture too, hence the look before it.
+    if picture.getexif().get(ORIENTATION) not in TRANSPOSED:
+        return picture
+    return ImageOps.exif_transpose(picture) or picture
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):  # PIL would clip 16 bits at 255 instead of scaling them
+        picture = Image.fromarray(_high_byte(picture))
+    if picture.mode in ("I", "F"):
+        raise BrokenPicture(f"its mode is {picture.mode!r} (32 bits a pixel); save it with 8 bits a channel")
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    return picture.convert("RGB")
+
+
+def _high_byte(picture: Image.Image) -> NDArray[np.uint8]:
+    return (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
+
+
+def fit(picture: Image.Image, geometry: Preprocessing) -> Image.Image:
+    """Resize so that the short side is round(size / crop_pct), then cut the centre out.
+
+    For a square size this is torchvision's Resize and CenterCrop, rounding included; otherwise the resized
+    picture is the smallest of its proportions that covers (height, width) / crop_pct.
+    """
+    if geometry.size is None:
+        return picture
+    height, width = geometry.size
+    new_height, new_width = covering(picture.height, picture.width, geometry)
+    if (new_width, new_height) != picture.size:
+        picture = picture.resize((new_width, new_height), FILTERS[geometry.interpolation])
+    top, left = round((new_height - height) / 2), round((new_width - width) / 2)
+    return picture.crop((left, top, left + width, top + height))
+
+
+def covering(height: int, width: int, geometry: Preprocessing) -> tuple[int, int]:
+    """The (height, width) that a picture is resized to before the crop."""
+    if geometry.size is None:
+        return height, width
+    least_height, least_width = (round(side / geometry.crop_pct) for side in geometry.size)
+    if least_height * width >= least_width * height:
+        return least_height, least_height * width // height
+    return least_width * height // width, least_width

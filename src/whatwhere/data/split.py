@@ -1,0 +1,320 @@
+"""One split of a data set: pictures and integer labels, decoded once and served in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from whatwhere.data.memory import memory_budget
+from whatwhere.data.pixels import BrokenPicture, Raw, check_geometry, to_pixels
+from whatwhere.data.sources import Rows, Source
+from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
+
+CHUNK = 64  # pictures one thread decodes at a time
+TINY = 8192  # bytes of a picture, stored and decoded, up to which one thread is fastest
+SAMPLED = 64  # pictures whose stored bytes enter the fingerprint
+
+Key: TypeAlias = tuple[object, ...]
+
+
+class Split:
+    """Pictures and integer labels.
+
+    >>> images, labels = next(split.batches(256))
+    >>> images.shape, images.dtype, labels.shape     # (256, 3, 32, 32) torch.uint8 (256,)
+
+    Attributes:
+        name: "train", "test", ...
+        classes: the class names; empty when the pictures have no labels.
+        labels: (N,) int64; -1 throughout when the pictures have no labels.
+    """
+
+    def __init__(self, name: str, source: Source, labels: Tensor, classes: Sequence[str] = ()) -> None:
+        """Join pictures and labels.
+
+        Args:
+            name: how errors and records call the split.
+            source: the stored pictures, N of them.
+            labels: (N,) integers, the class of each.
+            classes: the name of each class.
+
+        Raises:
+            InputError: no pictures, or a label that is no class; the message names the row.
+        """
+        self.name, self.source, self.classes = name, source, tuple(classes)
+        self.labels = labels.to(torch.int64)
+        self._decoded: dict[Key, Tensor] = {}
+        self._fingerprint: str | None = None
+        self._warned = False
+        self._check()
+
+    def _check(self) -> None:
+        if len(self) == 0:
+            raise InputError(
+                f"split {self.name!r} is empty; give one with at least one picture, or leave it out."
+            )
+        if bool((self.labels == -1).all()):
+            return
+        wrong = torch.nonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(wrong):
+            row = int(wrong[0])
+            raise InputError(
+                f"split {self.name!r}, {self.source.place(row)}: label {int(self.labels[row])} is outside "
+                f"0..{len(self.classes) - 1} ({len(self.classes)} classes; {len(wrong)} such rows); mend or "
+                "remove it."
+            )
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        """Name and counts."""
+        return f"Split({self.name!r}, {len(self)} pictures, {len(self.classes)} classes)"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the labels, their number and the stored bytes of some spread rows.
+
+        The same on every machine and path; it changes when rows are reordered, relabelled or replaced.
+        """
+        if self._fingerprint is None:
+            rows = torch.linspace(0, len(self) - 1, min(SAMPLED, len(self)), dtype=torch.float64)
+            digest = hashlib.sha256(f"{len(self)} {len(self.classes)}".encode())
+            digest.update(self.labels.numpy().astype("<i8").tobytes())
+            for raw in self.source.read(rows.round().long().tolist()):
+                digest.update(stored_bytes(raw))
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def shape(self, geometry: Preprocessing | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of the first picture, after `geometry`."""
+        check_geometry(geometry)
+        channels, height, width = self._decode(self.source.read([0]), [0], geometry, None)[0].shape
+        return channels, height, width
+
+    def batches(
+        self, size: int, *, geometry: Preprocessing | None = None, order: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Serve pictures and labels in batches.
+
+        The pictures are decoded once and kept, per geometry, when they fit the memory budget; otherwise
+        each pass decodes them again, by threads that work ahead, and a warning says so once.
+
+        Args:
+            size: pictures in a batch; the last one may be smaller.
+            geometry: how to resize and crop (its mean and std are not applied); None or no size: as stored.
+            order: (M,) row numbers to serve, in this order; default: all rows once.
+
+        Returns:
+            Pairs of images (n, C, H, W), uint8 (or the floats of a prepared Dataset), and labels (n,), int64.
+            The tensors are the caller's own.
+
+        Raises:
+            InputError: a size below 1, a row that does not exist, a picture that cannot be decoded, or
+                pictures of several shapes when no size is given.
+        """
+        check_geometry(geometry)
+        if size < 1:
+            raise InputError(f"size={size}: a batch holds at least one picture; give 1 or more.")
+        rows = torch.arange(len(self)) if order is None else self._checked(order)
+        return self._serve(rows.split(size) if len(rows) else (), geometry)
+
+    def _serve(
+        self, batches: Sequence[Tensor], geometry: Preprocessing | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        decoded = self._whole(geometry)
+        if decoded is None:
+            yield from self._stream(batches, geometry)
+            return
+        for rows in batches:
+            yield decoded[rows], self.labels[rows]
+
+    def take(self, n: int, *, seed: int = 0) -> Split:
+        """Draw a random part, without replacement, with as even class counts as the classes allow.
+
+        Args:
+            n: number of pictures; all of them, or more: the split itself comes back.
+            seed: of the draw; the same seed gives the same pictures.
+
+        Raises:
+            InputError: n is below 1.
+        """
+        if n < 1:
+            raise InputError(f"n={n}: take at least one picture.")
+        if n >= len(self):
+            return self
+        rows = balanced_rows(self.labels, n, seed)
+        return Split(self.name, Rows(self.source, rows), self.labels[rows], self.classes)
+
+    def _checked(self, order: Tensor) -> Tensor:
+        if order.ndim != 1 or order.is_floating_point() or order.dtype == torch.bool:
+            raise InputError(
+                f"order has shape {tuple(order.shape)} and type {order.dtype}; give (M,) whole row numbers."
+            )
+        if len(order) and (int(order.min()) < 0 or int(order.max()) >= len(self)):
+            raise InputError(
+                f"order has rows from {int(order.min())} to {int(order.max())}; split {self.name!r} has rows "
+                f"0..{len(self) - 1}."
+            )
+        return order.to("cpu", torch.int64)
+
+    def _whole(self, geometry: Preprocessing | None) -> Tensor | None:
+        """All pictures (N, C, H, W) from memory, decoded now if they were not; None if they do not fit."""
+        key = geometry_key(geometry)
+        if key not in self._decoded:
+            first = self._decode(self.source.read([0]), [0], geometry, None)[0]
+            if not self._fits(first):
+                return None
+            self._decoded[key] = self._fill(first, geometry)
+        return self._decoded[key]
+
+    def _fits(self, first: Tensor) -> bool:
+        need, budget = len(self) * first.numel() * first.element_size(), memory_budget()
+        held = sum(images.numel() * images.element_size() for images in self._decoded.values())
+        if held and held + need > budget:  # other geometries make room
+            self._decoded.clear()
+            budget = memory_budget()
+        if need > budget and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"split {self.name!r} needs {need / 2**30:.1f} GiB decoded, more than the "
+                f"{budget / 2**30:.1f} GiB "
+                "allowed; every pass decodes it again. Give a smaller size or fewer pictures to avoid that.",
+                stacklevel=5,
+            )
+        return need <= budget
+
+    def _fill(self, first: Tensor, geometry: Preprocessing | None) -> Tensor:
+        images = torch.empty((len(self), *first.shape), dtype=first.dtype)
+        chunks = torch.arange(len(self)).split(CHUNK)
+        for rows, decoded in zip(chunks, self._ahead(chunks, geometry, first.shape), strict=True):
+            images[int(rows[0]) : int(rows[-1]) + 1] = decoded
+        return images
+
+    def _stream(
+        self, batches: Sequence[Tensor], geometry: Preprocessing | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = [rows.split(CHUNK) for rows in batches]
+        shape = torch.Size(self.shape(geometry))
+        decoded = self._ahead([chunk for part in parts for chunk in part], geometry, shape)
+        for rows, part in zip(batches, parts, strict=True):
+            yield torch.cat([next(decoded) for _ in part]), self.labels[rows]
+
+    def _ahead(
+        self, chunks: Sequence[Tensor], geometry: Preprocessing | None, shape: torch.Size
+    ) -> Iterator[Tensor]:
+        """Decode chunks of rows in order, by threads that stay a few chunks ahead of the reader."""
+        # A tiny picture's decoding is mostly Python, where threads get into each other's way (1.5x slower).
+        if max(stored_size(self.source.read([0])[0]), shape.numel()) <= TINY:
+            for chunk in chunks:
+                yield self._decode(self.source.read(chunk.tolist()), chunk.tolist(), geometry, shape)
+            return
+        pending: deque[Future[Tensor]] = deque()
+        with ThreadPoolExecutor(workers()) as pool:
+            try:
+                for chunk in chunks:
+                    rows: list[int] = chunk.tolist()
+                    pending.append(pool.submit(self._decode, self.source.read(rows), rows, geometry, shape))
+                    if len(pending) > 2 * workers():
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:  # the reader may stop early, or a picture be broken
+                pool.shutdown(cancel_futures=True)
+
+    def _decode(
+        self,
+        raws: Sequence[Raw],
+        rows: Sequence[int],
+        geometry: Preprocessing | None,
+        shape: torch.Size | None,
+    ) -> Tensor:
+        """Decode stored pictures to (n, C, H, W); every one must have `shape`, or the first one's."""
+        images = []
+        for raw, row in zip(raws, rows, strict=True):
+            images.append(self._pixels(raw, row, geometry))
+            shape = shape or images[0].shape
+            if images[-1].shape != shape:
+                raise self._uneven(row, images[-1], shape)
+        return torch.stack(images)
+
+    def _uneven(self, row: int, image: Tensor, shape: torch.Size) -> InputError:
+        prepared = "resize them in the Dataset's transform"
+        fix = prepared if image.is_floating_point() else "give a size, e.g. Preprocessing(size=(224, 224))"
+        return InputError(
+            f"split {self.name!r}: {self.source.place(row)} has shape {tuple(image.shape)}, others "
+            f"{tuple(shape)}; {fix}, so that they fit one batch."
+        )
+
+    def _pixels(self, raw: Raw, row: int, geometry: Preprocessing | None) -> Tensor:
+        try:
+            return to_pixels(raw, geometry)
+        except BrokenPicture as error:
+            raise InputError(
+                f"split {self.name!r}: the picture in {self.source.place(row)} cannot be used: {error}. "
+                "Remove or replace it."
+            ) from error
+
+
+def balanced_rows(labels: Tensor, n: int, seed: int) -> Tensor:
+    """Choose n rows at random, as evenly over the classes as their sizes allow.
+
+    Every class deals its rows out in a random order: first one of each class, then a second of each, until
+    there are n.
+
+    Args:
+        labels: (N,) integers.
+        n: rows to choose.
+        seed: of the draw.
+
+    Returns:
+        (n,) row numbers, ascending.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = torch.argsort(labels[shuffled], stable=True)
+    _, counts = torch.unique(labels, return_counts=True)  # classes ascending, as in by_class
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    turn = torch.empty_like(by_class)
+    turn[by_class] = torch.arange(len(labels)) - starts
+    return shuffled[torch.argsort(turn, stable=True)[:n]].sort().values
+
+
+def stored_bytes(raw: Raw) -> bytes:
+    """The content of a stored picture: its encoded bytes, or its pixels."""
+    if isinstance(raw, Path):
+        return raw.read_bytes()
+    if isinstance(raw, Tensor):
+        return raw.contiguous().numpy().tobytes()
+    return raw.tobytes() if isinstance(raw, Image.Image) else raw
+
+
+def stored_size(raw: Raw) -> int:
+    """Bytes that decoding reads; none for a picture that is decoded already."""
+    if isinstance(raw, Path):
+        return raw.stat().st_size if raw.exists() else 0
+    return len(raw) if isinstance(raw, bytes) else 0
+
+
+def geometry_key(geometry: Preprocessing | None) -> Key:
+    """What of a geometry changes the pixels."""
+    if geometry is None or geometry.size is None:
+        return ()
+    return (tuple(geometry.size), geometry.crop_pct, geometry.interpolation)
+
+
+def workers() -> int:
+    """Threads that decode: one for each core this process may use, 16 at most."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)

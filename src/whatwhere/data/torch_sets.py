@@ -1,0 +1,176 @@
+"""What a user already has in PyTorch: a `Dataset` of pairs, or a `DataLoader` of prepared batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, Subset
+
+from whatwhere.data.parts import Part
+from whatwhere.data.sources import Memory, Pairs
+from whatwhere.data.split import Split, balanced_rows
+from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
+
+
+def dataset_part(dataset: Any) -> Part:
+    """A torch `Dataset` of (picture, class number) pairs as a part.
+
+    Each picture is asked for once and kept: a random transform is drawn once. Give a DataLoader to draw anew.
+
+    Raises:
+        InputError: it has no length, or an item is not such a pair.
+    """
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise InputError(
+            f"source is a {type(dataset).__name__} without rows by number; give a Dataset with __len__ and "
+            "__getitem__, or a DataLoader over it."
+        )
+    pairs = Pairs(dataset)
+    labels = stated_labels(dataset)
+    if labels is None or (len(labels) and int(labels[0]) != whole(pairs.pair(0)[1], pairs.place(0))):
+        labels = torch.tensor([whole(pairs.pair(row)[1], pairs.place(row)) for row in range(len(pairs))])
+    return Part(pairs, labels.to(torch.int64), class_names(dataset))
+
+
+def stated_labels(dataset: Any) -> Tensor | None:
+    """The labels a data set lists beside its pictures (torchvision's `targets`), (N,); else None."""
+    if isinstance(dataset, Subset):
+        whole_set = stated_labels(dataset.dataset)
+        return None if whole_set is None else whole_set[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    values = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    try:
+        labels = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    fits = labels.ndim == 1 and len(labels) == len(dataset) and not labels.is_floating_point()
+    return labels.cpu() if fits else None
+
+
+def class_names(dataset: Any) -> tuple[str, ...] | None:
+    """The data set's `classes`, as torchvision has them."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    names = getattr(dataset, "classes", None)
+    return tuple(map(str, names)) if isinstance(names, list | tuple) and names else None
+
+
+def whole(label: Any, place: str) -> int:
+    """A label as a number.
+
+    Raises:
+        InputError: it is not one whole number.
+    """
+    number = np.asarray(label)  # also takes a tensor of one number
+    if number.size == 1 and number.dtype.kind in "iu":
+        return int(number.item())
+    raise InputError(f"source: {place} has the label {label!r}; give a whole class number.")
+
+
+class LoaderSplit(Split):
+    """A user's `DataLoader` as a split: its batches are passed on as they are, in its own order.
+
+    The loader is run through once at the start to read the labels; `labels` are those of that pass.
+    """
+
+    def __init__(self, name: str, loader: DataLoader[Any]) -> None:
+        """Read the labels of one pass.
+
+        Raises:
+            InputError: a batch is not a pair of images (n, C, H, W) and labels (n,).
+        """
+        self.loader = loader
+        first, labels = read_once(loader)
+        names = class_names(loader.dataset) or tuple(str(i) for i in range(int(labels.max()) + 1))
+        super().__init__(name, Memory(first), labels, names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the first batch and the labels; of the label counts alone when the loader shuffles."""
+        steady = isinstance(self.loader.sampler, SequentialSampler)
+        labels = self.labels if steady else self.labels.sort().values
+        digest = hashlib.sha256(f"{len(self)} {len(self.classes)}".encode())
+        digest.update(labels.numpy().astype("<i8").tobytes())
+        if steady:
+            digest.update(np.ascontiguousarray(self.source.images.numpy()).tobytes())  # type: ignore[attr-defined]
+        return digest.hexdigest()[:16]
+
+    def shape(self, geometry: Preprocessing | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of the loader's pictures, whatever the geometry."""
+        return super().shape(None)
+
+    def batches(
+        self, size: int, *, geometry: Preprocessing | None = None, order: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pass the loader's batches on: `size` and `geometry` do not change them.
+
+        Raises:
+            InputError: an order is asked for.
+        """
+        if order is not None:
+            raise InputError(
+                "order cannot be given for a DataLoader, which has its own; give its Dataset instead: "
+                "load_data(loader.dataset)."
+            )
+        return checked_batches(self.loader)
+
+    def take(self, n: int, *, seed: int = 0) -> Split:
+        """A random part, as `Split.take`, served unshuffled by a loader with the same settings.
+
+        Raises:
+            InputError: n is below 1, or the loader's data set has no rows by number.
+        """
+        if n < 1:
+            raise InputError(f"n={n}: take at least one picture.")
+        if n >= len(self):
+            return self
+        if isinstance(self.loader.dataset, IterableDataset):
+            raise InputError(
+                "n: a DataLoader over an IterableDataset cannot be sampled; give one of fewer pictures."
+            )
+        _, labels = read_once(plain_loader(self.loader, self.loader.dataset))
+        part = Subset(self.loader.dataset, balanced_rows(labels, n, seed).tolist())
+        return LoaderSplit(self.name, plain_loader(self.loader, part))
+
+
+def plain_loader(loader: DataLoader[Any], dataset: Any) -> DataLoader[Any]:
+    """A loader with another's settings that goes through a data set in order."""
+    return DataLoader(
+        dataset, loader.batch_size or 64, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+    )
+
+
+def read_once(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    """The images of the first batch, (n, C, H, W), and the labels of all, (N,)."""
+    first = torch.empty(0)
+    labels: list[Tensor] = []
+    for images, batch in checked_batches(loader):
+        first = first if labels else images
+        labels.append(batch)
+    return first, torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
+
+
+def checked_batches(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """A loader's batches, refused when they are not (images, labels)."""
+    for number, batch in enumerate(loader):
+        pair = isinstance(batch, tuple | list) and len(batch) == 2
+        if not pair or not all(isinstance(part, Tensor) for part in batch):
+            raise InputError(
+                f"source: batch {number} of the DataLoader is {type(batch).__name__}, not a pair of "
+                "tensors; its "
+                "batches must be (images (n, C, H, W), labels (n,))."
+            )
+        images, labels = batch
+        if images.ndim != 4 or labels.shape != images.shape[:1] or labels.is_floating_point():
+            raise InputError(
+                f"source: batch {number} of the DataLoader has images {tuple(images.shape)} and labels "
+                f"{tuple(labels.shape)} ({labels.dtype}); give (n, C, H, W) and (n,) whole numbers."
+            )
+        yield images.cpu(), labels.cpu().to(torch.int64)

@@ -1,0 +1,231 @@
+"""GAP+FC: pool globally before a site; everything after works on one vector (Fan et al. 2020).
+
+Source: [fan2020] and the authors' code, read for facts. Deviation: the later layers stay `Conv2d` of kernel 1 and
+`BatchNorm2d` on 1 x 1 maps, which compute what `Linear` and `BatchNorm1d` compute on vectors (a test says so) and fit
+into any network's wiring.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from whatwhere.errors import InputError
+from whatwhere.network import Network, as_module
+from whatwhere.sites import (
+    POOLS,
+    Selection,
+    Site,
+    Sites,
+    blank_picture,
+    evaluating,
+    expected_input_size,
+    list_sites,
+)
+from whatwhere.surgery import Edit, Replaced, as_given, edit, modules_that_ran
+
+Init = Literal["kernel-sum", "fresh"]
+ADAPTIVE = nn.modules.pooling._AdaptiveAvgPoolNd
+
+
+@dataclass(frozen=True)
+class CollapseReport:
+    """What `collapse` did; the new module carries it as its attribute `surgery`.
+
+    Attributes:
+        site: the maps that enter this site are pooled.
+        depth_share: share of the convolutions without spatial information now.
+        replaced: every module put in the place of another.
+        parameters: (before, after).
+        flops: (before, after), of one picture, 2 per multiply-add.
+    """
+
+    site: str
+    depth_share: float
+    replaced: tuple[Replaced, ...]
+    parameters: tuple[int, int]
+    flops: tuple[int, int]
+
+    def __str__(self) -> str:
+        """A summary line, then one line for each replacement."""
+        (p0, p1), (f0, f1) = self.parameters, self.flops
+        head = (
+            f"GAP before {self.site}: {100 * self.depth_share:.0f} % of the convolutions see one position; "
+            f"parameters {p0:,} -> {p1:,}, FLOPs {f0:,} -> {f1:,}."
+        )
+        return "\n".join([head, *(f"  {r}" for r in self.replaced)])
+
+
+def collapse(
+    net: nn.Module | Network,
+    site: Selection,
+    *,
+    init: Init = "kernel-sum",
+    seed: int = 0,
+    input_size: tuple[int, int, int] | None = None,
+) -> nn.Module | Network:
+    """A new, smaller network without spatial information from a site on (GAP+FC).
+
+    >>> small = ww.collapse(net, site="layer4.0")        # GAP before the last stage
+    >>> print(small.surgery)                             # what was replaced; parameters and FLOPs before and after
+
+    The maps that enter the site are averaged over space. Every later k x k convolution becomes a linear map of the
+    same width (a 1 x 1 convolution on a 1 x 1 map), strides become 1, and pools go; batch norms, activations and
+    shortcuts stay.
+
+    Args:
+        net: the network; it is left alone.
+        site: where to pool: the first site of the selection. In a residual network choose the stem or a block
+            (`layer4.0`): inside a block the shortcut would carry spatial information around.
+        init: `kernel-sum` sums each kernel over space, which keeps what a trained network does to constant maps (and
+            turns He's initialisation of a k x k convolution into He's initialisation of the linear map); `fresh`
+            draws the later convolutions anew.
+        seed: of `fresh`.
+        input_size: (C, H, W) of one picture; None takes the network's own.
+
+    Returns:
+        What was given: a module for a module, a `Network` for a `Network`. The module's attribute `surgery` is the
+        `CollapseReport`.
+
+    Raises:
+        InputError: if the selection matches nothing, if spatial information flows around the site, or if a layer
+            after the site cannot work on 1 x 1 maps; the message names the place and the sites to choose.
+    """
+    if init not in ("kernel-sum", "fresh"):
+        raise InputError(f"init={init!r}: choose 'kernel-sum' or 'fresh'.")
+    size = input_size or expected_input_size(net)
+    before = list_sites(net, input_size=size)
+    start = before.select(site)[0]
+    edits = dict(_edits(as_module(net), before, start))
+    module, replaced = edit(net, edits)
+    names = [_new_name(r.name, start) for r in replaced]
+    _check_reached(module, size, names, before, start)
+    if init == "fresh":
+        _redraw(module, names, seed)
+    module.surgery = CollapseReport(  # type: ignore[assignment]
+        start.name, start.depth_share, tuple(replaced),
+        (count_parameters(as_module(net)), count_parameters(module)),
+        (before.total_flops, list_sites(module, input_size=size).total_flops),
+    )  # fmt: skip
+    return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
+
+
+def _new_name(name: str, start: Site) -> str:
+    """A module's name after the site was wrapped in `Sequential(pool, then)`."""
+    inner = name.removeprefix(start.module + ".")
+    return name if inner == name else f"{start.module}.then.{inner}"
+
+
+def count_parameters(module: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _edits(module: nn.Module, table: Sites, start: Site) -> Iterator[tuple[str, Edit]]:
+    later = [s for s in table if s.order >= start.order]
+    strange = next((s for s in later if s.layout != "NCHW"), None)
+    if strange:
+        raise InputError(f"site={start.name!r}: {strange.name} has layout {strange.layout}; collapse knows NCHW maps only.")
+    _refuse_shared(module, table, start)
+    for s in later:
+        old = module.get_submodule(s.module)
+        if isinstance(old, ADAPTIVE) and s.shape and s.shape[1] * s.shape[2] > 1:
+            yield from _fold_head(module, s)
+        elif s.module != start.module:
+            yield s.module, _pointwise
+    yield start.module, lambda m: _pooled(_pointwise(m))
+
+
+def _refuse_shared(module: nn.Module, table: Sites, start: Site) -> None:
+    earlier = {s.module for s in table if s.order < start.order and s.kind == "conv"}
+    again = next((s for s in table if s.order >= start.order and s.module in earlier), None)
+    if again:
+        raise InputError(
+            f"site={start.name!r}: the convolution {again.module} runs both before and after it; choose a site before "
+            "its first call or after its last."
+        )
+
+
+def _pointwise(module: nn.Module) -> nn.Module:
+    """The layer's counterpart on 1 x 1 maps: convolutions summed over space, pools gone, the rest as it is."""
+    if isinstance(module, nn.Conv2d):
+        return _summed(module)
+    if isinstance(module, POOLS) and not isinstance(module, ADAPTIVE):
+        return nn.Identity()
+    if hasattr(module, "input_kernel_size"):  # timm's VGG head asks for maps of its kernel's size
+        module.input_kernel_size = 1
+    return module
+
+
+def _summed(conv: nn.Conv2d) -> nn.Conv2d:
+    new = nn.Conv2d(
+        conv.in_channels, conv.out_channels, 1, groups=conv.groups, bias=conv.bias is not None,
+        device=conv.weight.device, dtype=conv.weight.dtype,
+    )  # fmt: skip
+    with torch.no_grad():
+        new.weight.copy_(conv.weight.sum((2, 3), keepdim=True))
+        if conv.bias is not None and new.bias is not None:
+            new.bias.copy_(conv.bias)
+    return new.train(conv.training)
+
+
+def _pooled(module: nn.Module) -> nn.Module:
+    return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), then=module)).train(module.training)
+
+
+def _fold_head(module: nn.Module, pool: Site) -> Iterator[tuple[str, Edit]]:
+    """A head that flattens a grid of equal values needs one column for each channel."""
+    assert pool.shape
+    c, h, w = pool.shape
+    names = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m.in_features == c * h * w]
+    if not names:
+        raise InputError(f"no linear layer with {c * h * w} inputs follows {pool.name}; collapse cannot fold the head.")
+    yield pool.module, lambda m: nn.AdaptiveAvgPool2d(1)
+    yield names[0], lambda m: _folded(m, c)
+
+
+def _folded(linear: nn.Module, channels: int) -> nn.Module:
+    assert isinstance(linear, nn.Linear)
+    new = nn.Linear(channels, linear.out_features, bias=linear.bias is not None)
+    with torch.no_grad():
+        new.weight.copy_(linear.weight.unflatten(1, (channels, -1)).sum(2))
+        if linear.bias is not None:
+            new.bias.copy_(linear.bias)
+    return new.to(linear.weight)
+
+
+def _check_reached(
+    module: nn.Module, size: tuple[int, int, int], replaced: list[str], before: Sites, start: Site
+) -> None:
+    with evaluating(module):
+        try:
+            ran = modules_that_ran(module, blank_picture(module, size))
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"site={start.name!r}: a layer after it cannot work on 1 x 1 maps: {error}") from error
+    idle = [name for name in replaced if name not in ran]
+    if idle:
+        raise InputError(f"site={start.name!r}: the replaced {idle[0]} did not run.")
+    _refuse_leaks(module, size, before, start)
+
+
+def _refuse_leaks(module: nn.Module, size: tuple[int, int, int], before: Sites, start: Site) -> None:
+    late = {s.module for s in before if s.order > start.order and start.module not in s.parents}
+    leak = next((s for s in list_sites(module, input_size=size) if s.module in late and s.shape), None)
+    if leak:
+        safe = [s.name for s in before if s.kind == "block"] or [s.name for s in before if s.kind == "conv"]
+        raise InputError(
+            f"site={start.name!r}: spatial information flows around it and is back at {leak.name}. "
+            f"Choose a place that nothing goes round: {', '.join(safe)}."
+        )
+
+
+def _redraw(module: nn.Module, names: list[str], seed: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for conv in (m for n in names for m in module.get_submodule(n).modules() if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,311 @@
+"""Spatial shuffling: permute what enters a convolution (Fan et al. 2020).
+
+Every mode is one permutation of the C·H·W entries of a feature map, drawn anew for each forward pass, in training
+and in evaluation alike, and applied by one gather. Source: [fan2020] and the authors' published code, read for facts.
+Deviations: draws come from a `torch.Generator`, not from NumPy's global state; a draw per picture is offered too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.errors import InputError, unknown
+from whatwhere.interventions import Change, Intervention, When
+from whatwhere.network import Network, as_module
+from whatwhere.sites import Selection, Site, Sites, list_sites
+
+Mode = Literal[
+    "per-channel", "shared", "all", "channel", "channel-per-position", "block", "rows", "columns", "fixed"
+]  # fmt: skip
+Scope = Literal["batch", "sample", "fixed"]
+Shape = tuple[int, int, int]
+
+
+def shuffle(
+    net: nn.Module | Network,
+    sites: Selection = None,
+    *,
+    mode: Mode = "per-channel",
+    scope: Scope = "batch",
+    when: When = "always",
+    block: tuple[int, int] = (2, 2),
+    shortcuts: bool = True,
+    padding: Literal["keep", "circular"] = "keep",
+    seed: int = 0,
+    generator: torch.Generator | None = None,
+    table: Sites | None = None,
+) -> Intervention:
+    """Shuffle, for a while, the maps that enter the selected convolutions.
+
+    >>> with ww.shuffle(net, sites="layer4*"):            # every k x k convolution of the last stage
+    ...     ww.evaluate(net, data)
+    >>> with ww.shuffle(net, sites="features.20:"):       # from this convolution on (the paper's main figure)
+    ...     ...
+    >>> with ww.shuffle(net, sites="last 30%", mode="shared", when="eval"): ...
+
+    Args:
+        net: the network; it is not changed, and comes back bit-identical when the block ends.
+        sites: which places, as `Sites.select` reads them; None is all. Of the selection (a block or stage stands for
+            what is in it) the convolutions larger than 1 x 1 are shuffled, as in the paper: a 1 x 1 convolution
+            commutes with a shared shuffle. A selection without any acts on the inputs of the selected sites
+            themselves (the blocks of a ViT, say).
+        mode: what is permuted. `per-channel`: the H·W positions, independently in each channel (the paper's spatial
+            shuffle); `shared`: the positions, one permutation for all channels; `all`: all C·H·W entries; `channel`: the
+            channels, alike at every position; `channel-per-position`: the channels, independently at each position;
+            `block`: positions inside non-overlapping blocks, independently per channel and block; `rows`, `columns`:
+            whole rows or columns, alike in all channels; `fixed`: `shared` with one draw for ever (a learnable control).
+        scope: `batch`: one draw shared by the batch, redrawn every forward pass (the paper's); `sample`: one draw per
+            picture; `fixed`: one draw per site, kept while the block lasts.
+        when: in training and evaluation, or in one of them.
+        block: (rows, columns) of mode `block`; they must divide the map.
+        shortcuts: shuffle a residual block's shortcut too (independently) when its first k x k convolution is
+            shuffled; without it spatial information goes round the convolution.
+        padding: `circular` wraps the shuffled convolutions around: zero padding still marks the borders.
+        seed: of the draws; the same seed gives the same draws.
+        generator: draw from this CPU generator instead; it can be saved and restored for exact resuming.
+        table: the network's sites, if at hand (saves one forward pass on a blank picture).
+
+    Returns:
+        A context manager; its `matched` and `ran` tell what it acts on and how often it did.
+
+    Raises:
+        InputError: for an unknown mode or scope, or a selection that matches nothing; when the block ends, for a site
+            that was never reached although the network ran.
+    """
+    _check(mode, scope)
+    rng = generator or torch.Generator().manual_seed(seed)
+
+    def change() -> Change:
+        return Shuffler(mode, rng, scope=scope, block=block)
+
+    module = as_module(net)
+    chosen = spatial_targets(table or list_sites(net), sites)
+    blocks = shortcut_blocks(table or list_sites(net), chosen) if shortcuts else []
+    return Intervention(
+        module, {s: change() for s in chosen}, {b: change() for b in blocks}, when=when, padding=padding
+    )
+
+
+def pool(
+    net: nn.Module | Network,
+    sites: Selection = None,
+    *,
+    when: When = "always",
+    shortcuts: bool = True,
+    padding: Literal["keep", "circular"] = "keep",
+    table: Sites | None = None,
+) -> Intervention:
+    """Replace, for a while, the maps that enter the selected convolutions by their spatial means.
+
+    The deterministic counterpart of `shuffle`: each map becomes constant at its mean. With circular padding it equals
+    GAP+FC with the kernels summed over space. The arguments are those of `shuffle`.
+    """
+    module, places = as_module(net), table or list_sites(net)
+    chosen = spatial_targets(places, sites)
+    blocks = shortcut_blocks(places, chosen) if shortcuts else []
+    inputs: Mapping[Site, Change] = dict.fromkeys(chosen, spatial_mean)
+    return Intervention(module, inputs, dict.fromkeys(blocks, spatial_mean), when=when, padding=padding)
+
+
+def spatial_mean(maps: Tensor) -> Tensor:
+    """Each map, constant at its mean: (N, C, H, W) to the same shape."""
+    return maps.mean((2, 3), keepdim=True).expand_as(maps).contiguous(memory_format=torch.channels_last)
+
+
+def spatial_targets(places: Sites, which: Selection) -> list[Site]:
+    """The k x k convolutions of a selection; where there are none, the outermost selected sites themselves."""
+    chosen = places.select(which)
+    names = {s.module for s in chosen}
+    convs = [s for s in places if s.is_spatial_conv and (s in chosen or names & set(s.parents))]
+    return convs or [s for s in chosen if not names & set(s.parents)]
+
+
+def shortcut_blocks(places: Sites, targets: list[Site]) -> list[Site]:
+    """The residual blocks whose first k x k convolution is among the targets."""
+    blocks = [s for s in places if s.kind == "block"]
+    return [b for b in blocks if (first := _first_conv(places, b)) and first in targets]
+
+
+def _first_conv(places: Sites, block: Site) -> Site | None:
+    # Only of the branch: a 3 x 3 convolution in `downsample` is no place where the branch begins.
+    projection = block.module + ".downsample"
+    inside = (s for s in places if s.is_spatial_conv and block.module in s.parents and s.order > block.order)
+    return next((s for s in inside if not s.module.startswith(projection)), None)
+
+
+class Shuffler:
+    """Permutes maps (N, C, H, W), drawing a permutation each time it is called.
+
+    Args:
+        mode: see `shuffle`.
+        generator: source of the draws, on the CPU, so that the draws do not depend on the device.
+        scope: see `shuffle`.
+        block: see `shuffle`.
+    """
+
+    def __init__(
+        self, mode: Mode, generator: torch.Generator, *, scope: Scope = "batch", block: tuple[int, int] = (2, 2)
+    ) -> None:
+        _check(mode, scope)
+        self.mode, self.generator, self.block = mode, generator, block
+        self.scope: Scope = "fixed" if mode == "fixed" else scope
+        self._kept: Tensor | None = None
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, H, W) with the same entries at other places."""
+        return permute(maps, self._index(maps).to(maps.device))
+
+    def _index(self, maps: Tensor) -> Tensor:
+        n, *shape = maps.shape
+        c, h, w = shape
+        if self.scope == "sample":
+            return torch.stack([self._draw((c, h, w)) for _ in range(n)])
+        if self.scope == "fixed":
+            if self._kept is None or self._kept.numel() != c * h * w:
+                self._kept = self._draw((c, h, w))
+            return self._kept
+        return self._draw((c, h, w))
+
+    def _draw(self, shape: Shape) -> Tensor:
+        return draw(self.mode, shape, self.generator, block=self.block)
+
+
+def draw(mode: Mode, shape: Shape, generator: torch.Generator, *, block: tuple[int, int] = (2, 2)) -> Tensor:
+    """Draw one permutation of a feature map's entries.
+
+    Args:
+        mode: see `shuffle`.
+        shape: (C, H, W) of the map.
+        generator: source of the draw.
+        block: (rows, columns) of mode `block`.
+
+    Returns:
+        (C·H·W,) int64: entry i of the shuffled map, in (C, H, W) order, is entry `index[i]` of the map.
+    """
+    if mode not in _DRAWS:
+        raise unknown("mode", mode, _DRAWS)
+    if mode == "block":
+        return _within_blocks(shape, generator, block)
+    return _DRAWS[mode](shape, generator)
+
+
+def _entries(shape: Shape) -> Tensor:
+    c, h, w = shape
+    return torch.arange(c * h * w).view(c, h, w)
+
+
+def _orders(rows: int, length: int, generator: torch.Generator) -> Tensor:
+    """(rows, length): an independent uniform permutation in each row."""
+    # Double precision: equal keys would favour the original order.
+    keys = torch.rand(rows, length, generator=generator, dtype=torch.float64, device=generator.device)
+    return keys.argsort(1).cpu()
+
+
+def _per_channel(shape: Shape, g: torch.Generator) -> Tensor:
+    c, h, w = shape
+    return _entries(shape).view(c, h * w).gather(1, _orders(c, h * w, g)).flatten()
+
+
+def _shared(shape: Shape, g: torch.Generator) -> Tensor:
+    c, h, w = shape
+    return _entries(shape).view(c, h * w)[:, _orders(1, h * w, g)[0]].flatten()
+
+
+def _all(shape: Shape, g: torch.Generator) -> Tensor:
+    c, h, w = shape
+    return _orders(1, c * h * w, g)[0]
+
+
+def _channel(shape: Shape, g: torch.Generator) -> Tensor:
+    return _entries(shape)[_orders(1, shape[0], g)[0]].flatten()
+
+
+def _channel_per_position(shape: Shape, g: torch.Generator) -> Tensor:
+    c, h, w = shape
+    return _entries(shape).view(c, h * w).gather(0, _orders(h * w, c, g).t()).flatten()
+
+
+def _rows(shape: Shape, g: torch.Generator) -> Tensor:
+    return _entries(shape)[:, _orders(1, shape[1], g)[0]].flatten()
+
+
+def _columns(shape: Shape, g: torch.Generator) -> Tensor:
+    return _entries(shape)[:, :, _orders(1, shape[2], g)[0]].flatten()
+
+
+def _within_blocks(shape: Shape, g: torch.Generator, block: tuple[int, int]) -> Tensor:
+    (c, h, w), (rows, columns) = shape, block
+    if h % rows or w % columns:
+        raise InputError(
+            f"block={block} does not divide a map of {h} x {w}: give (rows, columns) that divide it, "
+            "or select other sites."
+        )
+    # (C, H, W) -> (C, blocks down, blocks across, rows, columns): a block's positions become the last two axes.
+    tiled = _entries(shape).view(c, h // rows, rows, w // columns, columns).transpose(2, 3)
+    flat = tiled.reshape(-1, rows * columns)
+    mixed = flat.gather(1, _orders(len(flat), rows * columns, g)).view(tiled.shape)
+    return mixed.transpose(2, 3).reshape(-1)
+
+
+_DRAWS: dict[str, Callable[..., Tensor]] = {
+    "per-channel": _per_channel,
+    "shared": _shared,
+    "all": _all,
+    "channel": _channel,
+    "channel-per-position": _channel_per_position,
+    "block": _within_blocks,
+    "rows": _rows,
+    "columns": _columns,
+    "fixed": _shared,
+}
+MODES: tuple[str, ...] = tuple(_DRAWS)
+
+
+def permute(maps: Tensor, index: Tensor) -> Tensor:
+    """Move the entries of feature maps, differentiably, in whichever memory format they are.
+
+    Args:
+        maps: (N, C, H, W).
+        index: (C·H·W,) one permutation for the batch, or (N, C·H·W) one per picture; see `draw`.
+
+    Returns:
+        (N, C, H, W) in the memory format of `maps`.
+    """
+    n, c, h, w = maps.shape
+    if maps.is_contiguous() or not maps.is_contiguous(memory_format=torch.channels_last):
+        flat = _Gather.apply(maps.reshape(n, -1), index)
+        return flat.view(n, c, h, w)
+    # Rewriting the small index for the memory at hand saves two copies of the large maps.
+    flat = _Gather.apply(maps.permute(0, 2, 3, 1).reshape(n, -1), _for_channels_last(index, c, h * w))
+    return flat.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _for_channels_last(index: Tensor, channels: int, positions: int) -> Tensor:
+    channel, position = index.div(positions, rounding_mode="floor"), index.remainder(positions)
+    entry = position * channels + channel
+    return entry.view(*index.shape[:-1], channels, positions).transpose(-1, -2).flatten(-2)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows by an index; the gradient is a gather by the inverse, where autograd's own would scatter and add."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        return rows.gather(1, index.expand(len(rows), -1))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return grad.gather(1, index.argsort(-1).expand(len(grad), -1)), None
+
+
+def _check(mode: str, scope: str) -> None:
+    if mode not in _DRAWS:
+        raise unknown("mode", mode, _DRAWS)
+    if scope not in ("batch", "sample", "fixed"):
+        raise unknown("scope", scope, ("batch", "sample", "fixed"))

@@ -1,0 +1,159 @@
+"""Interventions: what happens, for a while, to the maps that enter a site.
+
+An intervention is a `with` block. When it ends, also by an exception, the network is what it was: hooks,
+weights, buffers and training flags; the global random state is never touched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from whatwhere.errors import InputError
+from whatwhere.sites import Site, as_maps, from_maps
+
+Change = Callable[[Tensor], Tensor]
+When = Literal["always", "train", "eval"]
+
+
+class Intervention:
+    """Change the maps that enter some sites, until closed.
+
+    Args:
+        module: the network.
+        inputs: for each site, what to do with the maps (N, C, H, W) that enter it.
+        shortcuts: for each residual block (a site of kind "block"), what to do with its shortcut. A plain shortcut
+            is changed once; behind a projection, its input and its output are both changed (as the paper's code).
+        when: act in both modes, in training only, or in evaluation only.
+        padding: "circular" lets the changed convolutions wrap around instead of adding zeros, which mark borders.
+
+    Attributes:
+        ran: how often each site's change was applied.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Mapping[Site, Change],
+        shortcuts: Mapping[Site, Change] | None = None,
+        *,
+        when: When = "always",
+        padding: Literal["keep", "circular"] = "keep",
+    ) -> None:
+        if when not in ("always", "train", "eval"):
+            raise InputError(f"when={when!r}: choose 'always', 'train' or 'eval'.")
+        if padding not in ("keep", "circular"):
+            raise InputError(f"padding={padding!r}: choose 'keep' or 'circular'.")
+        self.module, self.inputs, self.shortcuts = module, dict(inputs), dict(shortcuts or {})
+        self.when, self.padding = when, padding
+        self.ran: Counter[str] = Counter()
+        self._forwards = 0
+        self._calls: Counter[str] = Counter()
+        self._undo: list[Callable[[], None]] = []
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """The names of the sites acted on; a block's name stands for its shortcut."""
+        return tuple(s.name for s in (*self.inputs, *self.shortcuts))
+
+    def __enter__(self) -> Intervention:
+        """Put the hooks in place; what was put in place before a failure is taken back."""
+        if self._undo:
+            raise InputError("this intervention is active already; make a new one for a nested block.")
+        self._forwards = 0
+        self.ran.clear()
+        try:
+            self._install()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Take everything back, then complain if a matched site never ran although the network did."""
+        self.close()
+        idle = [name for name in self.matched if not self.ran[name]]
+        if kind is None and idle and self._forwards:
+            raise InputError(
+                f"the network ran {self._forwards} times, but these sites were never reached: {', '.join(idle)}."
+            )
+
+    def close(self) -> None:
+        """Take everything back; calling it again does nothing."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _install(self) -> None:
+        modules = dict(self.module.named_modules())
+        self._hook(self.module.register_forward_pre_hook(self._begin))
+        for block, change in self.shortcuts.items():
+            self._install_shortcut(block, modules[block.module], change)
+        for name, group in _by_module(self.inputs).items():
+            self._hook(modules[name].register_forward_pre_hook(self._on_input(group)))
+        if self.padding == "circular":
+            for site in self.inputs:
+                self._wrap_around(modules[site.module])
+
+    def _hook(self, handle: Any) -> None:
+        self._undo.append(handle.remove)
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._calls.clear()
+        self._forwards += self._active(module)
+
+    def _active(self, m: nn.Module) -> bool:
+        return self.when == "always" or (self.when == "train") == m.training
+
+    def _on_input(self, group: Sequence[Site]) -> Callable[..., Any]:
+        by_call = {s.call: s for s in group}
+
+        def hook(m: nn.Module, args: tuple[Any, ...]) -> Any:
+            self._calls[group[0].module] += 1
+            site = by_call.get(self._calls[group[0].module])
+            if site is None or not self._active(m):
+                return None
+            return (self._changed(site, args[0], self.inputs[site]), *args[1:])
+
+        return hook
+
+    def _changed(self, site: Site, x: Tensor, change: Change) -> Tensor:
+        self.ran[site.name] += 1
+        return from_maps(change(as_maps(x, site)), x, site)
+
+    def _install_shortcut(self, site: Site, block: Any, change: Change) -> None:
+        """The block as a whole sees changed maps, its branch (`conv1`) gets the original ones back."""
+        kept: list[Tensor] = []
+
+        def at_block(m: nn.Module, args: tuple[Any, ...]) -> Any:
+            if not self._active(m):
+                return None
+            kept[:] = [args[0]]
+            return (self._changed(site, args[0], change), *args[1:])
+
+        def at_branch(m: nn.Module, args: tuple[Any, ...]) -> Any:
+            return (kept.pop(), *args[1:]) if kept else None
+
+        def after_projection(m: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
+            return change(output) if self._active(m) else None
+
+        self._hook(block.register_forward_pre_hook(at_block))
+        self._hook(block.conv1.register_forward_pre_hook(at_branch))
+        if block.downsample is not None:
+            self._hook(block.downsample.register_forward_hook(after_projection))
+
+    def _wrap_around(self, conv: Any) -> None:
+        if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
+            raise InputError("padding='circular' needs nn.Conv2d modules with numeric padding.")
+        before = conv.padding_mode
+        self._undo.append(lambda: setattr(conv, "padding_mode", before))
+        conv.padding_mode = "circular"
+
+
+def _by_module(sites: Mapping[Site, Change]) -> dict[str, list[Site]]:
+    groups: dict[str, list[Site]] = {}
+    for site in sites:
+        groups.setdefault(site.module, []).append(site)
+    return groups

@@ -1,0 +1,163 @@
+"""Networks by name, with the preprocessing they expect and, if given, weights from a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from whatwhere.errors import InputError, unknown
+from whatwhere.models.cifar import CIFAR_MODELS, make
+from whatwhere.network import Network, Preprocessing
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}  # of the training pictures
+
+
+def load_model(
+    name: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    pretrained: bool = False,
+    classes: int | None = None,
+    width: float = 1.0,
+    seed: int = 0,
+    strict: bool = True,
+) -> Network:
+    """A network by name.
+
+    >>> ww.load_model("timm/resnet18", pretrained=True)
+    >>> ww.load_model("torchvision/vgg16_bn", weights="vgg16_bn.safetensors")
+    >>> ww.load_model("cifar/vgg16", classes=100, width=0.5)
+
+    Args:
+        name: `timm/…`, `torchvision/…`, or one of the papers' `cifar/…` networks.
+        weights: a `.safetensors` file, or a PyTorch checkpoint that holds nothing but tensors.
+        pretrained: the library's own weights, which it downloads.
+        classes: number of scores; None is the library's default (1000), 100 for `cifar/…`.
+        width: width factor, of `cifar/…` only.
+        seed: of the initial weights.
+        strict: the file must hold exactly the network's tensors.
+
+    Returns:
+        The network in evaluation mode, with its preprocessing.
+
+    Raises:
+        InputError: for a name nobody knows (with the nearest ones), or weights that do not fit.
+    """
+    family, _, rest = name.partition("/")
+    if family not in _FAMILIES or not rest:
+        raise unknown("model", name, [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in CIFAR_MODELS])
+    if width != 1.0 and family != "cifar":
+        raise InputError(f"width={width} is for cifar/… networks; {name} has the widths its name says.")
+    net = _FAMILIES[family](rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
+    if weights is not None:
+        load_weights(net.module, weights, strict=strict)
+    net.module.eval()
+    return net
+
+
+def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: bool = True) -> None:
+    """Read tensors from a file into a module, in place; nothing but tensors is ever unpickled.
+
+    Raises:
+        InputError: if the file is missing, is no such file, or does not fit.
+    """
+    state = read_tensors(Path(file))
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        raise InputError(
+            f"weights={os.fspath(file)!r} do not fit the network: {_shortened(error)} "
+            "Check the model's name, classes and width, or give strict=False to load what fits."
+        ) from error
+    if len(unexpected) == len(state):
+        raise InputError(f"weights={os.fspath(file)!r} has no tensor of this network's; it misses {missing[:3]}, …")
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a plain PyTorch checkpoint."""
+    if not file.is_file():
+        raise InputError(f"weights={str(file)!r}: there is no such file.")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise InputError(f"weights={str(file)!r} cannot be read: {_shortened(error)}") from error
+    except Exception as error:  # torch raises pickle's own error for a file that holds more than tensors
+        raise InputError(
+            f"weights={str(file)!r} holds more than tensors, which could run code; "
+            "save the state_dict as .safetensors."
+        ) from error
+    return state.get("state_dict", state)
+
+
+def _shortened(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) < 400 else text[:400] + " …"
+
+
+def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def _from_timm(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    if not timm.is_model(name.split(".")[0]):
+        raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in timm.list_models()])
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    module = _seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
+    config = timm.data.resolve_model_data_config(module)
+    preprocessing = Preprocessing(
+        mean=tuple(config["mean"]), std=tuple(config["std"]), size=tuple(config["input_size"][1:]),
+        crop_pct=config["crop_pct"], interpolation=config["interpolation"], source=f"timm's configuration of {name}",
+    )  # fmt: skip
+    return Network(module, preprocessing, f"timm/{name}", tuple(config["input_size"]))
+
+
+def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise unknown("model", f"torchvision/{name}", [f"torchvision/{n}" for n in known])
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if pretrained:
+        options["weights"] = "DEFAULT"
+    module = _seeded(seed, lambda: torchvision.models.get_model(name, **options))
+    preprocessing = _torchvision_preprocessing(name)
+    return Network(module, preprocessing, f"torchvision/{name}", (3, *(preprocessing.size or (224, 224))))
+
+
+def _torchvision_preprocessing(name: str) -> Preprocessing:
+    preset = next(iter(torchvision.models.get_model_weights(name))).transforms()
+    crop = preset.crop_size[0]
+    return Preprocessing(
+        mean=tuple(preset.mean), std=tuple(preset.std), size=(crop, crop), crop_pct=crop / preset.resize_size[0],
+        interpolation=preset.interpolation.value, source=f"torchvision's preset of {name}",
+    )  # fmt: skip
+
+
+def _from_cifar(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    if name not in CIFAR_MODELS:
+        raise unknown("model", f"cifar/{name}", [f"cifar/{n}" for n in CIFAR_MODELS])
+    if pretrained:
+        raise InputError(f"cifar/{name} has no weights to download; train it (whatwhere train) and give weights=FILE.")
+    module = make(name, seed=seed, classes=classes or 100, width=width)
+    preprocessing = Preprocessing(**CIFAR100, source="CIFAR-100's training pictures")
+    return Network(module, preprocessing, f"cifar/{name}", (3, 32, 32))
+
+
+_FAMILIES: dict[str, Callable[..., Network]] = {
+    "timm": _from_timm,
+    "torchvision": _from_torchvision,
+    "cifar": _from_cifar,
+}

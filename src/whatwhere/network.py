@@ -1,0 +1,93 @@
+"""A network together with the preprocessing it expects."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.errors import InputError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become the tensors a network expects.
+
+    Wrong preprocessing is the classic false result, so it is one value that is printed and stored.
+
+    Attributes:
+        mean: per channel, of pictures scaled to [0, 1].
+        std: per channel, likewise.
+        size: (height, width) the network takes; None keeps the pictures' own size.
+        crop_pct: share of the resized short side that the centre crop keeps (timm's meaning).
+        interpolation: of the resize; always antialiased (PIL).
+        source: where these numbers come from, for the record.
+    """
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    size: tuple[int, int] | None = None
+    crop_pct: float = 1.0
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    source: str = "default"
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Scale bytes to [0, 1] and subtract the mean; floats are passed on as they are.
+
+        Args:
+            images: (N, C, H, W), uint8, or a floating type that is already prepared.
+
+        Returns:
+            (N, C, H, W), float32, channels last in memory.
+        """
+        if images.dtype != torch.uint8:
+            return images.float().contiguous(memory_format=torch.channels_last)
+        if len(self.mean) not in (1, images.shape[1]):
+            raise InputError(
+                f"preprocessing has {len(self.mean)} channel means, the pictures have {images.shape[1]} channels; "
+                "give one mean per channel, or one for all."
+            )
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(1, -1, 1, 1)
+        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
+        x = images.to(torch.float32, memory_format=torch.channels_last)
+        return x.mul_(scale).sub_(shift.view(1, -1, 1, 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a result file."""
+        return asdict(self)
+
+
+@dataclass
+class Network:
+    """A module, the preprocessing it expects, and the name it was loaded by.
+
+    Attributes:
+        module: any `nn.Module` from pictures (N, C, H, W) to class scores (N, classes).
+        preprocessing: what its input must look like.
+        name: how reports call it.
+        input_size: (C, H, W) of one input, for tracing; None: read from the data at hand.
+    """
+
+    module: nn.Module
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    name: str = "network"
+    input_size: tuple[int, int, int] | None = None
+
+
+def as_module(net: nn.Module | Network) -> nn.Module:
+    """The plain module of what a user hands to an instrument.
+
+    Raises:
+        InputError: for anything else, and for a compiled module: hooks added after `torch.compile` are ignored.
+    """
+    module = net.module if isinstance(net, Network) else net
+    if not isinstance(module, nn.Module):
+        raise InputError(f"net must be a torch.nn.Module or a whatwhere.Network, not {type(net).__name__}.")
+    if hasattr(module, "_orig_mod"):
+        raise InputError(
+            "net is compiled, and hooks added after torch.compile are ignored; pass the original module "
+            "(net._orig_mod) and compile afterwards."
+        )
+    return module

@@ -1,0 +1,94 @@
+"""Cells: the unit of running, resuming and distributing. A cell's key is a hash of all that decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from whatwhere.errors import InputError
+from whatwhere.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to run.
+
+    Attributes:
+        config: plain values that decide the result; paths and devices are no part of it.
+        label: how progress calls it.
+    """
+
+    config: Mapping[str, Any]
+    label: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits of the configuration's hash; the order of its entries does not matter."""
+        text = json.dumps(self.config, sort_keys=True, allow_nan=False, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Store:
+    """A folder of finished cells, one small JSON file each, written atomically.
+
+    Args:
+        folder: made when the first cell is written.
+        study: what all cells of this folder share; a folder of another study is refused.
+    """
+
+    def __init__(self, folder: Path, study: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.study = json.loads(json.dumps(study))  # as it will be read back
+        file = self.folder / "study.json"
+        if file.exists():
+            self._refuse_another(read_json(file), file)
+        else:
+            write_json(file, self.study)
+
+    def _refuse_another(self, seen: Mapping[str, Any], file: Path) -> None:
+        differing = [k for k in {**seen, **self.study} if seen.get(k) != self.study.get(k)]
+        if differing:
+            lines = [f"  {k}: {seen.get(k)!r} there, {self.study.get(k)!r} now" for k in sorted(differing)]
+            raise InputError(
+                f"out={str(self.folder)!r} holds another study; choose another folder, or the same settings:\n"
+                + "\n".join(lines)
+            )
+
+    def file(self, cell: Cell) -> Path:
+        """Where a cell's result is, or will be."""
+        return self.folder / "cells" / f"{cell.key}.json"
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell is finished."""
+        return self.file(cell).exists()
+
+    def load(self, cell: Cell) -> dict[str, Any]:
+        """A finished cell's result.
+
+        Raises:
+            InputError: if the file is damaged, or belongs to another configuration.
+        """
+        content = read_json(self.file(cell))
+        if content.get("schema_version") != SCHEMA_VERSION or content.get("config") != _plain(cell.config):
+            raise InputError(
+                f"{self.file(cell)} does not hold the cell its name says; delete it and run the command again."
+            )
+        return dict(content["result"])
+
+    def save(self, cell: Cell, result: Mapping[str, Any], **about: Any) -> None:
+        """Write a finished cell; `about` is recorded beside the result (seconds, hardware)."""
+        content = {
+            "schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config, "result": result, **about,
+        }  # fmt: skip
+        write_json(self.file(cell), content)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))

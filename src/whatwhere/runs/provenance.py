@@ -1,0 +1,44 @@
+"""Where a result comes from: versions, hardware, the command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("whatwhere", "torch", "torchvision", "timm", "datasets", "lightning-fabric", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that decide numbers."""
+    return {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def hardware() -> dict[str, Any]:
+    """The processor, the threads torch uses, and the accelerators."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()
+
+
+def command() -> str:
+    """The command line that started this process, without the folder of the program."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,408 @@
+"""Where in a network one can stand: every place in its execution through which a spatial map flows."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.errors import InputError, unknown
+from whatwhere.network import Network, as_module
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+POOLS = (
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+# Leaves that read the last axis as channels; their spatial inputs are channels-last *shapes* (Swin, ConvNeXt).
+CHANNELS_LAST_LEAVES = (nn.Linear, nn.LayerNorm)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place: a call of a module whose input is a spatial feature map.
+
+    Attributes:
+        name: dotted module name, with `#call` when the module runs more than once (`layer1.0.relu#2`).
+        module: dotted module name.
+        call: which of the module's calls in one forward pass, from 1.
+        order: position among all sites, by when the call begins.
+        kind: conv, conv1x1, norm, act, pool, linear, block (residual), group (other non-leaf), other.
+        layout: of the input: NCHW, NHWC, or tokens+K (K prefix tokens before H·W positions).
+        shape_in: (C, H, W) of the input map.
+        shape: (C, H, W) of the output map; None when the output is no map.
+        depth_share: share of the network's convolutions that begin at or after this call (the paper's
+            "last 30 %"), in [0, 1]. In a network with at most one convolution (a ViT), of its linear layers.
+        flops_before: floating-point operations (2 per multiply-add) of one picture before this call.
+        parents: the non-leaf sites this call is inside of, outermost first.
+    """
+
+    name: str
+    module: str
+    call: int
+    order: int
+    kind: str
+    layout: str
+    shape_in: tuple[int, int, int]
+    shape: tuple[int, int, int] | None
+    depth_share: float
+    flops_before: int
+    parents: tuple[str, ...] = ()
+
+    @property
+    def is_spatial_conv(self) -> bool:
+        """Whether this is a convolution that looks at more than one position."""
+        return self.kind == "conv"
+
+
+Where = str | int | float | nn.Module | Site | Callable[[Site], bool]
+Selection = Where | Sequence[Where] | None
+
+
+class Sites(Sequence[Site]):
+    """The table of places of one network, in execution order.
+
+    >>> table = ww.sites(net)
+    >>> print(table)                          # the table
+    >>> table.select("layer4*")               # by name or glob
+    >>> table.select("layer3.0:")             # that site and all after it; "a:b" is a window
+    >>> table.select("last 30%")              # by depth share, rounded down as the paper does
+    """
+
+    def __init__(self, sites: Iterable[Site], module: nn.Module, total_flops: int) -> None:
+        self._sites = tuple(sites)
+        self._module = module
+        self.total_flops = total_flops
+
+    @overload
+    def __getitem__(self, index: int) -> Site: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Site]: ...
+    def __getitem__(self, index: int | slice) -> Site | Sequence[Site]:
+        """The site at a place of the table."""
+        return self._sites[index]
+
+    def __len__(self) -> int:
+        """How many sites there are."""
+        return len(self._sites)
+
+    def of_kind(self, *kinds: str) -> Sites:
+        """The sites of some kinds only, in the same order."""
+        return Sites((s for s in self if s.kind in kinds), self._module, self.total_flops)
+
+    def select(self, which: Selection) -> list[Site]:
+        """The sites that a selection names, in execution order, without repeats.
+
+        Args:
+            which: None (all), a name, a glob, a range `"from:"` or `"from:to"`, `"last 30%"`, a row number, a depth
+                share (float), a module, a site, a predicate, or a sequence of these.
+
+        Raises:
+            InputError: when a part of the selection matches nothing; the message prints the choices.
+        """
+        if which is None:
+            return list(self)
+        parts = which if isinstance(which, Sequence) and not isinstance(which, str | nn.Module) else [which]
+        chosen = {site.order for part in parts for site in self._matches(part)}
+        return [s for s in self if s.order in chosen]
+
+    def _matches(self, part: Any) -> list[Site]:
+        found = _by_type(part)(self, part)
+        if not found:
+            raise unknown("sites", str(part), [s.name for s in self])
+        return found
+
+    def _named(self, text: str) -> list[Site]:
+        if text.startswith("last "):
+            return _last_percent(self, text)
+        if ":" in text:
+            return self._window(text)
+        return [s for s in self if fnmatch.fnmatchcase(s.name, text) or fnmatch.fnmatchcase(s.module, text)]
+
+    def _window(self, text: str) -> list[Site]:
+        start, _, end = text.partition(":")
+        first = self._matches(start)[0].order if start else 0
+        last = self._matches(end)[-1].order if end else len(self)
+        within = [s for s in self if first <= s.order <= last]
+        # A window that ends at a block takes in the block's own parts.
+        inside = [s for s in self if end and s.order > last and end in s.parents]
+        return within + inside
+
+    def _modules(self, target: nn.Module) -> list[Site]:
+        names = {n for n, m in self._module.named_modules() if m is target}
+        return [s for s in self if s.module in names]
+
+    def __str__(self) -> str:
+        """The table, aligned, one line a site."""
+        return format_table(self)
+
+
+def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
+    if isinstance(part, str):
+        return lambda sites, text: sites._named(text)
+    if isinstance(part, bool):
+        raise InputError(f"sites={part!r}: give a name, a glob, a row number, a depth share, a module or a predicate.")
+    if isinstance(part, int):
+        return lambda sites, row: list(sites[row : row + 1 or None])
+    if isinstance(part, float):
+        return lambda sites, share: [s for s in sites if s.depth_share <= share + 1e-9]
+    if isinstance(part, nn.Module):
+        return lambda sites, module: sites._modules(module)
+    if isinstance(part, Site):
+        return lambda sites, site: [s for s in sites if s.name == site.name]
+    if callable(part):
+        return lambda sites, accepts: [s for s in sites if accepts(s)]
+    raise InputError(f"sites={part!r}: give a name, a glob, a row number, a depth share, a module or a predicate.")
+
+
+def _last_percent(sites: Sites, text: str) -> list[Site]:
+    number = text.removeprefix("last ").strip().removesuffix("%")
+    try:
+        percent = float(number)
+    except ValueError:
+        raise InputError(f"sites={text!r}: write a percentage such as 'last 30%'.") from None
+    # The paper calls 4 of 13 convolutions (30.8 %) "the last 30 %" and 7 of 13 (53.8 %) "53 %".
+    return [s for s in sites if int(100 * s.depth_share + 1e-9) <= percent]
+
+
+def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | None = None) -> Sites:
+    """Every place where a spatial map flows through a network, found by running it once on one blank picture.
+
+    The network is not changed: hooks are removed, training flags and the random state are put back.
+
+    Args:
+        net: a module from pictures to scores, or a `Network`.
+        input_size: (C, H, W) of one input; None takes the network's own, or 224 x 224.
+
+    Returns:
+        The sites in execution order. Sites whose map has a single position are left out: no *where* is there.
+
+    Raises:
+        InputError: if the network does not run on such an input, or no spatial map flows in it.
+    """
+    module = as_module(net)
+    size = input_size or expected_input_size(net)
+    trace = _Trace(module)
+    with trace.hooked(), evaluating(module):
+        try:
+            module(blank_picture(module, size))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise InputError(
+                f"the network does not run on a picture of shape {size} (C, H, W): {error}. Give input_size=(C, H, W)."
+            ) from error
+    return trace.sites()
+
+
+def expected_input_size(net: nn.Module | Network) -> tuple[int, int, int]:
+    """The (C, H, W) that a network says it takes, else its first convolution's channels at 224 x 224."""
+    if isinstance(net, Network) and net.input_size:
+        return net.input_size
+    module = as_module(net)
+    config = getattr(module, "pretrained_cfg", None) or {}
+    if config.get("input_size"):
+        return tuple(config["input_size"])
+    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    return (channels, 224, 224)
+
+
+def blank_picture(module: nn.Module, size: tuple[int, int, int]) -> Tensor:
+    """One picture of zeros, (1, C, H, W), on the device and in the precision of the module."""
+    weight = next(module.parameters(), torch.empty(0))
+    return torch.zeros(1, *size, device=weight.device, dtype=weight.dtype)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; training flags and the global random state are put back after."""
+    flags = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(module)):
+            yield
+    finally:
+        for m, training in flags.items():
+            m.training = training
+
+
+def _cuda_devices(module: nn.Module) -> list[int]:
+    devices = {p.device for p in module.parameters()}
+    return [d.index or 0 for d in devices if d.type == "cuda"]
+
+
+def kind_of(module: nn.Module) -> str:
+    """What sort of place a module is; see `Site.kind`."""
+    if isinstance(module, nn.Conv2d):
+        return "conv1x1" if tuple(module.kernel_size) == (1, 1) else "conv"
+    if isinstance(module, NORMS):
+        return "norm"
+    if isinstance(module, POOLS):
+        return "pool"
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if type(module).__module__.startswith("torch.nn.modules.activation"):
+        return "act"
+    if next(module.children(), None) is None:
+        return "other"
+    return "block" if is_residual_block(module) else "group"
+
+
+def is_residual_block(module: nn.Module) -> bool:
+    """Whether a module is a ResNet block as torchvision, timm and this package write it.
+
+    Its branch begins at `conv1`, its shortcut is the block's input or `downsample` of it, and they are added.
+    """
+    return all(hasattr(module, name) for name in ("conv1", "bn1", "conv2", "downsample"))
+
+
+@dataclass
+class _Entry:
+    name: str
+    call: int
+    kind: str
+    layout: str | None
+    shape_in: tuple[int, int, int] | None
+    convs_before: int
+    linears_before: int
+    flops_before: int
+    parents: tuple[str, ...]
+    shape: tuple[int, int, int] | None = None
+
+
+class _Trace:
+    """Hooks that write down every module call of one forward pass."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.entries: list[_Entry] = []
+        self.open: list[_Entry] = []
+        self.calls: Counter[str] = Counter()
+        self.convs = self.linears = 0
+        self.grid: tuple[int, int] | None = None
+        self.flops = 0
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        handles: list[Any] = []
+        try:
+            for name, m in self.module.named_modules():
+                if name:
+                    handles.append(m.register_forward_pre_hook(self._enter(name), with_kwargs=True))
+                    handles.append(m.register_forward_hook(self._leave, always_call=False))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.calls[name] += 1
+            layout, shape = self._map_of(m, _first_tensor(args, kwargs))
+            entry = _Entry(
+                name, self.calls[name], kind_of(m), layout, shape, self.convs, self.linears, self.flops,
+                tuple(e.name for e in self.open),
+            )  # fmt: skip
+            self.entries.append(entry)
+            self.open.append(entry)
+
+        return hook
+
+    def _leave(self, m: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        entry = self.open.pop()
+        out = output if isinstance(output, Tensor) else None
+        _, entry.shape = self._map_of(m, out)
+        self.convs += isinstance(m, nn.Conv2d)
+        self.linears += isinstance(m, nn.Linear)
+        self.flops += leaf_flops(m, out)
+        if out is not None and out.ndim == 4:
+            self.grid = entry.shape[1:] if entry.shape else None
+
+    def _map_of(self, m: nn.Module, x: Tensor | None) -> tuple[str | None, tuple[int, int, int] | None]:
+        """Layout and (C, H, W) of a tensor that is a spatial map; (None, None) for any other."""
+        if x is None or x.ndim not in (3, 4) or (x.ndim == 4 and self._in_attention()):
+            return None, None
+        if x.ndim == 4:
+            a, b, c = x.shape[1:]
+            last = isinstance(m, CHANNELS_LAST_LEAVES) or (a == b != c and not isinstance(m, nn.Conv2d))
+            layout, shape = ("NHWC", (c, a, b)) if last else ("NCHW", (a, b, c))
+            return (layout, shape) if shape[1] * shape[2] > 1 else (None, None)
+        if self.grid is None or not 0 <= (prefix := x.shape[1] - self.grid[0] * self.grid[1]) <= 8:
+            return None, None
+        return f"tokens+{prefix}", (x.shape[2], *self.grid)
+
+    def _in_attention(self) -> bool:
+        """Inside attention, four axes are (N, heads, queries, keys): no map."""
+        return any("attn" in e.name.rpartition(".")[2] for e in self.open)
+
+    def sites(self) -> Sites:
+        spatial = [e for e in self.entries if e.layout]
+        if not spatial:
+            raise InputError("no spatial feature map flows through the modules of this network.")
+        numbered = (self._site(i, e) for i, e in enumerate(spatial))
+        return Sites(numbered, self.module, self.flops)
+
+    def _site(self, order: int, e: _Entry) -> Site:
+        name = f"{e.name}#{e.call}" if self.calls[e.name] > 1 else e.name
+        total, before = (self.convs, e.convs_before) if self.convs > 1 else (self.linears, e.linears_before)
+        assert e.layout and e.shape_in
+        return Site(
+            name=name, module=e.name, call=e.call, order=order, kind=e.kind, layout=e.layout, shape_in=e.shape_in,
+            shape=e.shape, depth_share=(total - before) / max(total, 1), flops_before=e.flops_before,
+            parents=e.parents,
+        )  # fmt: skip
+
+
+def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    return next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+
+
+def leaf_flops(m: nn.Module, out: Tensor | None) -> int:
+    """Floating-point operations of one picture in a convolution or linear layer; 0 for everything else."""
+    if out is None or not isinstance(m, nn.Conv2d | nn.Linear):
+        return 0
+    per_value = m.weight[0].numel()  # multiply-adds for one output value
+    return 2 * per_value * out[0].numel()
+
+
+def format_table(sites: Iterable[Site]) -> str:
+    """The sites as aligned plain text."""
+    head = ("#", "site", "kind", "layout", "in (C,H,W)", "out (C,H,W)", "depth share")
+    rows = [head, *(_row(s) for s in sites)]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows)
+
+
+def _row(s: Site) -> tuple[str, ...]:
+    shape = "x".join(map(str, s.shape)) if s.shape else "-"
+    share = f"{100 * s.depth_share:.0f} %"
+    return (str(s.order), s.name, s.kind, s.layout, "x".join(map(str, s.shape_in)), shape, share)
+
+
+def as_maps(x: Tensor, site: Site) -> Tensor:
+    """A tensor that enters a site, seen as maps (N, C, H, W); a view, prefix tokens left out."""
+    if site.layout == "NCHW":
+        return x
+    if site.layout == "NHWC":
+        return x.movedim(-1, 1)
+    prefix = int(site.layout.removeprefix("tokens+"))
+    _, h, w = site.shape_in
+    return x[:, prefix:].unflatten(1, (h, w)).movedim(-1, 1)
+
+
+def from_maps(maps: Tensor, x: Tensor, site: Site) -> Tensor:
+    """Maps (N, C, H, W) back in the layout of the tensor `x` they came from; its prefix tokens are kept."""
+    if site.layout == "NCHW":
+        return maps
+    if site.layout == "NHWC":
+        return maps.movedim(1, -1)
+    prefix = int(site.layout.removeprefix("tokens+"))
+    return torch.cat([x[:, :prefix], maps.movedim(1, -1).flatten(1, 2)], dim=1)
+
+

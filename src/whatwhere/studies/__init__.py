@@ -1,0 +1,1 @@
+"""The lab: a protocol per question, from networks and pictures to a result."""

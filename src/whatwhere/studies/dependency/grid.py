@@ -1,0 +1,147 @@
+"""The paper's study: train and test without spatial information, at every depth, method and seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from whatwhere.data import load_data
+from whatwhere.dependency.cuts import cut_at_share, cuts_of
+from whatwhere.errors import InputError
+from whatwhere.models.load import load_model
+from whatwhere.runs.cells import Cell, Store
+from whatwhere.runs.executors import run_cells
+from whatwhere.sites import Site, Sites, list_sites
+from whatwhere.studies.dependency.cell import GAP_FC, INTACT, Bench
+from whatwhere.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to train and test.
+
+    Attributes:
+        model: a network by name.
+        options: of `load_model` (classes, width).
+        recipe: how to train every network.
+        methods: `gap_fc` and modes of `shuffle`.
+        shares: of the convolutions, from the last, that lose spatial information, in [0, 1].
+        seeds: of weights, order, augmentation and draws.
+        matrix: shares at which networks trained intact and shuffled are each tested both ways (train-mode x
+            test-mode), for every shuffle in `methods`.
+        plain_shares: shares (0 is intact) also trained without augmentation, by GAP+FC.
+        repeats: draws for each test under a shuffle.
+    """
+
+    model: str
+    recipe: Recipe
+    options: dict[str, Any] = field(default_factory=dict)
+    methods: tuple[str, ...] = (GAP_FC, "per-channel")
+    shares: tuple[float, ...] = (0.31, 0.54, 0.77, 1.0)
+    seeds: tuple[int, ...] = (0,)
+    matrix: tuple[float, ...] = (0.31,)
+    plain_shares: tuple[float, ...] = ()
+    repeats: int = 10
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A grid's cells for one data set, with the network's sites."""
+
+    grid: Grid
+    data: dict[str, str]
+    table: Sites
+    cuts: list[Site]
+
+    def train(self, method: str, share: float, seed: int, recipe: Recipe) -> Cell:
+        """The cell that trains one network; share 0 is the intact one."""
+        site = self.site(share)
+        config = {
+            "do": "train", "model": self.grid.model, "options": self.grid.options, "data": self.data,
+            "method": method if site else INTACT, "site": site, "recipe": recipe.to_dict(), "seed": seed,
+            "repeats": self.grid.repeats, "watch": True,
+        }  # fmt: skip
+        plain = "" if recipe.flip or recipe.crop_padding else ", no augmentation"
+        return Cell(config, f"{config['method']} {100 * share:.0f} %, seed {seed}{plain}")
+
+    def test(self, trained: Cell, method: str, share: float) -> Cell:
+        """The cell that tests a trained network under a method."""
+        config = {
+            "do": "test", "trained": trained.config, "method": method, "site": self.site(share) if method != INTACT else None,
+            "repeats": self.grid.repeats,
+        }  # fmt: skip
+        return Cell(config, f"{trained.label}, tested {method}")
+
+    def site(self, share: float) -> str | None:
+        """The site from which on a share of the convolutions loses spatial information."""
+        return cut_at_share(self.cuts, share).name if share else None
+
+    def training(self) -> Iterator[Cell]:
+        """All cells that train, seed by seed, the most telling ones first."""
+        for seed in self.grid.seeds:
+            yield self.train(INTACT, 0, seed, self.grid.recipe)
+            for share in self.grid.shares:
+                for method in self.grid.methods:
+                    yield self.train(method, share, seed, self.grid.recipe)
+            for share in self.grid.plain_shares:
+                yield self.train(GAP_FC, share, seed, self.grid.recipe.without_augmentation())
+
+    def testing(self) -> Iterator[Cell]:
+        """The train-mode x test-mode cells off the diagonal; the diagonal is in the training cells."""
+        for seed in self.grid.seeds:
+            for share in self.grid.matrix:
+                for method in (m for m in self.grid.methods if m != GAP_FC):
+                    yield self.test(self.train(INTACT, 0, seed, self.grid.recipe), method, share)
+                    yield self.test(self.train(method, share, seed, self.grid.recipe), INTACT, 0)
+
+
+def plan(grid: Grid, source: str) -> Planned:
+    """Check a grid against a network and a data set, before anything runs."""
+    data = load_data(source)
+    options = {"classes": len(data.classes), **grid.options}
+    net = load_model(grid.model, **options)
+    table = list_sites(net, input_size=data.train.shape(net.preprocessing))
+    fingerprints = {"train": data.train.fingerprint, "test": data.test.fingerprint}
+    return Planned(Grid(**{**vars(grid), "options": options}), fingerprints, table, cuts_of(table))
+
+
+def identity(planned: Planned) -> dict[str, Any]:
+    """What all cells of one folder share; seeds, shares and methods may be added later."""
+    grid = planned.grid
+    return {
+        "study": "dependency", "model": grid.model, "options": grid.options, "data": planned.data,
+        "recipe": grid.recipe.to_dict(), "repeats": grid.repeats,
+    }  # fmt: skip
+
+
+def run_grid(
+    planned: Planned, source: str, folder: Path, *, weights: Path | None = None, workers: int = 0, device: str = "auto",
+    quiet: bool = False,
+) -> Store:  # fmt: skip
+    """Run the cells that are missing; interrupted by anything, the same call goes on.
+
+    Args:
+        planned: from `plan`.
+        source: where the pictures are.
+        folder: gets `study.json` and `cells/`.
+        weights: gets checkpoints and trained weights; None is `folder`.
+        workers: processes; 0 is this one.
+        device: Fabric's accelerator.
+        quiet: print no progress.
+    """
+    store = Store(folder, identity(planned))
+    bench = Bench(os.fspath(source), Path(weights or folder), device)
+    for cells in (list(planned.training()), list(planned.testing())):
+        run_cells(cells, bench, store, workers=workers, quiet=quiet)
+    return store
+
+
+def finished(planned: Planned, cells: Sequence[Cell], store: Store) -> list[tuple[Cell, dict[str, Any]]]:
+    """The cells among these that are there, with their results."""
+    there = [(c, store.load(c)) for c in cells if store.has(c)]
+    if not there:
+        raise InputError(f"{store.folder} holds no finished cell of this study yet.")
+    return there

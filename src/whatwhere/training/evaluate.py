@@ -1,0 +1,94 @@
+"""Evaluate a network: which pictures it gets right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.data import Data, Split
+from whatwhere.errors import InputError
+from whatwhere.intervals import wilson
+from whatwhere.network import Network
+from whatwhere.sites import evaluating
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network got right.
+
+    Attributes:
+        correct: (N,) bool, for each picture in the split's order.
+        loss: mean cross-entropy.
+    """
+
+    correct: Tensor
+    loss: float
+
+    @property
+    def n(self) -> int:
+        """How many pictures were looked at."""
+        return len(self.correct)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pictures whose highest score is their label, in [0, 1]."""
+        return self.correct.float().mean().item()
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy, over pictures."""
+        return wilson(int(self.correct.sum()), self.n)
+
+    def __str__(self) -> str:
+        """The accuracy in per cent with its interval."""
+        low, high = self.interval
+        return f"{100 * self.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}] of {self.n:,} pictures"
+
+
+def evaluate(net: nn.Module | Network, data: Data | Split, *, batch_size: int = 256) -> Evaluation:
+    """Run a network over a split and compare its highest scores with the labels.
+
+    >>> with ww.shuffle(net, "last 30%"):
+    ...     print(ww.evaluate(net, data))
+
+    Args:
+        net: the network. A plain module gets pictures scaled to mean 0.5, std 0.5; wrap it in
+            `ww.Network(module, preprocessing)` to say what it expects.
+        data: a split, or a `Data`, whose test split is taken.
+        batch_size: pictures in a forward pass.
+
+    Raises:
+        InputError: if the pictures have no labels, or the network has fewer scores than there are classes.
+    """
+    net = net if isinstance(net, Network) else Network(net)
+    split = data.test if isinstance(data, Data) else data
+    device = next((p.device for p in net.module.parameters()), torch.device("cpu"))
+    correct, loss = [], 0.0
+    with evaluating(net.module):
+        for images, labels in split.batches(batch_size, geometry=net.preprocessing):
+            scores = net.module(net.preprocessing.normalise(images.to(device))).float()
+            labels = labels.to(device)
+            check_scores(scores, labels)
+            correct.append((scores.argmax(1) == labels).cpu())
+            loss += nn.functional.cross_entropy(scores, labels, reduction="sum").item()
+    return Evaluation(torch.cat(correct), loss / len(split))
+
+
+def check_scores(scores: Tensor, labels: Tensor) -> None:
+    """Complain of scores that cannot be compared with the labels.
+
+    Args:
+        scores: (N, classes).
+        labels: (N,).
+    """
+    if scores.ndim != 2:
+        raise InputError(f"the network gives scores of shape {tuple(scores.shape)}; expected (N, classes).")
+    if labels.min() < 0:
+        raise InputError("data: these pictures have no labels; accuracy needs them.")
+    if labels.max() >= scores.shape[1]:
+        raise InputError(
+            f"data has label {int(labels.max())}, but the network gives {scores.shape[1]} scores; "
+            "load the model with classes=… to match the data."
+        )

@@ -1,0 +1,111 @@
+"""Recipes: everything that decides how a network is trained, as one value that is stored with the result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from whatwhere.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training pictures.
+        batch_size: pictures a step; the last, smaller batch of an epoch is left out.
+        optimizer: `sgd` (with momentum) or `adamw`.
+        lr: the (peak) learning rate.
+        schedule: `step` multiplies by `gamma` at each milestone; `one-cycle` rises linearly for `warmup` of the steps
+            and falls linearly to zero; `constant`.
+        milestones: epochs at which `step` acts.
+        gamma: factor of `step`.
+        warmup: share of all steps in which `one-cycle` rises.
+        momentum: of `sgd`.
+        nesterov: of `sgd`.
+        weight_decay: on every parameter, as the papers do; 0 for none.
+        label_smoothing: in [0, 1).
+        crop_padding: pad by this many black pixels and crop back at random; 0 for none.
+        flip: mirror left-right at random.
+        precision: `32-true`, or `bf16-mixed` (Lightning Fabric's names).
+    """
+
+    epochs: int
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    schedule: Literal["step", "one-cycle", "constant"] = "one-cycle"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    warmup: float = 0.2
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    crop_padding: int = 4
+    flip: bool = True
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train.
+
+        Raises:
+            InputError: naming the field, the value, and what it may be.
+        """
+        bounds = {"epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0, "crop_padding": 0, "warmup": 0}
+        for name, least in bounds.items():
+            if not getattr(self, name) >= least:
+                raise InputError(f"recipe: {name}={getattr(self, name)!r} must be at least {least}.")
+        choices = {
+            "optimizer": ("sgd", "adamw"),
+            "schedule": ("step", "one-cycle", "constant"),
+            "precision": ("32-true", "bf16-mixed"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise unknown(f"recipe: {name}", str(getattr(self, name)), known)
+
+    def without_augmentation(self) -> Recipe:
+        """The same recipe on the pictures as they are."""
+        return replace(self, crop_padding=0, flip=False)
+
+    def factor(self, step: int, steps_per_epoch: int) -> float:
+        """What the learning rate is multiplied by at a step, counted from 0."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "step":
+            return math.prod(self.gamma for m in self.milestones if step >= m * steps_per_epoch)
+        total = self.epochs * steps_per_epoch
+        rise = max(1, round(self.warmup * total))
+        return (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for keys and result files."""
+        return asdict(self)
+
+
+RECIPES: dict[str, Recipe] = {
+    # [fan2020], the authors' code: CIFAR-100, Small-ImageNet (lr 0.01), ImageNet.
+    "fan2020-cifar": Recipe(epochs=300, schedule="step", milestones=(150, 225)),
+    "fan2020-small-imagenet": Recipe(epochs=300, lr=0.01, schedule="step", milestones=(150, 225)),
+    "fan2020-imagenet": Recipe(
+        epochs=90, batch_size=256, schedule="step", milestones=(30, 60), weight_decay=1e-4, crop_padding=0
+    ),
+    # One cycle, Nesterov: most of the reference accuracy in a fraction of the epochs.
+    "fast": Recipe(epochs=20, nesterov=True),
+    # The embedded tasks of the demo.
+    "demo": Recipe(epochs=3, lr=0.05, batch_size=64, crop_padding=0, flip=False, nesterov=True),
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        InputError: for a name nobody knows, with the nearest ones.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,111 @@
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from whatwhere.data.pixels import BrokenPicture, check_geometry, to_pixels
+from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
+
+
+def noise_picture(height: int, width: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_decodes_every_format_to_the_pixels_that_went_in(kind: str) -> None:
+    picture = noise_picture(6, 5, "L" if kind == "GIF" else "RGB")
+    options = {"lossless": True} if kind == "WEBP" else {}
+    expected = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(to_pixels(encoded(picture, kind, **options)), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "LA"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    pixels = to_pixels(encoded(noise_picture(6, 5, mode)))
+    assert pixels.shape == (3, 6, 5)
+    assert pixels.dtype == torch.uint8
+
+
+def test_cmyk_becomes_rgb() -> None:
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    assert to_pixels(encoded(red, "JPEG"))[:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=4)
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    deep = Image.fromarray(np.array([[0, 256 * 7 + 3, 65535]], dtype=np.uint16))
+    assert to_pixels(encoded(deep))[0].tolist() == [[0, 7, 255]]
+
+
+def test_thirty_two_bits_are_refused() -> None:
+    with pytest.raises(BrokenPicture, match="'F'"):
+        to_pixels(encoded(Image.new("F", (3, 3)), "TIFF"))
+
+
+def test_exif_orientation_is_applied() -> None:
+    picture = noise_picture(6, 5)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show the picture rotated clockwise by 90 degrees
+    upright = np.rot90(np.array(picture), k=-1)
+    assert np.array_equal(to_pixels(encoded(picture, exif=exif)).permute(1, 2, 0).numpy(), upright)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (37, 37), (224, 300)])
+@pytest.mark.parametrize("filter_name", ["bilinear", "bicubic", "nearest"])
+def test_resize_and_crop_equal_torchvision(shape: tuple[int, int], filter_name: Any) -> None:
+    picture = noise_picture(*shape)
+    geometry = Preprocessing(size=(32, 32), crop_pct=0.875, interpolation=filter_name)
+    mode = v2.InterpolationMode(filter_name)
+    theirs = v2.CenterCrop(32)(v2.Resize(round(32 / 0.875), interpolation=mode, antialias=True)(picture))
+    ours = to_pixels(encoded(picture), geometry)
+    assert np.array_equal(ours.permute(1, 2, 0).numpy(), np.array(theirs))
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (10, 90), (24, 48)])
+def test_oblong_sizes_are_covered(shape: tuple[int, int]) -> None:
+    assert to_pixels(noise_picture(*shape), Preprocessing(size=(24, 48))).shape == (3, 24, 48)
+
+
+def test_tensors_are_resized_like_pictures() -> None:
+    picture, geometry = noise_picture(40, 60), Preprocessing(size=(16, 16))
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    assert torch.equal(to_pixels(pixels, geometry), to_pixels(encoded(picture), geometry))
+
+
+def test_grey_tensors_get_three_channels_and_floats_pass() -> None:
+    grey, prepared = torch.arange(6, dtype=torch.uint8).reshape(1, 2, 3), torch.randn(3, 4, 4)
+    assert torch.equal(to_pixels(grey), grey.repeat(3, 1, 1))
+    assert to_pixels(prepared, Preprocessing(size=(8, 8))) is prepared
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_truncated_and_foreign_bytes_are_broken(kind: str) -> None:
+    whole = encoded(noise_picture(64, 64), kind)
+    for broken in (whole[: len(whole) // 2], whole[:20], b"", b"not a picture"):
+        with pytest.raises(BrokenPicture):
+            to_pixels(broken)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop_pct": 0.0}, "crop_pct=0.0"),
+        ({"crop_pct": 1.5}, "crop_pct=1.5"),
+        ({"size": (0, 8)}, r"size=\(0, 8\)"),
+        ({"interpolation": "sinc"}, "interpolation='sinc'"),
+    ],
+)
+def test_impossible_geometry_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_geometry(Preprocessing(**{"size": (8, 8), **settings}))
