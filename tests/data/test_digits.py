@@ -26,4 +26,4 @@ def test_digits_are_stratified_and_repeatable() -> None:
     one, two = digits(), digits()
     assert one.describe() == two.describe()
     shares = [torch.bincount(split.labels) / len(split) for split in (one.train, one.test)]
-    assert torch.allclose(*shares, atol=0.005)
+    assert torch.allclose(shares[0], shares[1], atol=0.005)

@@ -64,7 +64,7 @@ def test_empty_folders_are_refused(tmp_path: Path) -> None:
         load_data(tmp_path)
     grow(tmp_path, "cat/1.png")
     (tmp_path / "dog").mkdir()
-    with pytest.raises(InputError, match="class folder '.*dog' holds no pictures"):
+    with pytest.raises(InputError, match=r"class folder '.*dog' holds no pictures"):
         load_data(tmp_path)
 
 

@@ -108,7 +108,7 @@ def test_a_file_and_a_number_are_no_source(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a file; give the folder"):
         load_data(tmp_path / "x.parquet")
     with pytest.raises(InputError, match="source is a int"):
-        load_data(3)  # type: ignore[arg-type]
+        load_data(3)
     with pytest.raises(InputError, match="no split"):
         load_data({})
 
@@ -129,7 +129,12 @@ def test_an_unreachable_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_hub_name_is_split_into_repository_and_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a: asked.append(a) or {"test": labelled()})
+
+    def hub(*arguments: object) -> dict[str, datasets.Dataset]:
+        asked.append(arguments)
+        return {"test": labelled()}
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
     assert [load_data(name).name for name in ("hf/a/b", "hf/a/b:c")] == ["hf/a/b", "hf/a/b:c"]
     assert asked == [("a/b", None), ("a/b", "c")]
 

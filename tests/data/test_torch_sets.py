@@ -84,12 +84,12 @@ def test_prepared_floats_are_passed_on() -> None:
 )
 def test_items_that_are_no_labelled_pictures_are_refused(items: list[Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        list(load_data(items).test.batches(2))  # type: ignore[arg-type]
+        list(load_data(items).test.batches(2))
 
 
 def test_arrays_are_pictures() -> None:
     tall = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
-    images, _ = next(load_data([(tall, 0)]).test.batches(1))  # type: ignore[arg-type]
+    images, _ = next(load_data([(tall, 0)]).test.batches(1))
     assert np.array_equal(images[0].permute(1, 2, 0).numpy(), tall)
 
 
@@ -127,6 +127,11 @@ def test_a_part_of_a_loader() -> None:
         images = torch.cat([x for x, _ in part.batches(4)])[:, 0, 0, 0]
         assert torch.equal(images.long() % 2, part.labels)
         assert sorted(part.labels.tolist()) == [0, 0, 1, 1]
+
+
+def test_loaders_share_their_classes() -> None:
+    data = load_data({"train": loader(), "test": loader(1)})
+    assert data.train.classes == data.test.classes == ("0", "1")
 
 
 def test_loader_fingerprints() -> None:

@@ -42,7 +42,7 @@ PERIOD = 4  # of every texture, in both directions (2 divides it)
 WHERE_BAG = (0, 1, 2, 6)
 
 # The extended Hamming code's words of weight 4, without one complementary pair: any two bags share two
-# textures or none, and every texture is in 6 of the 12, so neither one texture nor a pair gives the class away.
+# textures or none, and every texture is in 6 of the 12, so neither a texture nor a pair gives the class away.
 BAGS = (
     (0, 1, 2, 3), (0, 1, 4, 5), (0, 1, 6, 7), (0, 2, 4, 6), (0, 2, 5, 7), (0, 3, 4, 7),
     (1, 2, 5, 6), (1, 3, 4, 6), (1, 3, 5, 7), (2, 3, 4, 5), (2, 3, 6, 7), (4, 5, 6, 7),

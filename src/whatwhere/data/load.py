@@ -15,7 +15,7 @@ from whatwhere.data.folders import from_folder, is_table_folder
 from whatwhere.data.known_answer import known_answer
 from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.data.split import Split
-from whatwhere.data.torch_sets import LoaderSplit, dataset_part
+from whatwhere.data.torch_sets import dataset_part, loader_part
 from whatwhere.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _part(split: str, value: Any, image_column: str | None, label_column: str | 
     if _is_table(value):
         return _tables().table_part(split, value, image_column, label_column)
     if isinstance(value, DataLoader):
-        return LoaderSplit(split, value)
+        return loader_part(value)
     if hasattr(value, "__getitem__") and not isinstance(value, str):
         return dataset_part(value)
     raise InputError(

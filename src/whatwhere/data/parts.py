@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +69,13 @@ class Part:
         source: its pictures, N of them.
         labels: (N,) integers; -1 throughout: the pictures have no labels.
         classes: the class names; None: not known, to be counted from the labels of all parts.
+        make: builds the split from its name, the source, the labels and the agreed classes.
     """
 
     source: Source
     labels: Tensor
     classes: tuple[str, ...] | None = None
+    make: Callable[[str, Source, Tensor, Sequence[str]], Split] = Split
 
 
 def assemble(name: str, parts: Mapping[str, Part | Split]) -> Data:
@@ -87,7 +89,9 @@ def assemble(name: str, parts: Mapping[str, Part | Split]) -> Data:
     classes = shared_classes(name, parts)
     splits = {}
     for split, part in parts.items():
-        splits[split] = part if isinstance(part, Split) else Split(split, part.source, part.labels, classes)
+        splits[split] = (
+            part if isinstance(part, Split) else part.make(split, part.source, part.labels, classes)
+        )
     return Data(name, splits)
 
 

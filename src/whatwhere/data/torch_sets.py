@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, Subset
 
 from whatwhere.data.parts import Part
-from whatwhere.data.sources import Memory, Pairs
+from whatwhere.data.sources import Memory, Pairs, Source
 from whatwhere.data.split import Split, balanced_rows
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
@@ -74,22 +75,28 @@ def whole(label: Any, place: str) -> int:
     raise InputError(f"source: {place} has the label {label!r}; give a whole class number.")
 
 
+def loader_part(loader: DataLoader[Any]) -> Part:
+    """A `DataLoader` as a part; it is run through once, to read the labels.
+
+    Raises:
+        InputError: a batch is not a pair of images (n, C, H, W) and labels (n,).
+    """
+    first, labels = read_once(loader)
+    return Part(first, labels, class_names(loader.dataset), partial(LoaderSplit, loader))
+
+
 class LoaderSplit(Split):
     """A user's `DataLoader` as a split: its batches are passed on as they are, in its own order.
 
-    The loader is run through once at the start to read the labels; `labels` are those of that pass.
+    `labels` are those of one pass; a loader that shuffles gives them in another order on the next.
     """
 
-    def __init__(self, name: str, loader: DataLoader[Any]) -> None:
-        """Read the labels of one pass.
-
-        Raises:
-            InputError: a batch is not a pair of images (n, C, H, W) and labels (n,).
-        """
+    def __init__(
+        self, loader: DataLoader[Any], name: str, first: Source, labels: Tensor, classes: Sequence[str]
+    ) -> None:
+        """Keep the loader, the pictures of its first batch and the labels of one pass."""
         self.loader = loader
-        first, labels = read_once(loader)
-        names = class_names(loader.dataset) or tuple(str(i) for i in range(int(labels.max()) + 1))
-        super().__init__(name, Memory(first), labels, names)
+        super().__init__(name, first, labels, classes)
 
     @property
     def fingerprint(self) -> str:
@@ -137,7 +144,8 @@ class LoaderSplit(Split):
             )
         _, labels = read_once(plain_loader(self.loader, self.loader.dataset))
         part = Subset(self.loader.dataset, balanced_rows(labels, n, seed).tolist())
-        return LoaderSplit(self.name, plain_loader(self.loader, part))
+        loader = plain_loader(self.loader, part)
+        return LoaderSplit(loader, self.name, *read_once(loader), self.classes)
 
 
 def plain_loader(loader: DataLoader[Any], dataset: Any) -> DataLoader[Any]:
@@ -147,14 +155,14 @@ def plain_loader(loader: DataLoader[Any], dataset: Any) -> DataLoader[Any]:
     )
 
 
-def read_once(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+def read_once(loader: DataLoader[Any]) -> tuple[Memory, Tensor]:
     """The images of the first batch, (n, C, H, W), and the labels of all, (N,)."""
     first = torch.empty(0)
     labels: list[Tensor] = []
     for images, batch in checked_batches(loader):
         first = first if labels else images
         labels.append(batch)
-    return first, torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
+    return Memory(first), torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
 
 
 def checked_batches(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,0 +1,55 @@
+"""What a network costs: parameters, operations, time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.benchmark import Timer
+
+from whatwhere.network import Network, as_module
+from whatwhere.sites import blank_picture, evaluating, expected_input_size, list_sites
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one picture costs.
+
+    Attributes:
+        parameters: numbers the network learns.
+        flops: floating-point operations of its convolutions and linear layers, 2 per multiply-add.
+        latency_ms: median milliseconds a picture, measured.
+        batch: pictures in a measured forward pass.
+    """
+
+    parameters: int
+    flops: int
+    latency_ms: float
+    batch: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def cost(
+    net: nn.Module | Network, *, input_size: tuple[int, int, int] | None = None, batch: int = 16, seconds: float = 0.5
+) -> Cost:
+    """Measure a network on this machine, in evaluation mode, channels last.
+
+    Args:
+        net: the network.
+        input_size: (C, H, W) of one picture; None takes the network's own.
+        batch: pictures in a forward pass.
+        seconds: least time to measure for.
+    """
+    module = as_module(net)
+    size = input_size or expected_input_size(net)
+    pictures = blank_picture(module, size).expand(batch, *size).contiguous(memory_format=torch.channels_last)
+    with evaluating(module):
+        timer = Timer("module(pictures)", globals={"module": module, "pictures": pictures}, num_threads=torch.get_num_threads())
+        median = timer.blocked_autorange(min_run_time=seconds).median
+    parameters = sum(p.numel() for p in module.parameters())
+    return Cost(parameters, list_sites(net, input_size=size).total_flops, 1000 * median / batch, batch)

@@ -1,0 +1,101 @@
+"""One HTML page with everything in it: text, tables, figures as inline images; nothing is fetched."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from whatwhere.files import write_text
+from whatwhere.report.figures import rendered, save_figure
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of equal columns, values as they are to be printed."""
+
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page shows, in this order.
+
+    Attributes:
+        title: the question.
+        lead: one sentence on what was done.
+        figures: by file name.
+        tables: the first is also written as `table.csv`.
+        notes: what the reader must know.
+        conclusion: what follows from it.
+        conclusion_table: its numbers.
+        facts: nested plain values: data, settings, versions, hardware.
+        pages: other pages to link to, by label.
+    """
+
+    title: str
+    lead: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    conclusion: str = ""
+    conclusion_table: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    pages: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write table.csv, the figures (SVG and PNG) and index.html; each file is whole or not there.
+
+    Returns:
+        The page.
+    """
+    for name, figure in report.figures.items():
+        save_figure(figure, folder, name)
+    if report.tables:
+        write_text(folder / "table.csv", as_csv(report.tables[0].rows))
+    page = folder / "index.html"
+    write_text(page, as_html(report))
+    return page
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as comma-separated values with a head line."""
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def as_html(report: Report) -> str:
+    """The page; every value is escaped."""
+    loader = jinja2.PackageLoader("whatwhere", "report")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    images = {name: _inline(figure) for name, figure in report.figures.items()}
+    return environment.get_template("page.html").render(report=report, images=images, facts=flattened(report.facts))
+
+
+def _inline(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(rendered(figure, "svg")).decode()
+
+
+def flattened(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested plain values as (dotted name, text) pairs."""
+    rows: list[tuple[str, str]] = []
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        rows += flattened(inner, f"{name}.") if isinstance(inner, Mapping) else [(name, _text(inner))]
+    return rows
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,66 @@
+"""From a curve to advice: the deepest removal that costs no more than a stated loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from whatwhere.cost import cost
+from whatwhere.network import Network
+from whatwhere.studies.dependency.result import LABELS, Point, Recommendation
+
+GAP_FC = "gap_fc"
+
+
+def recommend(
+    points: Sequence[Point], within: float, intact: Network, collapsed: Callable[[str], Network], *, retrained: bool
+) -> Recommendation:
+    """The deepest removal whose loss is within what is allowed.
+
+    A removal counts as within the loss when the upper end of its 95 % interval is; where the interval has no bounds
+    (a single seed), its mean has to do, and the text says so. Only GAP+FC makes a network smaller, so its points are
+    judged where there are any, else those of the first method, and the text says that too.
+
+    Args:
+        points: one group's removals.
+        within: the loss allowed, in [0, 1].
+        intact: the network, to measure.
+        collapsed: builds the network collapsed before a site, to measure.
+        retrained: whether the removals were trained (or are test-time removals from a network trained with space).
+    """
+    judged = [p for p in points if p.method == GAP_FC] or [p for p in points if p.method == points[0].method]
+    held = [p for p in judged if p.drop and loss_bound(p) <= within]
+    if not held:
+        return Recommendation(_nothing(judged, within, retrained), within)
+    deepest = max(held, key=lambda p: p.depth_share)
+    before, after = cost(intact), cost(collapsed(deepest.site))
+    text = _advice(deepest, within, retrained, before.latency_ms / after.latency_ms)
+    return Recommendation(text, within, deepest.site, before.to_dict(), after.to_dict())
+
+
+def loss_bound(p: Point) -> float:
+    """The loss that a point stays under: the upper end of its interval, or its mean where that has no bounds."""
+    assert p.drop
+    return p.drop.mean if p.drop.high == float("inf") else p.drop.high
+
+
+def _advice(p: Point, within: float, retrained: bool, speed: float) -> str:
+    assert p.drop
+    sure = f"95 % interval up to {100 * p.drop.high:.2f}" if p.drop.high != float("inf") else "one seed, no interval"
+    how = "trained so" if retrained else "without any retraining"
+    measured = LABELS.get(p.method, p.method)
+    return (
+        f"Within a loss of {100 * within:.1f} points, the last {100 * p.depth_share:.0f} % of the convolutions need no spatial "
+        f"information: {measured} from {p.site} on costs {100 * p.drop.mean:.2f} points ({sure}), {how}. "
+        f"The network collapsed there is {speed:.2f} times as fast."
+        + ("" if p.method == GAP_FC else " This was measured by shuffling: train the collapsed network to confirm it.")
+    )
+
+
+def _nothing(judged: Sequence[Point], within: float, retrained: bool) -> str:
+    least = min((p for p in judged if p.drop), key=loss_bound)
+    assert least.drop
+    tail = "" if retrained else " Training the collapsed network (whatwhere dependency --protocol study) may recover it."
+    return (
+        f"No removal stays within a loss of {100 * within:.1f} points: the mildest, {LABELS.get(least.method, least.method)} "
+        f"from {least.site} on, costs {100 * least.drop.mean:.2f} points.{tail}"
+    )
