@@ -10,6 +10,7 @@ from whatwhere.sites import Site, Sites
 from whatwhere.sites import list_sites as sites
 from whatwhere.studies.dependency.curve import dependency
 from whatwhere.studies.dependency.result import DependencyResult
+from whatwhere.studies.dependency.study import dependency_study
 from whatwhere.training import RECIPES, Recipe, evaluate, fit
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "collapse",
     "cost",
     "dependency",
+    "dependency_study",
     "evaluate",
     "fit",
     "load_data",

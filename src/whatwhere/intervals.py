@@ -82,7 +82,8 @@ def noise_of(values: NDArray[np.float64], rates: NDArray[np.float64], repeats: f
     n = len(values)
     # Of a share p seen in r draws, p(1 - p) r / (r - 1) is the unbiased variance of one draw.
     draws = float(np.mean(rates * (1 - rates))) * repeats / (repeats - 1) if repeats > 1 else 0.0
-    between = float(np.var(values, ddof=1)) - draws / repeats if n > 1 else 0.0
+    # Where no picture differs, the next one still could: a variance of 1/n is one such picture in n.
+    between = max(float(np.var(values, ddof=1)), 1 / n) - draws / repeats if n > 1 else math.inf
     excess = [b.variance - draws / b.n for b in batches if b.repeats > 1]
     return Noise(between, draws, max(0.0, float(np.mean(excess))) if excess else 0.0, n, max(1, len(batches)))
 
@@ -137,15 +138,13 @@ def _spread(batches: Sequence[Batch]) -> float:
 
 
 def over_seeds(values: Sequence[float], n: int) -> Estimate:
-    """Mean over independently trained networks, with Student's t interval; of a single one the interval is infinite.
+    """Mean over at least two independently trained networks, with Student's t interval.
 
     Args:
         values: one for each seed.
         n: pictures each value rests on.
     """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Estimate(mean, -math.inf, math.inf, 0.0, n, len(values))
     spread = float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * spread / math.sqrt(len(values))
+    mean = float(np.mean(values))
     return Estimate(mean, mean - half, mean + half, spread, n, len(values))

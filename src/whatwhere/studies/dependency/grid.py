@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from whatwhere.data import load_data
 from whatwhere.dependency.cuts import cut_at_share, cuts_of
-from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
@@ -64,7 +63,7 @@ class Planned:
             "method": method if site else INTACT, "site": site, "recipe": recipe.to_dict(), "seed": seed,
             "repeats": self.grid.repeats, "watch": True,
         }  # fmt: skip
-        plain = "" if recipe.flip or recipe.crop_padding else ", no augmentation"
+        plain = "" if recipe == self.grid.recipe else ", no augmentation"
         return Cell(config, f"{config['method']} {100 * share:.0f} %, seed {seed}{plain}")
 
     def test(self, trained: Cell, method: str, share: float) -> Cell:
@@ -76,8 +75,19 @@ class Planned:
         return Cell(config, f"{trained.label}, tested {method}")
 
     def site(self, share: float) -> str | None:
-        """The site from which on a share of the convolutions loses spatial information."""
-        return cut_at_share(self.cuts, share).name if share else None
+        """The name of the site from which on a share of the convolutions loses spatial information."""
+        return self.cut(share).name if share else None
+
+    def cut(self, share: float) -> Site:
+        """That site."""
+        return cut_at_share(self.cuts, share)
+
+    def identity(self) -> dict[str, Any]:
+        """What all cells of one folder share; seeds, shares and methods may be added later."""
+        return {
+            "study": "dependency", "model": self.grid.model, "options": self.grid.options, "data": self.data,
+            "recipe": self.grid.recipe.to_dict(), "repeats": self.grid.repeats,
+        }  # fmt: skip
 
     def training(self) -> Iterator[Cell]:
         """All cells that train, seed by seed, the most telling ones first."""
@@ -108,15 +118,6 @@ def plan(grid: Grid, source: str) -> Planned:
     return Planned(Grid(**{**vars(grid), "options": options}), fingerprints, table, cuts_of(table))
 
 
-def identity(planned: Planned) -> dict[str, Any]:
-    """What all cells of one folder share; seeds, shares and methods may be added later."""
-    grid = planned.grid
-    return {
-        "study": "dependency", "model": grid.model, "options": grid.options, "data": planned.data,
-        "recipe": grid.recipe.to_dict(), "repeats": grid.repeats,
-    }  # fmt: skip
-
-
 def run_grid(
     planned: Planned, source: str, folder: Path, *, weights: Path | None = None, workers: int = 0, device: str = "auto",
     quiet: bool = False,
@@ -132,16 +133,8 @@ def run_grid(
         device: Fabric's accelerator.
         quiet: print no progress.
     """
-    store = Store(folder, identity(planned))
+    store = Store(folder, planned.identity())
     bench = Bench(os.fspath(source), Path(weights or folder), device)
     for cells in (list(planned.training()), list(planned.testing())):
         run_cells(cells, bench, store, workers=workers, quiet=quiet)
     return store
-
-
-def finished(planned: Planned, cells: Sequence[Cell], store: Store) -> list[tuple[Cell, dict[str, Any]]]:
-    """The cells among these that are there, with their results."""
-    there = [(c, store.load(c)) for c in cells if store.has(c)]
-    if not there:
-        raise InputError(f"{store.folder} holds no finished cell of this study yet.")
-    return there

@@ -16,8 +16,7 @@ def recommend(
 ) -> Recommendation:
     """The deepest removal whose loss is within what is allowed.
 
-    A removal counts as within the loss when the upper end of its 95 % interval is; where the interval has no bounds
-    (a single seed), its mean has to do, and the text says so. Only GAP+FC makes a network smaller, so its points are
+    A removal counts as within the loss when the upper end of its 95 % interval is. Only GAP+FC makes a network smaller, so its points are
     judged where there are any, else those of the first method, and the text says that too.
 
     Args:
@@ -28,7 +27,7 @@ def recommend(
         retrained: whether the removals were trained (or are test-time removals from a network trained with space).
     """
     judged = [p for p in points if p.method == GAP_FC] or [p for p in points if p.method == points[0].method]
-    held = [p for p in judged if p.drop and loss_bound(p) <= within]
+    held = [p for p in judged if p.drop and p.drop.high <= within]
     if not held:
         return Recommendation(_nothing(judged, within, retrained), within)
     deepest = max(held, key=lambda p: p.depth_share)
@@ -37,15 +36,9 @@ def recommend(
     return Recommendation(text, within, deepest.site, before.to_dict(), after.to_dict())
 
 
-def loss_bound(p: Point) -> float:
-    """The loss that a point stays under: the upper end of its interval, or its mean where that has no bounds."""
-    assert p.drop
-    return p.drop.mean if p.drop.high == float("inf") else p.drop.high
-
-
 def _advice(p: Point, within: float, retrained: bool, speed: float) -> str:
     assert p.drop
-    sure = f"95 % interval up to {100 * p.drop.high:.2f}" if p.drop.high != float("inf") else "one seed, no interval"
+    sure = f"95 % interval up to {100 * p.drop.high:.2f}"
     how = "trained so" if retrained else "without any retraining"
     measured = LABELS.get(p.method, p.method)
     return (
@@ -57,7 +50,7 @@ def _advice(p: Point, within: float, retrained: bool, speed: float) -> str:
 
 
 def _nothing(judged: Sequence[Point], within: float, retrained: bool) -> str:
-    least = min((p for p in judged if p.drop), key=loss_bound)
+    least = min((p for p in judged if p.drop), key=lambda p: p.drop.mean if p.drop else 0.0)
     assert least.drop
     tail = "" if retrained else " Training the collapsed network (whatwhere dependency --protocol study) may recover it."
     return (

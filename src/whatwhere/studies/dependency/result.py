@@ -116,8 +116,8 @@ class DependencyResult:
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in `result.json`; an interval without bounds (one seed) has null ends."""
-        return _finite({"kind": "dependency", **asdict(self)})
+        """Plain values, as in `result.json`."""
+        return {"kind": "dependency", **asdict(self)}
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> DependencyResult:
@@ -179,13 +179,12 @@ class DependencyResult:
         points = sorted((p for p in self.points if p.label == label), key=lambda p: p.depth_share)
         group = [p for p in self.intact if p.group == points[0].group] if self.protocol == "train-and-test" else []
         every = [*group, *points]
-        ends = [_ends(p.accuracy) for p in every]
         return Line(
             label=label,
             x=tuple(100 * p.depth_share for p in every),
             y=tuple(100 * p.accuracy.mean for p in every),
-            low=tuple(low for low, _ in ends),
-            high=tuple(high for _, high in ends),
+            low=tuple(100 * p.accuracy.low for p in every),
+            high=tuple(100 * p.accuracy.high for p in every),
         )
 
     def _references(self) -> list[Line]:
@@ -206,29 +205,14 @@ class DependencyResult:
         return [Table("Trained and tested with and without shuffling", rows)] if rows else []
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity: an unbounded end becomes null."""
-    if isinstance(value, float):
-        return value if abs(value) != float("inf") else None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _read_estimate(plain: Mapping[str, Any]) -> Estimate:
-    low = -float("inf") if plain["low"] is None else plain["low"]
-    high = float("inf") if plain["high"] is None else plain["high"]
-    return Estimate(**{**plain, "low": low, "high": high})
-
-
 def _point(plain: Mapping[str, Any]) -> Point:
-    drop = _read_estimate(plain["drop"]) if plain["drop"] else None
+    drop = Estimate(**plain["drop"]) if plain["drop"] else None
     values = tuple(plain["values"])
-    return Point(**{**plain, "accuracy": _read_estimate(plain["accuracy"]), "drop": drop, "values": values})
+    return Point(**{**plain, "accuracy": Estimate(**plain["accuracy"]), "drop": drop, "values": values})
 
 
 def _entry(plain: Mapping[str, Any]) -> Entry:
-    return Entry(**{**plain, "accuracy": _read_estimate(plain["accuracy"])})
+    return Entry(**{**plain, "accuracy": Estimate(**plain["accuracy"])})
 
 
 def _row(p: Point) -> dict[str, Any]:
@@ -239,19 +223,11 @@ def _row(p: Point) -> dict[str, Any]:
 def _estimate(e: Estimate | None, name: str) -> dict[str, str]:
     if e is None:
         return {name: "", f"{name} 95 %": ""}
-    bounded = abs(e.low) != float("inf")
-    ends = f"[{100 * e.low:.2f}, {100 * e.high:.2f}]" if bounded else "one seed"
-    return {name: f"{100 * e.mean:.2f}", f"{name} 95 %": ends}
+    return {name: f"{100 * e.mean:.2f}", f"{name} 95 %": f"[{100 * e.low:.2f}, {100 * e.high:.2f}]"}
 
 
 def _basis(e: Estimate) -> dict[str, str]:
     return {"spread": f"{100 * e.spread:.2f}", "repeats": str(e.repeats), "pictures": f"{e.n}"}
-
-
-def _ends(e: Estimate) -> tuple[float, float]:
-    if abs(e.low) == float("inf"):
-        return 100 * e.mean, 100 * e.mean
-    return 100 * e.low, 100 * e.high
 
 
 def _before_after(advice: Recommendation | None) -> Sequence[Mapping[str, str]]:
