@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import sys
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import auto_cli
-from safetensors.torch import save_file
+from jsonargparse import DefaultHelpFormatter, auto_cli
 
 from whatwhere.data import Data, load_data
 from whatwhere.dependency.collapse import collapse as collapse_network
 from whatwhere.errors import InputError, TrainingDiverged
-from whatwhere.files import write_atomically, write_json
-from whatwhere.models import load_model
+from whatwhere.files import write_json
+from whatwhere.models.load import load_model, save_weights
 from whatwhere.network import Network
 from whatwhere.runs.progress import Meter
 from whatwhere.sites import format_table, list_sites
 from whatwhere.studies.demo import demo, load_result
 from whatwhere.studies.dependency.curve import dependency as dependency_curve
+from whatwhere.studies.dependency.result import DependencyResult
 from whatwhere.studies.dependency.study import dependency_study
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe, recipe_named
 
-Share = float
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a mistake is told in one line, an interruption says how to go on."""
-    commands = {f.__name__: f for f in (sites, train, dependency, collapse, report)}
+    commands: Any = {f.__name__: f for f in (sites, train, dependency, collapse, report)}
     try:
-        auto_cli(commands, args=arguments, prog="whatwhere", description=DESCRIPTION)
+        auto_cli(
+            commands, args=arguments, as_positional=False, prog="whatwhere", description=DESCRIPTION,
+            formatter_class=Help,
+        )  # fmt: skip
     except (InputError, TrainingDiverged) as error:
         print(f"whatwhere: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\nwhatwhere: stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
+
+
+class Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help that keeps the line breaks of descriptions."""
 
 
 DESCRIPTION = """How much "where" is in your "what"?
@@ -116,7 +122,7 @@ def train(
             net, pictures.train, chosen, seed=seed, device=device, file=out / "checkpoint.pt", test=pictures.test,
             on_step=lambda done, total: meter.update(done),
         )  # fmt: skip
-    save_weights(net, out / "weights.safetensors")
+    save_weights(net.module, out / "weights.safetensors")
     tested = evaluate(net, pictures)
     settings = {"model": model, "data": pictures.describe(), "seed": seed, "width": width, "recipe": chosen.to_dict()}
     preprocessing = net.preprocessing.to_dict()
@@ -154,10 +160,10 @@ def dependency(
     epochs: int | None = None,
     lr: float | None = None,
     precision: Literal["32-true", "bf16-mixed"] | None = None,
-    shares: list[Share] | None = None,
+    shares: list[float] | None = None,
     seeds: list[int] | None = None,
-    matrix: list[Share] | None = None,
-    plain_shares: list[Share] | None = None,
+    matrix: list[float] | None = None,
+    plain_shares: list[float] | None = None,
     weights_folder: Path | None = None,
     workers: int = 0,
     device: str = "auto",
@@ -196,31 +202,30 @@ def dependency(
         run: study: false only folds the cells that are there.
     """
     if model is None and data is None:
-        page = demo(out or Path("demo"), within=within)
-    elif model is None or data is None:
+        print(f"open {demo(out or Path('demo'), within=within)}")
+        return
+    if model is None or data is None:
         raise InputError("give both --model and --data, or neither for the demo.")
-    elif protocol == "study":
+    shared = {"methods": methods, "repeats": repeats, "within": within}
+    if protocol == "study":
         if out is None or weights is not None:
             raise InputError("protocol=study trains its own networks: give --out DIR, and no --weights.")
-        changed = adapted(
-            recipe_named(recipe), True, epochs=epochs, lr=lr, precision=precision, batch_size=batch_size
-        )
-        choices = {"methods": methods, "shares": shares, "seeds": seeds, "matrix": matrix, "plain_shares": plain_shares}
-        study = dependency_study(
-            model, data, out=out, recipe=changed, width=width, repeats=repeats, within=within, weights=weights_folder,
-            workers=workers, device=device, run=run, **_given(choices),
-        )  # fmt: skip
-        page = study.save(out)
-    else:
-        pictures = load_data(data)
-        net = load_model(model, weights=weights, classes=len(pictures.classes), width=width)
-        sized = {"batch_size": batch_size, "methods": methods}
-        curve = dependency_curve(
-            net, _limited(pictures, limit), sites=sites, reach=reach, repeats=repeats, tolerance=tolerance,
-            within=within, seed=seed, out=out or Path("out"), **_given(sized),
-        )  # fmt: skip
-        page = curve.save(out or Path("out"))
-    print(f"open {page}")
+        how = adapted(recipe_named(recipe), True, epochs=epochs, lr=lr, precision=precision, batch_size=batch_size)
+        grid = {"shares": shares, "seeds": seeds, "matrix": matrix, "plain_shares": plain_shares, **shared}
+        bench = {"weights": weights_folder, "workers": workers, "device": device, "run": run}
+        study = dependency_study(model, data, out=out, recipe=how, width=width, **_given(grid), **_given(bench))
+        print(f"open {out / 'index.html'}\n{_last_line(study)}")
+        return
+    pictures = load_data(data)
+    net = load_model(model, weights=weights, classes=len(pictures.classes), width=width)
+    how_much = {"sites": sites, "reach": reach, "tolerance": tolerance, "seed": seed, "batch_size": batch_size}
+    out = out or Path("out")
+    curve = dependency_curve(net, _limited(pictures, limit), out=out, **_given(how_much), **_given(shared))
+    print(f"open {out / 'index.html'}\n{_last_line(curve)}")
+
+
+def _last_line(result: DependencyResult) -> str:
+    return result.recommendation.text if result.recommendation else ""
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -260,7 +265,7 @@ def collapse(
     small = collapse_network(net, site, init=init, seed=seed)
     assert isinstance(small, Network)
     print(small.module.surgery)
-    save_weights(small, out)
+    save_weights(small.module, out)
     print(f"wrote {out}; to load it, collapse({model!r}, {site!r}) and load these weights")
     if data:
         pictures = load_data(data)
@@ -275,11 +280,3 @@ def report(folder: Path) -> None:
         folder: that holds result.json.
     """
     print(f"open {load_result(folder).save(folder)}")
-
-
-def save_weights(net: Network, file: Path) -> None:
-    """Write a network's tensors as safetensors, atomically."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in net.module.state_dict().items()}
-    write_atomically(file, lambda p: save_file(tensors, p))
-
-

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from whatwhere.network import Network, as_module
 from whatwhere.sites import blank_picture, evaluating, expected_input_size, list_sites
@@ -49,7 +51,17 @@ def cost(
     size = input_size or expected_input_size(net)
     pictures = blank_picture(module, size).expand(batch, *size).contiguous(memory_format=torch.channels_last)
     with evaluating(module):
-        timer = Timer("module(pictures)", globals={"module": module, "pictures": pictures}, num_threads=torch.get_num_threads())
-        median = timer.blocked_autorange(min_run_time=seconds).median
+        median = _median_seconds(lambda: module(pictures), seconds)
     parameters = sum(p.numel() for p in module.parameters())
     return Cost(parameters, list_sites(net, input_size=size).total_flops, 1000 * median / batch, batch)
+
+
+def _median_seconds(run: Callable[[], object], least: float) -> float:
+    """The median of as many runs as fit into a time, at least five, after one to warm up."""
+    run()
+    times: list[float] = []
+    while sum(times) < least or len(times) < 5:
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from whatwhere.errors import InputError
 
 
@@ -30,9 +32,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.replace(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own way
+        why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder; "
+            f"cannot write {path}: {why}. Free some space or choose another folder; "
             "what was finished before is kept, and the same command goes on from there."
         ) from error
 
@@ -48,13 +51,18 @@ def _umask() -> int:
     return mask
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda p: _write(p, content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
-    write_atomically(path, lambda p: _write(p, text))
+    write_bytes(path, text.encode())
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -66,11 +74,13 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: if it is missing or no JSON.
+        InputError: if it is missing, cannot be read, or is no JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file.") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no JSON file ({error}); delete it and run the same command again.") from error

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # scipy.stats takes seconds to import
 
 LEVEL = 0.95
-Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+Z = float(special.ndtri(0.5 + LEVEL / 2))
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,14 @@ class Estimate:
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a share."""
-    interval = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
+    p, scale = successes / n, 1 + Z**2 / n
+    centre, half = (p + Z**2 / (2 * n)) / scale, Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def student(freedom: float) -> float:
+    """How many standard errors a 95 % interval reaches to each side, the variance known with so much freedom."""
+    return float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
 
 
 @dataclass(frozen=True)
@@ -53,25 +59,34 @@ class Noise:
     Attributes:
         pictures: variance between pictures of the value expected over draws.
         draws: mean variance of a picture's value over draws.
-        shared: variance of a batch's mean over draws, beyond what independent pictures explain.
+        shared: variance of the mean over one draw for every batch, beyond what independent pictures explain.
         n: pictures.
-        batches: into how many batches they were divided; each has its own draws.
+        freedom: degrees of freedom that the variance over draws was estimated with.
     """
 
     pictures: float
     draws: float
     shared: float
     n: int
-    batches: int
+    freedom: float
 
     def half_width(self, repeats: float) -> float:
-        """Half the 95 % interval of the mean, had every picture this many draws."""
-        once = self.draws / self.n + self.shared / self.batches
-        return Z * math.sqrt(max(0.0, self.pictures) / self.n + once / repeats)
+        """Half the 95 % interval of the mean, had every picture this many draws.
+
+        Student's t with Welch and Satterthwaite's degrees of freedom: of few batches and draws, the variance over draws
+        is known badly.
+        """
+        pictures, once = max(0.0, self.pictures) / self.n, (self.draws / self.n + self.shared) / repeats
+        freedom = (pictures + once) ** 2 / (pictures**2 / max(1, self.n - 1) + once**2 / self.freedom)
+        return student(freedom) * math.sqrt(pictures + once)
 
 
-def noise_of(values: NDArray[np.float64], rates: NDArray[np.float64], repeats: float, batches: Sequence[Batch]) -> Noise:
+def noise_of(
+    values: NDArray[np.float64], rates: NDArray[np.float64], repeats: float, batches: Sequence[Batch]
+) -> Noise:
     """Take the variance of a mean over pictures apart.
+
+    What a single draw for every picture does to whole batches cannot be told from them and is left out.
 
     Args:
         values: (N,) what is averaged: a picture's mean over draws, or its difference from the intact network's.
@@ -82,10 +97,16 @@ def noise_of(values: NDArray[np.float64], rates: NDArray[np.float64], repeats: f
     n = len(values)
     # Of a share p seen in r draws, p(1 - p) r / (r - 1) is the unbiased variance of one draw.
     draws = float(np.mean(rates * (1 - rates))) * repeats / (repeats - 1) if repeats > 1 else 0.0
-    # Where no picture differs, the next one still could: a variance of 1/n is one such picture in n.
-    between = max(float(np.var(values, ddof=1)), 1 / n) - draws / repeats if n > 1 else math.inf
-    excess = [b.variance - draws / b.n for b in batches if b.repeats > 1]
-    return Noise(between, draws, max(0.0, float(np.mean(excess))) if excess else 0.0, n, max(1, len(batches)))
+    # Where no picture differs, the next one still could: this is as wide as Wilson's interval of none in n.
+    between = max(float(np.var(values, ddof=1)) if n > 1 else 0.0, Z**2 / n) - draws / repeats
+    drawn = [b for b in batches if b.repeats > 1]
+    # Batches have draws of their own, so their parts of the mean vary independently.
+    parts = np.array([b.variance * (b.n / n) ** 2 for b in drawn])
+    shared = float(parts.sum()) - draws * sum(b.n for b in drawn) / n**2
+    if shared <= 0:
+        return Noise(between, draws, 0.0, n, n)
+    freedom = parts.sum() ** 2 / float(np.sum(parts**2 / [b.repeats - 1 for b in drawn]))
+    return Noise(between, draws, shared, n, float(freedom))
 
 
 @dataclass(frozen=True)
@@ -124,13 +145,18 @@ def over_pictures(
     """
     each = 1 / float(np.mean(1 / repeats))
     half = noise_of(values, rates, each, batches).half_width(each)
-    mean = float(np.mean(values))
-    return Estimate(mean, mean - half, mean + half, _spread(batches), len(values), int(repeats.max()))
+    mean, accuracy = float(np.mean(values)), np.array_equal(values, rates)
+    return _estimate(mean, half, _spread(batches), len(values), int(repeats.max()), accuracy=accuracy)
+
+
+def _estimate(mean: float, half: float, spread: float, n: int, repeats: int, *, accuracy: bool = False) -> Estimate:
+    """An interval that goes no further than the values can: [0, 1] of an accuracy, [-1, 1] of a difference."""
+    return Estimate(mean, max(mean - half, 0.0 if accuracy else -1.0), min(mean + half, 1.0), spread, n, repeats)
 
 
 def _spread(batches: Sequence[Batch]) -> float:
     """Standard deviation over draws of the accuracy on all pictures that had the draw."""
-    common = min(b.repeats for b in batches)
+    common = min((b.repeats for b in batches), default=0)
     if common < 2:
         return 0.0
     n = sum(b.n for b in batches)
@@ -144,7 +170,8 @@ def over_seeds(values: Sequence[float], n: int) -> Estimate:
         values: one for each seed.
         n: pictures each value rests on.
     """
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} seeds have no spread; take `over_pictures` of a single one.")
     spread = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * spread / math.sqrt(len(values))
-    mean = float(np.mean(values))
-    return Estimate(mean, mean - half, mean + half, spread, n, len(values))
+    half = student(len(values) - 1) * spread / math.sqrt(len(values))
+    return _estimate(float(np.mean(values)), half, spread, n, len(values))

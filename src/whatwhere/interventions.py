@@ -13,10 +13,19 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
-from whatwhere.sites import Site, as_maps, from_maps
+from whatwhere.sites import Site, as_maps, from_maps, tracing
 
 Change = Callable[[Tensor], Tensor]
 When = Literal["always", "train", "eval"]
+
+_installed: list[Intervention] = []
+
+
+def count_skipped(module: nn.Module, calls: Mapping[str, int]) -> None:
+    """Tell the interventions on a network how often its modules would have run by now, had no call been skipped."""
+    for intervention in _installed:
+        if intervention.module is module:
+            dict.update(intervention._calls, calls)  # totals, not increments
 
 
 class Intervention:
@@ -51,6 +60,7 @@ class Intervention:
         self.when, self.padding = when, padding
         self.ran: Counter[str] = Counter()
         self._forwards = 0
+        self._begun = False
         self._calls: Counter[str] = Counter()
         self._undo: list[Callable[[], None]] = []
 
@@ -63,10 +73,12 @@ class Intervention:
         """Put the hooks in place; what was put in place before a failure is taken back."""
         if self._undo:
             raise InputError("this intervention is active already; make a new one for a nested block.")
-        self._forwards = 0
+        self._forwards, self._begun = 0, False
         self.ran.clear()
         try:
             self._install()
+            _installed.append(self)
+            self._undo.append(lambda: _installed.remove(self))
         except BaseException:
             self.close()
             raise
@@ -89,8 +101,8 @@ class Intervention:
     def _install(self) -> None:
         modules = dict(self.module.named_modules())
         self._hook(self.module.register_forward_pre_hook(self._begin))
-        for block, change in self.shortcuts.items():
-            self._install_shortcut(block, modules[block.module], change)
+        for name, group in _by_module(self.shortcuts).items():
+            self._install_shortcut(group, modules[name])
         for name, group in _by_module(self.inputs).items():
             self._hook(modules[name].register_forward_pre_hook(self._on_input(group)))
         if self.padding == "circular":
@@ -101,18 +113,29 @@ class Intervention:
         self._undo.append(handle.remove)
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if tracing.get():
+            return
         self._calls.clear()
+        self._begun = True
         self._forwards += self._active(module)
 
     def _active(self, m: nn.Module) -> bool:
         return self.when == "always" or (self.when == "train") == m.training
 
-    def _on_input(self, group: Sequence[Site]) -> Callable[..., Any]:
-        by_call = {s.call: s for s in group}
+    def _site_of_call(self, group: Sequence[Site]) -> Site | None:
+        """Count a call of a module; which of its sites this is."""
+        if tracing.get():
+            return None
+        self._calls[group[0].module] += 1
+        if group[0].name == group[0].module:  # it runs once: no call is mistaken, even of a part of the network
+            return group[0]
+        if not self._begun:
+            raise InputError(f"call the network, not a part of it: {group[0].name} counts calls from its start.")
+        return next((s for s in group if s.call == self._calls[s.module]), None)
 
+    def _on_input(self, group: Sequence[Site]) -> Callable[..., Any]:
         def hook(m: nn.Module, args: tuple[Any, ...]) -> Any:
-            self._calls[group[0].module] += 1
-            site = by_call.get(self._calls[group[0].module])
+            site = self._site_of_call(group)
             if site is None or not self._active(m):
                 return None
             return (self._changed(site, args[0], self.inputs[site]), *args[1:])
@@ -123,21 +146,26 @@ class Intervention:
         self.ran[site.name] += 1
         return from_maps(change(as_maps(x, site)), x, site)
 
-    def _install_shortcut(self, site: Site, block: Any, change: Change) -> None:
+    def _install_shortcut(self, group: Sequence[Site], block: Any) -> None:
         """The block as a whole sees changed maps, its branch (`conv1`) gets the original ones back."""
         kept: list[Tensor] = []
+        change: list[Change] = []  # of the call under way
 
         def at_block(m: nn.Module, args: tuple[Any, ...]) -> Any:
-            if not self._active(m):
+            site = self._site_of_call(group)
+            kept.clear()
+            change.clear()
+            if site is None or not self._active(m):
                 return None
-            kept[:] = [args[0]]
-            return (self._changed(site, args[0], change), *args[1:])
+            kept.append(args[0])
+            change.append(self.shortcuts[site])
+            return (self._changed(site, args[0], change[0]), *args[1:])
 
         def at_branch(m: nn.Module, args: tuple[Any, ...]) -> Any:
             return (kept.pop(), *args[1:]) if kept else None
 
         def after_projection(m: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
-            return change(output) if self._active(m) else None
+            return change[0](output) if change else None
 
         self._hook(block.register_forward_pre_hook(at_block))
         self._hook(block.conv1.register_forward_pre_hook(at_branch))
@@ -147,6 +175,10 @@ class Intervention:
     def _wrap_around(self, conv: Any) -> None:
         if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
             raise InputError("padding='circular' needs nn.Conv2d modules with numeric padding.")
+        if type(conv).forward is not nn.Conv2d.forward:
+            raise InputError(
+                f"padding='circular' does not reach a {type(conv).__name__}, which pads by itself; give padding='keep'."
+            )
         before = conv.padding_mode
         self._undo.append(lambda: setattr(conv, "padding_mode", before))
         conv.padding_mode = "circular"

@@ -85,9 +85,15 @@ def as_module(net: nn.Module | Network) -> nn.Module:
     module = net.module if isinstance(net, Network) else net
     if not isinstance(module, nn.Module):
         raise InputError(f"net must be a torch.nn.Module or a whatwhere.Network, not {type(net).__name__}.")
-    if hasattr(module, "_orig_mod"):
+    compiled = next((n for n, m in module.named_modules() if _is_compiled(m)), None)
+    if compiled is not None:
         raise InputError(
-            "net is compiled, and hooks added after torch.compile are ignored; pass the original module "
-            "(net._orig_mod) and compile afterwards."
+            f"{f'net.{compiled}' if compiled else 'net'} is compiled, and hooks added after torch.compile are ignored; "
+            "pass the original module (the compiled one's _orig_mod) and compile afterwards."
         )
     return module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """By `torch.compile(module)`, or in place by `module.compile()`."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None

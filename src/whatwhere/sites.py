@@ -6,6 +6,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -22,8 +23,12 @@ POOLS = (
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
 )
-# Leaves that read the last axis as channels; their spatial inputs are channels-last *shapes* (Swin, ConvNeXt).
+# Leaves that tell where the channels of their input are; Swin and ConvNeXt have channels-last *shapes*.
+CHANNELS_FIRST_LEAVES = (nn.Conv2d, nn.ConvTranspose2d, nn.modules.batchnorm._NormBase, nn.GroupNorm, *POOLS)
 CHANNELS_LAST_LEAVES = (nn.Linear, nn.LayerNorm)
+
+# While a network is traced, interventions hold still: the table of places does not depend on them, nor spend draws.
+tracing: ContextVar[bool] = ContextVar("tracing", default=False)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ class Sites(Sequence[Site]):
         if which is None:
             return list(self)
         parts = which if isinstance(which, Sequence) and not isinstance(which, str | nn.Module) else [which]
+        if not parts:
+            raise InputError("the selection of sites is empty; give at least one, or None for all.")
         chosen = {site.order for part in parts for site in self._matches(part)}
         return [s for s in self if s.order in chosen]
 
@@ -130,11 +137,12 @@ class Sites(Sequence[Site]):
     def _window(self, text: str) -> list[Site]:
         start, _, end = text.partition(":")
         first = self._matches(start)[0].order if start else 0
-        last = self._matches(end)[-1].order if end else len(self)
-        within = [s for s in self if first <= s.order <= last]
+        after = [s for s in self if s.order >= first]
+        if not end:
+            return after
+        last = self._matches(end)[-1].order
         # A window that ends at a block takes in the block's own parts.
-        inside = [s for s in self if end and s.order > last and end in s.parents]
-        return within + inside
+        return [s for s in after if s.order <= last or end in s.parents]
 
     def _modules(self, target: nn.Module) -> list[Site]:
         names = {n for n, m in self._module.named_modules() if m is target}
@@ -190,11 +198,11 @@ def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | N
     """
     module = as_module(net)
     size = input_size or expected_input_size(net)
-    trace = _Trace(module)
+    trace = _Trace(module, square=size[1] == size[2])
     with trace.hooked(), evaluating(module):
         try:
             module(blank_picture(module, size))
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             raise InputError(
                 f"the network does not run on a picture of shape {size} (C, H, W): {error}. Give input_size=(C, H, W)."
             ) from error
@@ -247,7 +255,9 @@ def kind_of(module: nn.Module) -> str:
         return "pool"
     if isinstance(module, nn.Linear):
         return "linear"
-    if type(module).__module__.startswith("torch.nn.modules.activation"):
+    if type(module).__module__.startswith("torch.nn.modules.activation") and not isinstance(
+        module, nn.MultiheadAttention
+    ):
         return "act"
     if next(module.children(), None) is None:
         return "other"
@@ -269,6 +279,8 @@ class _Entry:
     kind: str
     layout: str | None
     shape_in: tuple[int, int, int] | None
+    raw: tuple[int, ...] | None  # the input's axes but the first
+    sure: bool  # of the layout
     convs_before: int
     linears_before: int
     flops_before: int
@@ -279,13 +291,14 @@ class _Entry:
 class _Trace:
     """Hooks that write down every module call of one forward pass."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, *, square: bool) -> None:
+        self.module, self.square = module, square
         self.entries: list[_Entry] = []
         self.open: list[_Entry] = []
         self.calls: Counter[str] = Counter()
         self.convs = self.linears = 0
         self.grid: tuple[int, int] | None = None
+        self.layout = "NCHW"  # of the last map whose layout was certain
         self.flops = 0
 
     @contextmanager
@@ -296,7 +309,11 @@ class _Trace:
                 if name:
                     handles.append(m.register_forward_pre_hook(self._enter(name), with_kwargs=True))
                     handles.append(m.register_forward_hook(self._leave, always_call=False))
-            yield
+            token = tracing.set(True)
+            try:
+                yield
+            finally:
+                tracing.reset(token)
         finally:
             for handle in handles:
                 handle.remove()
@@ -304,9 +321,14 @@ class _Trace:
     def _enter(self, name: str) -> Callable[..., None]:
         def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.calls[name] += 1
-            layout, shape = self._map_of(m, _first_tensor(args, kwargs))
+            x = _first_tensor(args, kwargs)
+            layout, shape = self._map_of(m, x)
+            raw = tuple(x.shape[1:]) if x is not None else None
+            sure = layout is not None and _certain_layout(m) is not None
+            if sure and x is not None and x.ndim == 4:
+                self._learn(raw, _certain_layout(m))
             entry = _Entry(
-                name, self.calls[name], kind_of(m), layout, shape, self.convs, self.linears, self.flops,
+                name, self.calls[name], kind_of(m), layout, shape, raw, sure, self.convs, self.linears, self.flops,
                 tuple(e.name for e in self.open),
             )  # fmt: skip
             self.entries.append(entry)
@@ -321,21 +343,36 @@ class _Trace:
         self.convs += isinstance(m, nn.Conv2d)
         self.linears += isinstance(m, nn.Linear)
         self.flops += leaf_flops(m, out)
-        if out is not None and out.ndim == 4:
+        if out is not None and out.ndim == 4 and not self._in_attention():
             self.grid = entry.shape[1:] if entry.shape else None
 
     def _map_of(self, m: nn.Module, x: Tensor | None) -> tuple[str | None, tuple[int, int, int] | None]:
         """Layout and (C, H, W) of a tensor that is a spatial map; (None, None) for any other."""
-        if x is None or x.ndim not in (3, 4) or (x.ndim == 4 and self._in_attention()):
+        if x is None or x.ndim not in (3, 4):
             return None, None
         if x.ndim == 4:
-            a, b, c = x.shape[1:]
-            last = isinstance(m, CHANNELS_LAST_LEAVES) or (a == b != c and not isinstance(m, nn.Conv2d))
-            layout, shape = ("NHWC", (c, a, b)) if last else ("NCHW", (a, b, c))
+            if self._in_attention() and not isinstance(m, CHANNELS_FIRST_LEAVES):
+                return None, None
+            layout = _certain_layout(m) or self._likely_layout(x.shape)
+            shape = _chw(x.shape[1:], layout)
             return (layout, shape) if shape[1] * shape[2] > 1 else (None, None)
         if self.grid is None or not 0 <= (prefix := x.shape[1] - self.grid[0] * self.grid[1]) <= 8:
             return None, None
         return f"tokens+{prefix}", (x.shape[2], *self.grid)
+
+    def _likely_layout(self, shape: Sequence[int]) -> str:
+        _, a, b, c = shape
+        if self.square and (a == b) != (b == c):
+            return "NHWC" if a == b else "NCHW"
+        return self.layout
+
+    def _learn(self, raw: tuple[int, ...] | None, layout: str | None) -> None:
+        """A leaf knows its layout, so the groups it is in, if their input has the same shape, have it too."""
+        assert layout
+        self.layout = layout
+        for e in self.open:
+            if e.raw == raw and raw and e.layout and not e.sure:
+                e.layout, e.shape_in, e.sure = layout, _chw(raw, layout), True
 
     def _in_attention(self) -> bool:
         """Inside attention, four axes are (N, heads, queries, keys): no map."""
@@ -351,7 +388,8 @@ class _Trace:
     def _site(self, order: int, e: _Entry) -> Site:
         name = f"{e.name}#{e.call}" if self.calls[e.name] > 1 else e.name
         total, before = (self.convs, e.convs_before) if self.convs > 1 else (self.linears, e.linears_before)
-        assert e.layout and e.shape_in
+        assert e.layout
+        assert e.shape_in
         return Site(
             name=name, module=e.name, call=e.call, order=order, kind=e.kind, layout=e.layout, shape_in=e.shape_in,
             shape=e.shape, depth_share=(total - before) / max(total, 1), flops_before=e.flops_before,
@@ -363,12 +401,26 @@ def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | Non
     return next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
 
 
+def _certain_layout(m: nn.Module) -> str | None:
+    if isinstance(m, CHANNELS_FIRST_LEAVES):
+        return "NCHW"
+    if isinstance(m, CHANNELS_LAST_LEAVES):
+        # torchvision's and timm's LayerNorm2d are LayerNorms that take (N, C, H, W).
+        return "NCHW" if "2d" in type(m).__name__ else "NHWC"
+    return None
+
+
+def _chw(raw: Sequence[int], layout: str) -> tuple[int, int, int]:
+    a, b, c = raw
+    return (c, a, b) if layout == "NHWC" else (a, b, c)
+
+
 def leaf_flops(m: nn.Module, out: Tensor | None) -> int:
-    """Floating-point operations of one picture in a convolution or linear layer; 0 for everything else."""
+    """Floating-point operations behind an output of a convolution or linear layer; 0 for everything else."""
     if out is None or not isinstance(m, nn.Conv2d | nn.Linear):
         return 0
     per_value = m.weight[0].numel()  # multiply-adds for one output value
-    return 2 * per_value * out[0].numel()
+    return 2 * per_value * out.numel()  # not out[0]: of Swin's windows the first axis counts too
 
 
 def format_table(sites: Iterable[Site]) -> str:
@@ -404,5 +456,3 @@ def from_maps(maps: Tensor, x: Tensor, site: Site) -> Tensor:
         return maps.movedim(1, -1)
     prefix = int(site.layout.removeprefix("tokens+"))
     return torch.cat([x[:, :prefix], maps.movedim(1, -1).flatten(1, 2)], dim=1)
-
-

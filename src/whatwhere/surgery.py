@@ -51,7 +51,7 @@ def edit(net: nn.Module | Network, edits: Mapping[str, Edit]) -> tuple[nn.Module
         new = edits[name](old)
         if new is not old:
             put(module, name, new)
-        if describe(new) != before:
+        if new is not old or describe(new) != before:
             done.append(Replaced(name, before, describe(new)))
     if not done:
         raise InputError("surgery replaced nothing: none of the named modules needed a change.")

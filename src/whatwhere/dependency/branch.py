@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
+from whatwhere.interventions import count_skipped
 from whatwhere.network import Network, as_module
 from whatwhere.sites import Site
 
@@ -43,19 +44,24 @@ class SharedPrefix:
         self.module = as_module(net)
         self._names = {m: n for n, m in self.module.named_modules()}
         self._own: dict[nn.Module, Any] = {}
-        self._state: _Recording | _Replay = _Recording(self.module, {}, torch.empty(0))
+        self._state: _State = _Plain()
+        self._recording: _Recording | None = None
+        self._entered = False
         self._copied: set[Key] = set()
         self._checked: set[tuple[str, ...]] = set()
 
     def __enter__(self) -> SharedPrefix:
         """Wrap every module's forward."""
+        if self._entered:
+            raise InputError("this SharedPrefix is active already; make a new one for a nested block.")
+        self._entered = True
         for m in self._names:
             if isinstance(m, torch.jit.ScriptModule):
                 self.__exit__()
                 raise InputError(f"{self._names[m] or 'the network'} is scripted; pass the network before torch.jit.")
             if m is not self.module:
                 self._own[m] = m.__dict__.get("forward")
-                m.forward = self._wrapped(m, m.forward)  # type: ignore[method-assign]
+                m.forward = self._wrapped(m, m.forward)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,8 +70,9 @@ class SharedPrefix:
             if own is None:
                 m.__dict__.pop("forward", None)
             else:
-                m.forward = own  # type: ignore[method-assign]
+                m.forward = own
         self._own.clear()
+        self._entered = False
 
     def __call__(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> Tensor:
         """Run the network once; at each cut, call what is given there with a function that resumes from it.
@@ -78,6 +85,8 @@ class SharedPrefix:
         Returns:
             The output of the plain forward pass.
         """
+        if not self._entered:
+            raise InputError("use SharedPrefix in a with block: `with SharedPrefix(net) as run: run(x, cuts)`.")
         if torch.is_inference_mode_enabled():
             raise InputError("inference_mode hides in-place edits; run under torch.no_grad() instead.")
         self._check(x, cuts)
@@ -85,8 +94,15 @@ class SharedPrefix:
 
     def _record(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> Tensor:
         at = {(s.module, s.call): f for s, f in cuts.items()}
-        self._state = _Recording(self.module, at, x)
-        return self.module(x)
+        self._state = self._recording = recording = _Recording(self.module, at, x)
+        try:
+            output = self.module(x)
+        finally:
+            self._state, self._recording = _Plain(), None
+        missed = [s.name for s in cuts if recording.calls[s.module] < s.call]
+        if missed:
+            raise InputError(f"the network ran, but these cuts were never reached: {', '.join(missed)}.")
+        return output
 
     def _check(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> None:
         """Once for each set of cuts, on two pictures: find in-place edits of kept outputs, compare with a plain run."""
@@ -100,15 +116,20 @@ class SharedPrefix:
                 self._checked.add(names)
                 return
             self._copied |= changed
-        raise InputError("the network edits its own intermediate results in place; shared-prefix execution cannot follow.")
+        raise InputError(
+            "the network edits its own intermediate results in place, and shared-prefix execution cannot follow."
+        )
 
     def _edited_in_place(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> set[Key]:
         outputs: list[Tensor] = []
         edited: set[Key] = set()
 
+        def kept_now() -> dict[Key, _Kept]:
+            return self._recording.kept if self._recording else {}
+
         def at_cut(resume: Resume) -> None:
             outputs.extend((resume(), resume()))
-            edited.update(key for key, kept in self._state.kept.items() if kept.version() != kept.recorded)
+            edited.update(key for key, kept in kept_now().items() if kept.version() != kept.recorded)
 
         plain = self._record(x, dict.fromkeys(cuts, at_cut)).nan_to_num()
         if not edited and any(not torch.equal(plain, y.nan_to_num()) for y in outputs):
@@ -127,11 +148,20 @@ class SharedPrefix:
         return call
 
     def _resume(self, recording: _Recording) -> Tensor:
-        self._state = _Replay(recording)
+        self._state, before = _Replay(recording), self._state
         try:
             return self.module(recording.x)
         finally:
-            self._state = recording
+            self._state = before
+
+
+class _Plain:
+    """No run of ours is under way: every call just runs."""
+
+    def call(
+        self, owner: SharedPrefix, m: nn.Module, name: str, forward: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        return forward(*args, **kwargs)
 
 
 class _Kept:
@@ -175,7 +205,9 @@ class _Recording:
         self.calls[name] += 1
         key = (name, self.calls[name])
         if key in self.cuts:
+            owner._state = _Plain()  # what is given at the cut may run the network for itself, to list its sites, say
             self.cuts[key](lambda: owner._resume(self))
+            owner._state = self
         before = dict(self.calls)
         self.open.append((m, set()))
         value = forward(*args, **kwargs)
@@ -221,4 +253,9 @@ class _Replay:
         if kept is None:
             return forward(*args, **kwargs)
         dict.update(self.calls, kept.inside)  # totals, not increments
+        if kept.inside:
+            count_skipped(owner.module, kept.inside)
         return kept.again()
+
+
+_State = _Plain | _Recording | _Replay

@@ -8,12 +8,12 @@ into any network's wiring.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.network import Network, as_module
@@ -101,17 +101,17 @@ def collapse(
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
     start = before.select(site)[0]
-    edits = dict(_edits(as_module(net), before, start))
-    module, replaced = edit(net, edits)
-    names = [_new_name(r.name, start) for r in replaced]
-    _check_reached(module, size, names, before, start)
+    module, replaced = edit(net, _edits(as_module(net), before, start))
+    _check_reached(module, size, [_new_name(r.name, start) for r in replaced], before, start)
     if init == "fresh":
-        _redraw(module, names, seed)
-    module.surgery = CollapseReport(  # type: ignore[assignment]
+        later = {_new_name(s.module, start) for s in before if s.order >= start.order}
+        _redraw(module, sorted(later), seed)
+    report = CollapseReport(
         start.name, start.depth_share, tuple(replaced),
         (count_parameters(as_module(net)), count_parameters(module)),
         (before.total_flops, list_sites(module, input_size=size).total_flops),
     )  # fmt: skip
+    module.__dict__["surgery"] = report  # a plain attribute: no parameter, no module
     return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
 
 
@@ -126,43 +126,85 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _edits(module: nn.Module, table: Sites, start: Site) -> Iterator[tuple[str, Edit]]:
+def _edits(module: nn.Module, table: Sites, start: Site) -> dict[str, Edit]:
+    edits = dict(_later_edits(module, table, start))
+    at_start = edits.get(start.module, _pointwise)
+    return {**edits, start.module: lambda m: _pooled(at_start(m))}
+
+
+def _later_edits(module: nn.Module, table: Sites, start: Site) -> Iterator[tuple[str, Edit]]:
     later = [s for s in table if s.order >= start.order]
     strange = next((s for s in later if s.layout != "NCHW"), None)
     if strange:
-        raise InputError(f"site={start.name!r}: {strange.name} has layout {strange.layout}; collapse knows NCHW maps only.")
-    _refuse_shared(module, table, start)
+        raise InputError(
+            f"site={start.name!r}: {strange.name} has layout {strange.layout}; collapse knows NCHW maps only."
+        )
+    earlier = {s.module for s in table if s.order < start.order}
+    _refuse_shared(module, earlier, later)
     for s in later:
         old = module.get_submodule(s.module)
         if isinstance(old, ADAPTIVE) and s.shape and s.shape[1] * s.shape[2] > 1:
             yield from _fold_head(module, s)
-        elif s.module != start.module:
-            yield s.module, _pointwise
-    yield start.module, lambda m: _pooled(_pointwise(m))
+        else:
+            yield s.module, _beyond_maps if s.module in earlier else _pointwise
+    for name, m in module.named_modules():
+        if hasattr(m, "input_kernel_size"):  # timm's VGG head; on small pictures it enlarges its 1 x 1 maps
+            yield name, _pointwise
 
 
-def _refuse_shared(module: nn.Module, table: Sites, start: Site) -> None:
-    earlier = {s.module for s in table if s.order < start.order and s.kind == "conv"}
-    again = next((s for s in table if s.order >= start.order and s.module in earlier), None)
-    if again:
-        raise InputError(
-            f"site={start.name!r}: the convolution {again.module} runs both before and after it; choose a site before "
-            "its first call or after its last."
-        )
+def _refuse_shared(module: nn.Module, earlier: set[str], later: Sequence[Site]) -> None:
+    start = later[0]
+    for s in later:
+        old = module.get_submodule(s.module)
+        if s.module in earlier and (s.module == start.module or _is_changed(old)):
+            raise InputError(
+                f"site={start.name!r}: {s.module} runs both before and after it; choose a site before its first call "
+                "or after its last."
+            )
+
+
+def _is_changed(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and not _is_pointwise(module)
+
+
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    return (*conv.kernel_size, *conv.stride) == (1, 1, 1, 1) and conv.padding in ((0, 0), "valid", "same")
 
 
 def _pointwise(module: nn.Module) -> nn.Module:
     """The layer's counterpart on 1 x 1 maps: convolutions summed over space, pools gone, the rest as it is."""
     if isinstance(module, nn.Conv2d):
-        return _summed(module)
+        return module if _is_pointwise(module) else _summed(module)
     if isinstance(module, POOLS) and not isinstance(module, ADAPTIVE):
         return nn.Identity()
     if hasattr(module, "input_kernel_size"):  # timm's VGG head asks for maps of its kernel's size
-        module.input_kernel_size = 1
+        module.__dict__["input_kernel_size"] = 1
     return module
 
 
-def _summed(conv: nn.Conv2d) -> nn.Conv2d:
+def _beyond_maps(module: nn.Module) -> nn.Module:
+    """The counterpart of a layer that has maps to work on, too, in an earlier call."""
+    return _PoolOfMaps(module) if isinstance(module, POOLS) and not isinstance(module, ADAPTIVE) else module
+
+
+class _PoolOfMaps(nn.Module):
+    """A pool that lets 1 x 1 maps pass."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the pool's output; (N, C, 1, 1) to itself."""
+        return x if x.shape[-2:] == (1, 1) else self.pool(x)
+
+
+def _summed(conv: nn.Conv2d) -> nn.Module:
+    if type(conv).forward is not nn.Conv2d.forward and type(conv).__name__ != "Conv2dSame":
+        raise InputError(
+            f"collapse cannot sum the kernels of a {type(conv).__name__}: it has a forward of its own, which may not "
+            "use its weights as they are. Replace it by nn.Conv2d first."
+        )
     new = nn.Conv2d(
         conv.in_channels, conv.out_channels, 1, groups=conv.groups, bias=conv.bias is not None,
         device=conv.weight.device, dtype=conv.weight.dtype,
@@ -171,7 +213,7 @@ def _summed(conv: nn.Conv2d) -> nn.Conv2d:
         new.weight.copy_(conv.weight.sum((2, 3), keepdim=True))
         if conv.bias is not None and new.bias is not None:
             new.bias.copy_(conv.bias)
-    return new.train(conv.training)
+    return _like(conv, new)
 
 
 def _pooled(module: nn.Module) -> nn.Module:
@@ -191,12 +233,21 @@ def _fold_head(module: nn.Module, pool: Site) -> Iterator[tuple[str, Edit]]:
 
 def _folded(linear: nn.Module, channels: int) -> nn.Module:
     assert isinstance(linear, nn.Linear)
-    new = nn.Linear(channels, linear.out_features, bias=linear.bias is not None)
+    new = nn.Linear(
+        channels, linear.out_features, bias=linear.bias is not None,
+        device=linear.weight.device, dtype=linear.weight.dtype,
+    )  # fmt: skip
     with torch.no_grad():
         new.weight.copy_(linear.weight.unflatten(1, (channels, -1)).sum(2))
         if linear.bias is not None:
             new.bias.copy_(linear.bias)
-    return new.to(linear.weight)
+    return _like(linear, new)
+
+
+def _like(old: nn.Module, new: nn.Module) -> nn.Module:
+    for name, p in new.named_parameters():
+        p.requires_grad_(getattr(old, name).requires_grad)
+    return new.train(old.training)
 
 
 def _check_reached(
@@ -214,18 +265,24 @@ def _check_reached(
 
 
 def _refuse_leaks(module: nn.Module, size: tuple[int, int, int], before: Sites, start: Site) -> None:
-    late = {s.module for s in before if s.order > start.order and start.module not in s.parents}
-    leak = next((s for s in list_sites(module, input_size=size) if s.module in late and s.shape), None)
+    late = {(s.module, s.call) for s in before if s.order > start.order and start.module not in s.parents}
+    leak = next((s for s in list_sites(module, input_size=size) if (s.module, s.call) in late), None)
     if leak:
-        safe = [s.name for s in before if s.kind == "block"] or [s.name for s in before if s.kind == "conv"]
+        around = [p for p in reversed(start.parents) if p in {s.module for s in before}]
+        safe = [s.name for s in before if s.kind == "block"] or around
         raise InputError(
             f"site={start.name!r}: spatial information flows around it and is back at {leak.name}. "
-            f"Choose a place that nothing goes round: {', '.join(safe)}."
+            f"Choose a place that nothing goes round: {', '.join(safe) or 'one before it'}."
         )
 
 
-def _redraw(module: nn.Module, names: list[str], seed: int) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for conv in (m for n in names for m in module.get_submodule(n).modules() if isinstance(m, nn.Conv2d)):
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+def _redraw(module: nn.Module, names: Iterable[str], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    convs = dict.fromkeys(m for n in names for m in module.get_submodule(n).modules() if isinstance(m, nn.Conv2d))
+    with torch.no_grad():
+        for conv in convs:
+            drawn = torch.empty(conv.weight.shape)  # on the CPU: the same on every device
+            nn.init.kaiming_normal_(drawn, mode="fan_out", nonlinearity="relu", generator=generator)
+            conv.weight.copy_(drawn)
+            if conv.bias is not None:
+                conv.bias.zero_()

@@ -98,7 +98,8 @@ class CifarResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(self.inplanes)
         self.relu = nn.ReLU(inplace=True)
         widths = [scaled(planes * 2**i, width) for i in range(len(stages))]
-        self.layers = nn.Sequential(*(self._stage(block, w, n, i) for i, (w, n) in enumerate(zip(widths, stages, strict=True))))
+        counted = enumerate(zip(widths, stages, strict=True))
+        self.layers = nn.Sequential(*(self._stage(block, w, n, i) for i, (w, n) in counted))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(self.inplanes, classes)
 
@@ -170,5 +171,5 @@ def make(name: str, *, seed: int = 0, **options: object) -> nn.Module:
         options: classes, width, channels, stage_end.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
         return initialise(CIFAR_MODELS[name](**options))

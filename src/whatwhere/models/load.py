@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
 import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
+from whatwhere.files import write_atomically
 from whatwhere.models.cifar import CIFAR_MODELS, make
 from whatwhere.network import Network, Preprocessing
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}  # of the training pictures
 
 
@@ -77,10 +78,17 @@ def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: boo
     except RuntimeError as error:
         raise InputError(
             f"weights={os.fspath(file)!r} do not fit the network: {_shortened(error)} "
-            "Check the model's name, classes and width, or give strict=False to load what fits."
+            "Check the model's name, classes and width"
+            + (", or give strict=False to leave out tensors that only one of the two has." if strict else ".")
         ) from error
     if len(unexpected) == len(state):
         raise InputError(f"weights={os.fspath(file)!r} has no tensor of this network's; it misses {missing[:3]}, …")
+
+
+def save_weights(module: nn.Module, file: str | os.PathLike[str]) -> None:
+    """Write a module's tensors as safetensors; the file is whole or not there."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    write_atomically(Path(file), lambda p: save_file(tensors, p))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -91,14 +99,17 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"weights={str(file)!r} cannot be read: {_shortened(error)}") from error
-    except Exception as error:  # torch raises pickle's own error for a file that holds more than tensors
+    except UnpicklingError as error:  # how torch refuses what is no tensor
         raise InputError(
-            f"weights={str(file)!r} holds more than tensors, which could run code; "
+            f"weights={str(file)!r} holds more than tensors, which could run code, or is no PyTorch file; "
             "save the state_dict as .safetensors."
         ) from error
-    return state.get("state_dict", state)
+    except Exception as error:  # a broken file makes torch raise nearly anything
+        raise InputError(f"weights={str(file)!r} cannot be read: {type(error).__name__} {_shortened(error)}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise InputError(f"weights={str(file)!r} holds a {type(state).__name__}, not a state_dict (names to tensors).")
+    return state
 
 
 def _shortened(error: Exception) -> str:
@@ -108,7 +119,7 @@ def _shortened(error: Exception) -> str:
 
 def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
         return build()
 
 
@@ -116,13 +127,25 @@ def _from_timm(name: str, *, pretrained: bool, classes: int | None, width: float
     if not timm.is_model(name.split(".")[0]):
         raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in timm.list_models()])
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    module = _seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
-    config = timm.data.resolve_model_data_config(module)
+    try:
+        module = _seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
+    except RuntimeError as error:
+        if "tag" not in str(error):
+            raise
+        tagged = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
+        raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in tagged]) from error
+    config = resolve_data_config(model=module)
     preprocessing = Preprocessing(
         mean=tuple(config["mean"]), std=tuple(config["std"]), size=tuple(config["input_size"][1:]),
-        crop_pct=config["crop_pct"], interpolation=config["interpolation"], source=f"timm's configuration of {name}",
+        crop_pct=config["crop_pct"], interpolation=config["interpolation"], source=_timm_source(name, config),
     )  # fmt: skip
     return Network(module, preprocessing, f"timm/{name}", tuple(config["input_size"]))
+
+
+def _timm_source(name: str, config: dict[str, Any]) -> str:
+    mode = config["crop_mode"]
+    note = "" if mode == "center" else f"; its crop_mode {mode!r} is replaced by a centre crop"
+    return f"timm's configuration of {name}{note}"
 
 
 def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
@@ -133,16 +156,19 @@ def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width
     if pretrained:
         options["weights"] = "DEFAULT"
     module = _seeded(seed, lambda: torchvision.models.get_model(name, **options))
-    preprocessing = _torchvision_preprocessing(name)
+    preprocessing = _torchvision_preprocessing(name, pretrained)
     return Network(module, preprocessing, f"torchvision/{name}", (3, *(preprocessing.size or (224, 224))))
 
 
-def _torchvision_preprocessing(name: str) -> Preprocessing:
-    preset = next(iter(torchvision.models.get_model_weights(name))).transforms()
+def _torchvision_preprocessing(name: str, pretrained: bool) -> Preprocessing:
+    # A model's recipes differ: ResNet-50 resizes to 256 for its first weights, to 232 for those that are the default.
+    known = torchvision.models.get_model_weights(name)
+    weights = known["DEFAULT"] if pretrained else next(iter(known))
+    preset = weights.transforms()
     crop = preset.crop_size[0]
     return Preprocessing(
         mean=tuple(preset.mean), std=tuple(preset.std), size=(crop, crop), crop_pct=crop / preset.resize_size[0],
-        interpolation=preset.interpolation.value, source=f"torchvision's preset of {name}",
+        interpolation=preset.interpolation.value, source=f"torchvision's preset of {name}, {weights.name}",
     )  # fmt: skip
 
 
@@ -151,8 +177,8 @@ def _from_cifar(name: str, *, pretrained: bool, classes: int | None, width: floa
         raise unknown("model", f"cifar/{name}", [f"cifar/{n}" for n in CIFAR_MODELS])
     if pretrained:
         raise InputError(f"cifar/{name} has no weights to download; train it (whatwhere train) and give weights=FILE.")
-    module = make(name, seed=seed, classes=classes or 100, width=width)
-    preprocessing = Preprocessing(**CIFAR100, source="CIFAR-100's training pictures")
+    module = make(name, seed=seed, classes=100 if classes is None else classes, width=width)
+    preprocessing = Preprocessing(mean=CIFAR100["mean"], std=CIFAR100["std"], source="CIFAR-100's training pictures")
     return Network(module, preprocessing, f"cifar/{name}", (3, 32, 32))
 
 

@@ -6,24 +6,26 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from whatwhere.files import write_atomically
+from whatwhere.files import write_bytes
 
 # Okabe and Ito's palette, and a marker each, so that colour is never the only difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
+    "text.parse_math": False,  # a name may hold a dollar sign
     "svg.hashsalt": "whatwhere",  # the same figure is the same file
     "svg.fonttype": "none",
 }
@@ -60,34 +62,36 @@ def curve_figure(
         title: above the axes.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        rows = (len(lines) + len(levels) + len(references) + 1) // 2
+        figure = Figure(figsize=(7.2, 4.2 + 0.22 * rows), layout="constrained")
         axes = figure.add_subplot()
         for i, line in enumerate(references):
             axes.plot(line.x, line.y, "--" if i == 0 else ":", color="0.55", lw=1.4, label=line.label, zorder=1)
         for i, (label, y) in enumerate(levels.items()):
-            axes.axhline(y, color="0.25", lw=1, ls=(0, (6 - 3 * i, 2)), label=f"{label}: {y:.1f} %", zorder=2)
+            axes.axhline(y, color="0.25", lw=1, ls=(0, (max(6 - 3 * i, 1), 2)), label=f"{label}: {y:.1f} %", zorder=2)
         for i, line in enumerate(lines):
             _draw(axes, line, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
         axes.set_xlabel("share of convolutions without spatial information, from the last (%)")
         axes.set_ylabel("accuracy (%)")
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=9)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)  # beside the axes it hides no point
     return figure
 
 
 def _draw(axes: Axes, line: Line, colour: str, marker: str) -> None:
-    axes.plot(line.x, line.y, marker=marker, ms=5, lw=1.7, color=colour, label=line.label, zorder=3)
+    axes.plot(line.x, line.y, marker=marker, ms=6, mec="white", lw=1.7, color=colour, label=line.label, zorder=3)
     if line.low:
         errors = np.abs(np.array([line.low, line.high]) - np.array(line.y))
-        axes.errorbar(line.x, line.y, errors, fmt="none", ecolor=colour, capsize=3, lw=1.2, zorder=3)
+        shown = np.isfinite(errors).all(0) & (errors.max(0) > 0)  # a bar without length would look like a measurement
+        x, y = np.array(line.x)[shown], np.array(line.y)[shown]
+        axes.errorbar(x, y, errors[:, shown], fmt="none", ecolor=colour, capsize=3, lw=1.2, zorder=4)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as SVG and PNG, atomically."""
     for kind in ("svg", "png"):
-        content = rendered(figure, kind)
-        write_atomically(folder / f"{name}.{kind}", lambda p, content=content: _write(p, content))  # type: ignore[misc]
+        write_bytes(Path(folder) / f"{name}.{kind}", rendered(figure, kind))
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
@@ -96,7 +100,3 @@ def rendered(figure: Figure, kind: str) -> bytes:
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

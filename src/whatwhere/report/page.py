@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """What a page shows, in this order.
+    """What a page shows, the answer first.
 
     Attributes:
         title: the question.
@@ -35,8 +35,8 @@ class Report:
         figures: by file name.
         tables: the first is also written as `table.csv`.
         notes: what the reader must know.
-        conclusion: what follows from it.
-        conclusion_table: its numbers.
+        conclusion: what follows from it; stands right below the lead.
+        conclusion_table: its numbers, before and after.
         facts: nested plain values: data, settings, versions, hardware.
         pages: other pages to link to, by label.
     """

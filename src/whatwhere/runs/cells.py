@@ -39,7 +39,7 @@ class Store:
     """A folder of finished cells, one small JSON file each, written atomically.
 
     Args:
-        folder: made when the first cell is written.
+        folder: made if it is not there.
         study: what all cells of this folder share; a folder of another study is refused.
     """
 
@@ -52,7 +52,9 @@ class Store:
         else:
             write_json(file, self.study)
 
-    def _refuse_another(self, seen: Mapping[str, Any], file: Path) -> None:
+    def _refuse_another(self, seen: Any, file: Path) -> None:
+        if not isinstance(seen, dict):
+            raise InputError(f"{file} does not describe a study; choose another folder or delete it.")
         differing = [k for k in {**seen, **self.study} if seen.get(k) != self.study.get(k)]
         if differing:
             lines = [f"  {k}: {seen.get(k)!r} there, {self.study.get(k)!r} now" for k in sorted(differing)]
@@ -76,7 +78,8 @@ class Store:
             InputError: if the file is damaged, or belongs to another configuration.
         """
         content = read_json(self.file(cell))
-        if content.get("schema_version") != SCHEMA_VERSION or content.get("config") != _plain(cell.config):
+        expected = {"schema_version": SCHEMA_VERSION, "config": _plain(cell.config)}
+        if not isinstance(content, dict) or "result" not in content or not expected.items() <= content.items():
             raise InputError(
                 f"{self.file(cell)} does not hold the cell its name says; delete it and run the command again."
             )

@@ -5,37 +5,47 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import ClassVar
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 EVERY = 15.0  # seconds between two lines in a pipe
 
 
 class Meter:
-    """Shows how far one job is, on the standard error stream.
+    """Shows how far one job is, on the standard error stream; inside another meter it adds a line below that one's.
 
     >>> with Meter("evaluating", total=40) as meter:
     ...     for batch in batches:
     ...         meter.advance()
     """
 
+    _shown: ClassVar[Progress | None] = None  # a terminal shows one set of bars at a time
+
     def __init__(self, title: str, total: float, *, quiet: bool = False) -> None:
         self.title, self.total, self.done = title, total, 0.0
-        self._bar = None if quiet or not sys.stderr.isatty() else _bar()
         self._quiet, self._task = quiet, TaskID(0)
+        self._bar: Progress | None = None
+        self._outermost = False
         self._started = self._told = time.monotonic()
+        self._first: tuple[float, float] | None = None
 
     def __enter__(self) -> Meter:
-        """Start the clock."""
-        if self._bar:
-            self._bar.start()
+        """Start the clock, and the bar in a terminal."""
+        if not self._quiet and sys.stderr.isatty():
+            self._outermost = Meter._shown is None
+            self._bar = Meter._shown = Meter._shown or _started_bar()
             self._task = self._bar.add_task(self.title, total=self.total)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Close the bar, or say in one line how long it took."""
-        if self._bar:
+        if self._bar and self._outermost:
             self._bar.stop()
+            Meter._shown = None
+        elif self._bar:
+            self._bar.remove_task(self._task)
         elif kind is None:
             self._line(f"done in {_clock(time.monotonic() - self._started)}")
 
@@ -46,24 +56,38 @@ class Meter:
     def update(self, done: float, title: str | None = None) -> None:
         """So much is done in all."""
         self.done, self.title = done, title or self.title
+        now = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=done, description=self.title)
-        elif time.monotonic() - self._told > EVERY:
-            self._told = time.monotonic()
-            self._line(f"{100 * done / max(self.total, 1e-9):.0f} %, about {_clock(self._left())} left")
+        elif now - self._told > EVERY:
+            self._told = now
+            self._line(f"{100 * done / max(self.total, 1e-9):.0f} %{self._left(now)}")
+        self._first = self._first or (now, done)
 
-    def _left(self) -> float:
-        spent = time.monotonic() - self._started
-        return spent * (self.total - self.done) / max(self.done, 1e-9)
+    def _left(self, now: float) -> str:
+        """The time left at the pace since the first update: a resumed job's first update is a leap."""
+        begun, before = self._first or (self._started, 0.0)
+        pace = (self.done - before) / (now - begun) if now > begun else 0.0
+        return f", about {_clock((self.total - self.done) / pace)} left" if pace > 0 else ""
 
     def _line(self, text: str) -> None:
         if not self._quiet:
             print(f"{self.title}: {text}", file=sys.stderr, flush=True)
 
 
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), transient=False)
+def _started_bar() -> Progress:
+    # No markup: names may hold brackets.
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.start()
+    return bar
 
 
 def _clock(seconds: float) -> str:

@@ -21,7 +21,7 @@ MODEL, WIDTH = "cifar/vgg11", 0.25
 SHARES = (0.38, 0.62, 0.88)  # of VGG-11's 8 convolutions; 88 % is everything after the first
 TASKS = {"known/what": "what", "known/where": "where", "digits": "digits"}
 EXPECTED = {
-    "what": "The class is which textures there are: a bag of them is enough, so the collapse must cost next to nothing.",
+    "what": "The class is which textures there are, so a bag of them is enough: the collapse must cost nothing.",
     "where": "Always the same textures, the class is their arrangement: the collapse must fall to chance (1 in 12).",
     "digits": "Real scans of handwritten digits, to see where they stand between the two.",
 }
@@ -100,14 +100,16 @@ def verdict(tasks: Mapping[str, DependencyResult]) -> str:
     assert what.drop
     held = what.drop.mean <= 0.03 and abs(where.accuracy.mean - 1 / 12) <= 0.05 and intact >= 0.95
     return (
-        f"{'As it must be' if held else 'NOT as it must be'}: the collapse costs {100 * what.drop.mean:.1f} points where a bag "
-        f"of textures is enough, and leaves {100 * where.accuracy.mean:.1f} % (chance is 8.3 %) of {100 * intact:.1f} % where "
-        "the class is the arrangement."
+        f"{'As it must be' if held else 'NOT as it must be'}: the collapse costs {100 * what.drop.mean:.1f} points "
+        f"where a bag of textures is enough, and leaves {100 * where.accuracy.mean:.1f} % (chance is 8.3 %) of "
+        f"{100 * intact:.1f} % where the class is the arrangement."
     )
 
 
 def _line(name: str, r: DependencyResult) -> Line:
-    points = sorted((p for p in (*r.intact, *r.points) if p.method in ("intact", "gap_fc")), key=lambda p: p.depth_share)
+    points = sorted(
+        (p for p in (*r.intact, *r.points) if p.method in ("intact", "gap_fc")), key=lambda p: p.depth_share
+    )
     ends = [[100 * getattr(p.accuracy, end) for p in points] for end in ("mean", "low", "high")]
     y, low, high = map(tuple, ends)
     return Line(name, tuple(100 * p.depth_share for p in points), y, low, high)

@@ -27,7 +27,7 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     """Pad with black, and crop each picture back to its size at its own random place: (N, C, H, W) to the same."""
-    n, c, h, w = images.shape
+    n, _, h, w = images.shape
     padded = functional.pad(images, (padding,) * 4)
     top, left = (torch.randint(0, 2 * padding + 1, (n, 1), generator=generator) for _ in range(2))
     rows = (top + torch.arange(h)).to(images.device)

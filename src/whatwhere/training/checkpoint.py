@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from whatwhere.errors import InputError
-from whatwhere.files import write_atomically
+from whatwhere.files import write_bytes
 
 
 @dataclass
@@ -33,10 +34,18 @@ class Progress:
     history: list[dict[str, float]]
 
 
-def save(path: Path, progress: Progress, recipe: Mapping[str, Any]) -> None:
-    """Write a checkpoint; the one before it stays until the new one is whole."""
+def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any) -> None:
+    """Write a checkpoint; the one before it stays until the new one is whole.
+
+    Args:
+        path: where.
+        progress: what to keep.
+        recipe: that the training follows.
+        about: plain values that must be the same for another call to go on from here (seed, pictures).
+    """
     state = {
         "recipe": dict(recipe),
+        "about": about,
         "epoch": progress.epoch,
         "history": progress.history,
         "module": progress.module.state_dict(),
@@ -44,26 +53,38 @@ def save(path: Path, progress: Progress, recipe: Mapping[str, Any]) -> None:
         "generators": {name: g.get_state() for name, g in progress.generators.items()},
         "global_generator": torch.get_rng_state(),  # dropout draws from it
     }
-    write_atomically(path, lambda p: torch.save(state, p))
+    content = io.BytesIO()  # torch.save to a full disk raises what is no OSError
+    torch.save(state, content)
+    write_bytes(path, content.getvalue())
 
 
-def load(path: Path, progress: Progress, recipe: Mapping[str, Any]) -> None:
+def load(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any) -> None:
     """Bring a training to where a checkpoint was written.
 
     Raises:
-        InputError: if the checkpoint belongs to another recipe or network, or cannot be read.
+        InputError: if the checkpoint belongs to another recipe, seed, pictures or network, or cannot be read.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["recipe"] != dict(recipe):
-            raise InputError(f"{path} was written under another recipe; choose another folder or delete it.")
+        _refuse_another(path, state, recipe, about)
         progress.module.load_state_dict(state["module"])
         progress.optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be used ({error}); delete it to start this training again.") from error
-    for name, generator in progress.generators.items():
-        generator.set_state(state["generators"][name])
-    torch.set_rng_state(state["global_generator"])
-    progress.epoch, progress.history = state["epoch"], state["history"]
+        for name, generator in progress.generators.items():
+            generator.set_state(state["generators"][name])
+        torch.set_rng_state(state["global_generator"])
+        progress.epoch, progress.history = state["epoch"], state["history"]
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file makes torch raise
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} cannot be used ({why}); delete it to start this training again.") from error
+
+
+def _refuse_another(path: Path, state: Mapping[str, Any], recipe: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    seen = {**state["recipe"], **state.get("about", {})}
+    now = {**recipe, **about}
+    differing = [f"{k} ({seen[k]!r} there, {now.get(k)!r} now)" for k in seen if seen[k] != now.get(k)]
+    if differing or set(state["recipe"]) != set(recipe):
+        raise InputError(
+            f"{path} was written under another recipe: {', '.join(differing)}; choose another folder or delete it."
+        )

@@ -36,7 +36,7 @@ class History:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """The epoch (from 1) with the best test accuracy, and that accuracy; the authors report it, we do not."""
+        """The epoch (from 1; of equals the last) with the best test accuracy, and that; only the authors report it."""
         tested = [(e["test_accuracy"], i + 1) for i, e in enumerate(self.epochs) if "test_accuracy" in e]
         return (max(tested)[1], max(tested)[0]) if tested else None
 
@@ -63,27 +63,28 @@ def fit(
         recipe: how to train.
         seed: of the order of the pictures and of their augmentation.
         device: `auto`, `cpu`, `cuda`, `mps` (Fabric's accelerator).
-        file: checkpoint, written after every epoch; an existing one is resumed.
+        file: checkpoint, written after every epoch; an existing one is resumed, one of another training is refused.
         test: evaluate on it after every epoch.
         generators: further sources of draws (of an intervention), to save and restore with the checkpoint.
         on_step: called after every step with (steps done, steps in all).
 
     Raises:
         InputError: if the pictures have no labels, there are fewer of them than a batch, or the network has too few
-            scores.
-        TrainingDiverged: if the loss is not finite; the message names the step and the last good checkpoint.
+            scores; if the device is not there, or the checkpoint belongs to another recipe, seed or pictures.
+        TrainingDiverged: if the loss or a weight is not finite; the message names the step and the last checkpoint.
     """
     if len(train) < recipe.batch_size:
         raise InputError(
-            f"batch_size={recipe.batch_size} is more than the {len(train)} training pictures; give a smaller batch_size."
+            f"batch_size={recipe.batch_size} is more than the {len(train)} training pictures; give a smaller one."
         )
     draws = torch.Generator().manual_seed(seed)
-    fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
+    fabric = _fabric(device, recipe)
     net.module.to(memory_format=torch.channels_last)  # about twice as fast in training on CPUs
     module, optimizer = fabric.setup(net.module, _optimizer(net.module, recipe))
     progress = checkpoint.Progress(net.module, optimizer, {"pictures": draws, **(generators or {})}, 0, [])
+    about = {"seed": seed, "pictures": train.fingerprint} if file else {}
     if file and file.exists():
-        checkpoint.load(file, progress, recipe.to_dict())
+        checkpoint.load(file, progress, recipe.to_dict(), **about)
     loop = _Loop(fabric, module, net, optimizer, recipe, train, draws, on_step, file)
     while progress.epoch < recipe.epochs:
         record = loop.epoch(progress.epoch)
@@ -92,9 +93,16 @@ def fit(
         progress.history.append(record)
         progress.epoch += 1
         if file:
-            checkpoint.save(file, progress, recipe.to_dict())
+            checkpoint.save(file, progress, recipe.to_dict(), **about)
     net.module.eval()
     return History(progress.history)
+
+
+def _fabric(device: str, recipe: Recipe) -> Fabric:
+    try:
+        return Fabric(accelerator=device, devices=1, precision=recipe.precision)
+    except (ValueError, RuntimeError) as error:  # a name nobody knows, or hardware that is not there
+        raise InputError(f"device={device!r} cannot be used ({error}); give 'auto' or 'cpu'.") from error
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -133,6 +141,7 @@ class _Loop:
             right += int((scores.argmax(1) == labels).sum())
             if self.on_step:
                 self.on_step(step + 1, self.steps * self.recipe.epochs)
+        self._finite_weights(step)
         seen = self.steps * self.recipe.batch_size
         return {
             "loss": total / self.steps, "train_accuracy": right / seen, "seconds": time.perf_counter() - started,
@@ -150,7 +159,7 @@ class _Loop:
             group["lr"] = self.recipe.lr * self.recipe.factor(step, self.steps)
         scores = self.module(images).float()
         if step == 0:
-            check_scores(scores, labels)
+            check_scores(scores, self.train.labels)
         loss = nn.functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
@@ -160,12 +169,18 @@ class _Loop:
     def _finite(self, loss: Tensor, step: int) -> float:
         value = loss.item()
         if value - value != 0:  # neither NaN nor infinite survives this
-            raise TrainingDiverged(self._advice(value, step))
+            raise TrainingDiverged(self._advice(f"the loss is {value}", step))
         return value
 
-    def _advice(self, value: float, step: int) -> str:
-        kept = f"The last good checkpoint is {self.file}." if self.file and self.file.exists() else "No epoch was complete."
+    def _finite_weights(self, step: int) -> None:
+        # The epoch's last step may have broken them after its loss was taken; such a checkpoint is of no use.
+        if not all(bool(p.isfinite().all()) for p in self.net.module.parameters()):
+            raise TrainingDiverged(self._advice("weights are not finite", step))
+
+    def _advice(self, what: str, step: int) -> str:
+        there = self.file and self.file.exists()
+        kept = f"The last good checkpoint is {self.file}." if there else "No epoch was complete."
         return (
-            f"the loss is {value} at step {step + 1} (epoch {step // self.steps + 1}) with lr={self.recipe.lr}. {kept} "
+            f"{what} at step {step + 1} (epoch {step // self.steps + 1}) with lr={self.recipe.lr}. {kept} "
             "Give a lower lr, a longer warmup, or look for pictures that are not finite."
         )

@@ -8,6 +8,18 @@ from typing import Any, Literal
 
 from whatwhere.errors import InputError, unknown
 
+BOUNDS: dict[str, tuple[Any, float, float]] = {  # type, least, most
+    "epochs": (int, 1, math.inf),
+    "batch_size": (int, 1, math.inf),
+    "crop_padding": (int, 0, math.inf),
+    "lr": (int | float, 0, math.inf),
+    "gamma": (int | float, 0, math.inf),
+    "weight_decay": (int | float, 0, math.inf),
+    "warmup": (int | float, 0, 1),
+    "momentum": (int | float, 0, 1),
+    "label_smoothing": (int | float, 0, 1),
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -54,10 +66,14 @@ class Recipe:
         Raises:
             InputError: naming the field, the value, and what it may be.
         """
-        bounds = {"epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0, "crop_padding": 0, "warmup": 0}
-        for name, least in bounds.items():
-            if not getattr(self, name) >= least:
-                raise InputError(f"recipe: {name}={getattr(self, name)!r} must be at least {least}.")
+        for name, (kind, least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and least <= value <= most):
+                what = "a whole number" if kind is int else "a number"
+                limit = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+                raise InputError(f"recipe: {name}={value!r} must be {what} {limit}.")
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise InputError("recipe: nesterov=True needs a momentum above 0; momentum=0.9 is usual.")
         choices = {
             "optimizer": ("sgd", "adamw"),
             "schedule": ("step", "one-cycle", "constant"),

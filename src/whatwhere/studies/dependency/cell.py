@@ -1,4 +1,4 @@
-"""What one cell of the study does: train a network without spatial information from a site on, or test a trained one."""
+"""What one cell of the study does: train a network without spatial information from a site on, or test one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from whatwhere.data import Data, Split, load_data
 from whatwhere.dependency import collapse, shuffle
 from whatwhere.errors import InputError
-from whatwhere.files import write_atomically
-from whatwhere.models.load import load_model, load_weights
+from whatwhere.models.load import load_model, load_weights, save_weights
 from whatwhere.network import Network
 from whatwhere.runs.cells import Cell
 from whatwhere.runs.progress import Meter
@@ -84,15 +82,14 @@ def _train(config: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     draws = torch.Generator().manual_seed(config["seed"] + 1_000_003)
     checkpoint = bench.folder / "checkpoints" / f"{Cell(config).key}.pt"
     recipe = _recipe(config["recipe"])
-    with Meter(_title(config), recipe.epochs * (len(data.train) // recipe.batch_size)) as meter:
-        with removed(net, config["method"], config["site"], draws):
-            history = fit(
-                net, data.train, recipe, seed=config["seed"], device=bench.device, file=checkpoint,
-                test=data.test if config["watch"] else None, generators={"shuffle": draws},
-                on_step=lambda done, total: meter.update(done),
-            )  # fmt: skip
-    tensors = {k: v.detach().cpu().contiguous() for k, v in net.module.state_dict().items()}
-    write_atomically(bench.weights(config), lambda p: save_file(tensors, p))
+    steps = recipe.epochs * (len(data.train) // recipe.batch_size)
+    with Meter(_title(config), steps) as meter, removed(net, config["method"], config["site"], draws):
+        history = fit(
+            net, data.train, recipe, seed=config["seed"], device=bench.device, file=checkpoint,
+            test=data.test if config["watch"] else None, generators={"shuffle": draws},
+            on_step=lambda done, total: meter.update(done),
+        )  # fmt: skip
+    save_weights(net.module, bench.weights(config))
     tested = _tested(net, data.test, config["method"], config["site"], config["repeats"], config["seed"])
     checkpoint.unlink(missing_ok=True)
     return {
@@ -117,8 +114,8 @@ def _test(config: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     weights = bench.weights(trained)
     if not weights.exists():
         raise InputError(
-            f"{weights} is missing: the trained network was not kept. Delete cells/{Cell(trained).key}.json and run the "
-            "command again to train it anew."
+            f"{weights} is missing: the trained network was not kept. Delete cells/{Cell(trained).key}.json and run "
+            "the command again to train it anew."
         )
     net = build(trained)
     load_weights(net.module, weights)
@@ -136,6 +133,6 @@ def _tested(net: Network, split: Split, method: str, site: str | None, repeats: 
     hits = np.sum([r.correct.numpy() for r in runs], axis=0)
     accuracies = [r.accuracy for r in runs]
     return {
-        "accuracy": float(np.mean(accuracies)), "accuracies": accuracies, "loss": float(np.mean([r.loss for r in runs])),
-        "n": len(hits), "repeats": len(runs), "hits": pack(hits),
+        "accuracy": float(np.mean(accuracies)), "accuracies": accuracies,
+        "loss": float(np.mean([r.loss for r in runs])), "n": len(hits), "repeats": len(runs), "hits": pack(hits),
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,8 @@ from torch import Tensor
 from whatwhere.data import Split
 from whatwhere.dependency.branch import Resume, SharedPrefix
 from whatwhere.dependency.shuffle import pool, shuffle
-from whatwhere.interventions import Intervention
 from whatwhere.intervals import Batch
+from whatwhere.interventions import Intervention
 from whatwhere.network import Network
 from whatwhere.sites import Site, Sites, evaluating
 from whatwhere.studies.dependency.hits import pack, unpack
@@ -120,7 +120,13 @@ class Tally:
         return Tally(unpack(plain["hits"]).astype(int), unpack(plain["repeats"]).astype(int), batches)
 
 
-def measure(curve: Curve, split: Split, rows: range, repeats: Mapping[Place, int]) -> dict[Place | None, Tally]:
+def measure(
+    curve: Curve,
+    split: Split,
+    rows: range,
+    repeats: Mapping[Place, int],
+    on_batch: Callable[[int], None] = lambda n: None,
+) -> dict[Place | None, Tally]:
     """Measure some pictures.
 
     Args:
@@ -128,6 +134,7 @@ def measure(curve: Curve, split: Split, rows: range, repeats: Mapping[Place, int
         split: the pictures.
         rows: which of them; starts at a multiple of the batch size.
         repeats: draws at each (method, cut).
+        on_batch: told the number of pictures after each batch.
 
     Returns:
         For each (method, cut), and for None, the intact network: what was right.
@@ -142,6 +149,7 @@ def measure(curve: Curve, split: Split, rows: range, repeats: Mapping[Place, int
         for i, (images, labels) in enumerate(batches):
             for place, tally in _batch(curve, run, images, labels, first + i, repeats).items():
                 parts[place].append(tally)
+            on_batch(len(labels))
     return {place: Tally.join(tallies) for place, tallies in parts.items()}
 
 
@@ -156,7 +164,9 @@ def _batch(
         def at_cut(resume: Resume) -> None:
             for cut in cuts:
                 for method in curve.methods:
-                    runs = [_draw(curve, resume, labels, method, cut, r, number) for r in range(repeats[method, cut.name])]
+                    runs = [
+                        _draw(curve, resume, labels, method, cut, r, number) for r in range(repeats[method, cut.name])
+                    ]
                     tallies[method, cut.name] = Tally.of(torch.stack(runs).cpu())
 
         return at_cut
@@ -170,8 +180,6 @@ def _batch(
     return tallies
 
 
-def _draw(
-    curve: Curve, resume: Resume, labels: Tensor, method: str, cut: Site, repeat: int, batch: int
-) -> Tensor:
+def _draw(curve: Curve, resume: Resume, labels: Tensor, method: str, cut: Site, repeat: int, batch: int) -> Tensor:
     with curve.removal(method, cut, repeat, batch):
         return resume().argmax(1) == labels

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from whatwhere.network import Network
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.progress import Meter
 from whatwhere.runs.provenance import command, hardware, versions
-from whatwhere.sites import Selection, list_sites
+from whatwhere.sites import Selection, Site, list_sites
 from whatwhere.studies.dependency.chunk import MEAN, Curve, Place, Tally, measure
 from whatwhere.studies.dependency.recommend import recommend
 from whatwhere.studies.dependency.result import DependencyResult, Point
@@ -32,7 +33,7 @@ from whatwhere.training.evaluate import evaluate
 
 GAP_FC = "gap_fc"
 FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
-CHUNK_BATCHES = 8  # of which a kill loses at most one chunk
+CHUNK_BATCHES = 4  # a kill loses at most one chunk
 
 
 def dependency(
@@ -168,14 +169,13 @@ class _Job:
         parts: list[dict[Place | None, Tally]] = []
         with Meter(f"test-time curve of {self.curve.net.name}", len(self.split), quiet=self.quiet) as meter:
             for rows in self._chunks():
-                parts.append(self._chunk(rows, self._draws(parts)))
-                meter.update(rows.stop)
+                parts.append(self._chunk(rows, self._draws(parts), meter))
         return joined(parts)
 
     def _chunks(self) -> list[range]:
         size, n = self.curve.batch_size, len(self.split)
         bounds = [0, *range(FIRST_BATCHES * size, n, CHUNK_BATCHES * size), n]
-        return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+        return [range(a, b) for a, b in pairwise(bounds) if a < b]
 
     def _draws(self, parts: Sequence[dict[Place | None, Tally]]) -> dict[Place, int]:
         """How many draws each place gets next: all, or as few as its interval so far allows."""
@@ -191,28 +191,31 @@ class _Job:
             for place, most in every.items()
         }
 
-    def _chunk(self, rows: range, draws: Mapping[Place, int]) -> dict[Place | None, Tally]:
+    def _chunk(self, rows: range, draws: Mapping[Place, int], meter: Meter) -> dict[Place | None, Tally]:
         plan = {f"{method} {site}": n for (method, site), n in draws.items()}
         cell = Cell({"rows": [rows.start, rows.stop], "draws": plan}, f"pictures {rows.start}-{rows.stop}")
         if self.store and self.store.has(cell):
+            meter.advance(len(rows))
             return _read(self.store.load(cell))
-        tallies = measure(self.curve, self.split, rows, draws)
+        tallies = measure(self.curve, self.split, rows, draws, on_batch=meter.advance)
         if self.store:
             self.store.save(cell, _written(tallies))
         return tallies
 
     def collapsed(self) -> tuple[dict[Place | None, Tally], list[str]]:
-        """The collapsed network at each cut where there is one, each a cell; and a note where there is none."""
-        tallies: dict[Place | None, Tally] = {}
-        notes: list[str] = []
-        with Meter("GAP+FC without retraining", len(self.curve.cuts) + 1, quiet=self.quiet) as meter:
-            for cut in (None, *self.curve.cuts):
+        """The collapsed network at each cut, each a cell; and a note where there is none."""
+        tallies: dict[Place | None, Tally] = {None: self._evaluated(None)}
+        refused: dict[str, str] = {}
+        with Meter("GAP+FC without retraining", len(self.curve.cuts), quiet=self.quiet) as meter:
+            for cut in self.curve.cuts:
                 try:
-                    tallies[(GAP_FC, cut.name) if cut else None] = self._evaluated(cut.name if cut else None)
+                    site = collapsible(self.curve.net, cut)
+                    if (GAP_FC, site) not in tallies:
+                        tallies[GAP_FC, site] = self._evaluated(site)
                 except InputError as error:
-                    notes.append(f"GAP+FC is left out at {cut.name if cut else 'the intact network'}: {error}")
+                    refused.setdefault(str(error), cut.name)
                 meter.advance()
-        return tallies, notes
+        return tallies, [f"GAP+FC is left out at {site}: {why}" for why, site in refused.items()]
 
     def _evaluated(self, site: str | None) -> Tally:
         cell = Cell({"collapse": site}, f"GAP+FC from {site}")
@@ -229,6 +232,22 @@ def _collapse(net: Network, site: str) -> Network:
     small = collapse(net, site)
     assert isinstance(small, Network)
     return small
+
+
+def collapsible(net: Network, cut: Site) -> str:
+    """Where to pool for a cut: there, or before the innermost module around it that nothing goes round.
+
+    Raises:
+        InputError: if there is no such place; the reason is that of the cut itself.
+    """
+    reasons = []
+    for name in (cut.name, *reversed(cut.parents)):
+        try:
+            collapse(net, name)
+            return name
+        except InputError as error:
+            reasons.append(error)
+    raise reasons[0]
 
 
 def draws_needed(tally: Tally, intact: Tally, most: int, tolerance: float) -> int:
@@ -261,10 +280,10 @@ def _read(plain: Mapping[str, Any]) -> dict[Place | None, Tally]:
 
 
 def _points(curve: Curve, tallies: Mapping[Any, Tally], intact: Tally) -> list[Point]:
-    cuts = {c.name: c for c in curve.cuts}
-    ordered = sorted(tallies.items(), key=lambda item: (item[0][0], -cuts[item[0][1]].order))
+    places = {s.name: s for s in curve.table}
+    ordered = sorted(tallies.items(), key=lambda item: (item[0][0], -places[item[0][1]].order))
     return [
-        Point(method, site, cuts[site].depth_share, _estimate(t), _paired(t, intact), values=_each_draw(t))
+        Point(method, site, places[site].depth_share, _estimate(t), _paired(t, intact), values=_each_draw(t))
         for (method, site), t in ordered
     ]
 

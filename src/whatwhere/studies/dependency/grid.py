@@ -69,8 +69,8 @@ class Planned:
     def test(self, trained: Cell, method: str, share: float) -> Cell:
         """The cell that tests a trained network under a method."""
         config = {
-            "do": "test", "trained": trained.config, "method": method, "site": self.site(share) if method != INTACT else None,
-            "repeats": self.grid.repeats,
+            "do": "test", "trained": trained.config, "method": method,
+            "site": self.site(share) if method != INTACT else None, "repeats": self.grid.repeats,
         }  # fmt: skip
         return Cell(config, f"{trained.label}, tested {method}")
 

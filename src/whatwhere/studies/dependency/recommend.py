@@ -16,8 +16,8 @@ def recommend(
 ) -> Recommendation:
     """The deepest removal whose loss is within what is allowed.
 
-    A removal counts as within the loss when the upper end of its 95 % interval is. Only GAP+FC makes a network smaller, so its points are
-    judged where there are any, else those of the first method, and the text says that too.
+    A removal counts as within the loss when the upper end of its 95 % interval is. Only GAP+FC makes a network smaller,
+    so its points are judged where there are any, else those of the first method, and the text says so.
 
     Args:
         points: one group's removals.
@@ -42,8 +42,8 @@ def _advice(p: Point, within: float, retrained: bool, speed: float) -> str:
     how = "trained so" if retrained else "without any retraining"
     measured = LABELS.get(p.method, p.method)
     return (
-        f"Within a loss of {100 * within:.1f} points, the last {100 * p.depth_share:.0f} % of the convolutions need no spatial "
-        f"information: {measured} from {p.site} on costs {100 * p.drop.mean:.2f} points ({sure}), {how}. "
+        f"Within a loss of {100 * within:.1f} points, the last {100 * p.depth_share:.0f} % of the convolutions need no "
+        f"spatial information: {measured} from {p.site} on costs {100 * p.drop.mean:.2f} points ({sure}), {how}. "
         f"The network collapsed there is {speed:.2f} times as fast."
         + ("" if p.method == GAP_FC else " This was measured by shuffling: train the collapsed network to confirm it.")
     )
@@ -52,8 +52,11 @@ def _advice(p: Point, within: float, retrained: bool, speed: float) -> str:
 def _nothing(judged: Sequence[Point], within: float, retrained: bool) -> str:
     least = min((p for p in judged if p.drop), key=lambda p: p.drop.mean if p.drop else 0.0)
     assert least.drop
-    tail = "" if retrained else " Training the collapsed network (whatwhere dependency --protocol study) may recover it."
+    tail = (
+        "" if retrained else " Training the collapsed network (whatwhere dependency --protocol study) may recover it."
+    )
     return (
-        f"No removal stays within a loss of {100 * within:.1f} points: the mildest, {LABELS.get(least.method, least.method)} "
-        f"from {least.site} on, costs {100 * least.drop.mean:.2f} points.{tail}"
+        f"No removal stays within a loss of {100 * within:.1f} points: the mildest, "
+        f"{LABELS.get(least.method, least.method)} from {least.site} on, costs {100 * least.drop.mean:.2f} "
+        f"points.{tail}"
     )

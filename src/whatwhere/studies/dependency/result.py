@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -128,8 +129,8 @@ class DependencyResult:
         """
         if plain.get("kind") != "dependency" or plain.get("schema_version") != SCHEMA_VERSION:
             raise InputError(
-                f"this result has kind {plain.get('kind')!r}, schema version {plain.get('schema_version')!r}; this version "
-                f"of whatwhere reads kind 'dependency', version {SCHEMA_VERSION}."
+                f"this result has kind {plain.get('kind')!r}, schema version {plain.get('schema_version')!r}; this "
+                f"version of whatwhere reads kind 'dependency', version {SCHEMA_VERSION}."
             )
         fields = {k: v for k, v in plain.items() if k != "kind"}
         for name, read in {"intact": _point, "points": _point, "matrix": _entry}.items():
@@ -140,7 +141,7 @@ class DependencyResult:
         return DependencyResult(**fields)
 
     @staticmethod
-    def load(folder: Path | str) -> DependencyResult:
+    def load(folder: str | os.PathLike[str]) -> DependencyResult:
         """Read `result.json` of a folder."""
         return DependencyResult.from_dict(read_json(Path(folder) / "result.json"))
 
@@ -155,7 +156,7 @@ class DependencyResult:
         title = f"{self.network} on {self.data.get('name', 'data')}"
         return curve_figure(lines, levels, self._references(), title=title)
 
-    def save(self, folder: Path | str) -> Path:
+    def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write result.json, table.csv, the figures and index.html; returns the page."""
         write_json(Path(folder) / "result.json", self.to_dict())
         return write_report(Path(folder), self.report())

@@ -14,7 +14,7 @@ from whatwhere.data import load_data
 from whatwhere.errors import InputError
 from whatwhere.intervals import Batch, Estimate, over_pictures, over_seeds
 from whatwhere.network import Network
-from whatwhere.runs.cells import Cell, Store
+from whatwhere.runs.cells import Store
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.dependency.cell import GAP_FC, INTACT, build
 from whatwhere.studies.dependency.grid import Grid, Planned, plan, run_grid
@@ -172,7 +172,9 @@ class _Fold:
                 )  # fmt: skip
                 for trained, tested, found in fields:
                     if found:
-                        yield Entry(trained, tested, self.planned.cut(share).depth_share, accuracy_of(list(found.values())))
+                        yield Entry(
+                            trained, tested, self.planned.cut(share).depth_share, accuracy_of(list(found.values()))
+                        )
 
     def _tested(self, trained: str, share: float, tested: str, at: float) -> dict[int, dict[str, Any]]:
         train = {s: self.planned.train(trained, share, s, self.grid.recipe) for s in self.grid.seeds}
@@ -188,8 +190,8 @@ class _Fold:
             yield f"The grid is not complete: cells there, of the {seeds} planned for each: {counts}."
         if min(counts.values()) < 2:
             yield (
-                "Where there is one seed, the interval is over test pictures and draws only: it does not contain the noise "
-                "of training, which alone moves such accuracies by 0.3 points or more."
+                "Where there is one seed, the interval is over test pictures and draws only: it does not contain the "
+                "noise of training, which alone moves such accuracies by 0.3 points or more."
             )
         else:
             yield "Intervals are Student's t over seeds: they contain the noise of training, on these test pictures."

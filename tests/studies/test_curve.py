@@ -1,0 +1,152 @@
+"""The test-time curve against the plain path: one full forward pass for each cut and draw, with public pieces only."""
+
+import numpy as np
+import pytest
+import torch
+
+import whatwhere as ww
+from whatwhere.data import Data
+from whatwhere.dependency.cuts import cuts_of
+from whatwhere.errors import InputError
+from whatwhere.intervals import Batch
+from whatwhere.studies.dependency import curve as module
+from whatwhere.studies.dependency.chunk import Tally, seed_of_draw
+from whatwhere.studies.dependency.curve import draws_needed
+
+BATCH = 40
+
+
+def by_the_plain_path(net: ww.Network, data: Data, method: str, site: str, repeats: int, seed: int) -> list[float]:
+    """Accuracy of each draw by full forward passes."""
+    accuracies = []
+    for repeat in range(repeats):
+        right = 0
+        for number, (images, labels) in enumerate(data.test.batches(BATCH, geometry=net.preprocessing)):
+            draw = seed_of_draw(seed, method, site, repeat, number)
+            removal = (
+                ww.pool(net, f"{site}:") if method == "mean" else ww.shuffle(net, f"{site}:", mode=method, seed=draw)
+            )
+            with removal, torch.no_grad():
+                right += int((net.module(net.preprocessing.normalise(images)).argmax(1) == labels).sum())
+        accuracies.append(right / len(data.test))
+    return accuracies
+
+
+def test_numbers_are_those_of_full_forward_passes(trained, digits):
+    curve = ww.dependency(
+        trained, digits, methods=["per-channel", "mean"], repeats=2, seed=3, batch_size=BATCH, quiet=True
+    )
+    for p in curve.points:
+        repeats = 1 if p.method == "mean" else 2
+        slow = by_the_plain_path(trained, digits, p.method, p.site, repeats, seed=3)
+        assert list(p.values) == pytest.approx(slow, abs=1e-12), p.site
+        assert p.accuracy.mean == pytest.approx(np.mean(slow))
+
+
+def test_gap_fc_is_the_collapsed_network(trained, digits):
+    curve = ww.dependency(trained, digits, methods=["gap_fc"], quiet=True)
+    assert {p.site for p in curve.points} == {s.name for s in cuts_of(ww.sites(trained))}
+    for p in curve.points[:2]:
+        small = ww.collapse(trained, p.site)
+        assert p.accuracy.mean == pytest.approx(ww.evaluate(small, digits).accuracy)
+
+
+def test_drop_is_paired_with_the_intact_network(trained, digits):
+    curve = ww.dependency(trained, digits, methods=["shared"], repeats=2, quiet=True)
+    intact = ww.evaluate(trained, digits).accuracy
+    for p in curve.points:
+        assert p.drop is not None
+        assert p.drop.mean == pytest.approx(intact - p.accuracy.mean)
+        assert p.drop.low <= p.drop.mean <= p.drop.high
+
+
+def test_reach_of_one_removes_at_one_cut_only(trained, digits):
+    site = cuts_of(ww.sites(trained))[2].name
+    curve = ww.dependency(trained, digits, methods=["mean"], sites=[site], reach=1, quiet=True)
+    with ww.pool(trained, site):
+        assert curve.points[0].accuracy.mean == pytest.approx(ww.evaluate(trained, digits).accuracy)
+
+
+def test_network_is_left_as_it_was(trained, digits):
+    before = {k: v.clone() for k, v in trained.module.state_dict().items()}
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in trained.module.modules()]
+    ww.dependency(trained, digits, repeats=2, quiet=True)
+    assert all(torch.equal(v, before[k]) for k, v in trained.module.state_dict().items())
+    assert hooks == [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in trained.module.modules()
+    ]
+
+
+def test_interrupted_curve_goes_on_and_gives_the_same(trained, digits, tmp_path, monkeypatch):
+    options = {"methods": ["per-channel"], "repeats": 3, "batch_size": 10, "quiet": True}
+    whole = ww.dependency(trained, digits, **options)
+    real, calls = module.measure, []
+
+    def stopping(curve, split, rows, draws, **options):
+        calls.append(rows)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(curve, split, rows, draws, **options)
+
+    monkeypatch.setattr(module, "measure", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        ww.dependency(trained, digits, out=tmp_path, **options)
+    again = ww.dependency(trained, digits, out=tmp_path, **options)
+    assert calls.count(range(0, 20)) == 1, "the finished chunk was run again"
+    assert again.points == whole.points
+
+
+def test_another_measurement_in_the_same_folder_is_refused(trained, digits, tmp_path):
+    ww.dependency(trained, digits, methods=["mean"], out=tmp_path, quiet=True)
+    with pytest.raises(InputError, match=r"another study[\s\S]*seed: 0 there, 1 now"):
+        ww.dependency(trained, digits, methods=["mean"], seed=1, out=tmp_path, quiet=True)
+
+
+def test_saved_result_reads_back(trained, digits, tmp_path):
+    curve = ww.dependency(trained, digits, methods=["mean", "gap_fc"], out=tmp_path, quiet=True)
+    assert ww.DependencyResult.load(tmp_path).points == curve.points
+    assert {p.name for p in tmp_path.iterdir()} >= {"result.json", "table.csv", "curve.svg", "curve.png", "index.html"}
+    assert "No removal stays within a loss of 1.0 points" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["per-chanel"]}, "Did you mean 'per-channel'"),
+        ({"methods": []}, "methods is empty"),
+        ({"repeats": 0}, "repeats=0"),
+        ({"reach": "to"}, "reach='to'"),
+        ({"tolerance": -1.0}, "tolerance"),
+        ({"sites": "layer9*"}, "matches nothing"),
+    ],
+)
+def test_wrong_arguments_say_what_to_give(trained, digits, options, message):
+    with pytest.raises(InputError, match=message):
+        ww.dependency(trained, digits, quiet=True, **options)
+
+
+def tally(rates: list[float], repeats: int, n: int = 400) -> Tally:
+    """Pictures whose draws are right with their own probabilities, independently."""
+    rng = np.random.default_rng(0)
+    draws = rng.random((repeats, n)) < np.resize(rates, n)
+    return Tally(draws.sum(0), np.full(n, repeats), [Batch(n, tuple(int(d.sum()) for d in draws))])
+
+
+def test_a_cut_ends_when_draws_no_longer_narrow_its_interval():
+    intact = Tally(np.ones(400, int), np.ones(400, int), [Batch(400, (400,))])
+    settled = draws_needed(
+        tally([0.0, 1.0], 10), intact, 10, 0.01
+    )  # every draw says the same: pictures are all the noise
+    noisy = draws_needed(tally([0.5], 10), intact, 10, 0.01)  # every picture is a coin: draws are all the noise
+    assert settled == 2
+    assert noisy == 10
+
+
+def test_early_stop_keeps_the_interval(trained, digits):
+    options = {"methods": ["per-channel"], "repeats": 10, "batch_size": 10, "quiet": True}
+    full = ww.dependency(trained, digits, **options)
+    stopped = ww.dependency(trained, digits, tolerance=0.05, **options)
+    for a, b in zip(stopped.points, full.points, strict=True):
+        assert a.drop.half_width <= 1.15 * b.drop.half_width  # 150 pictures: the width itself is uncertain
+    assert {len(p.values) for p in full.points} == {10}
+    assert min(len(p.values) for p in stopped.points) < 10

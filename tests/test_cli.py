@@ -1,0 +1,101 @@
+"""The command, as a user types it."""
+
+import subprocess
+import sys
+
+import pytest
+
+import whatwhere as ww
+from whatwhere.cli import main
+from whatwhere.models.load import save_weights
+
+
+def run(capsys, *arguments: str) -> str:
+    main(list(arguments))
+    return capsys.readouterr().out
+
+
+def fails(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_sites(capsys):
+    out = run(capsys, "sites", "--model", "cifar/resnet20", "--kind", "block")
+    assert "layers.2.0" in out
+    assert "conv1" not in out
+    assert "preprocessing" in out
+
+
+def test_sites_of_a_selection(capsys):
+    out = run(capsys, "sites", "--model", "cifar/vgg16", "--select", "last 30%", "--kind", "conv")
+    assert [line.split()[1] for line in out.splitlines()[1:-1]] == [
+        "features.30",
+        "features.34",
+        "features.37",
+        "features.40",
+    ]
+
+
+def test_a_wrong_name_says_what_to_type_instead(capsys):
+    assert "Did you mean 'timm/resnet18'" in fails(capsys, "sites", "--model", "timm/resnet81")
+    assert "cifar/vgg16" in fails(capsys, "sites", "--model", "vgg16")
+
+
+def test_dependency_needs_both_or_neither(capsys):
+    assert "give both --model and --data" in fails(capsys, "dependency", "--model", "cifar/vgg11")
+
+
+def test_train_collapse_curve_report(capsys, tmp_path):
+    """One user's way through: train, look, make the smaller one, write the page again."""
+    out = run(capsys, "train", "--model", "cifar/vgg11", "--data", "digits", "--out", str(tmp_path / "t"), "--recipe", "demo",
+              "--epochs", "1", "--width", "0.1")  # fmt: skip
+    assert "% [" in out
+    weights = str(tmp_path / "t" / "weights.safetensors")
+    common = ("--model", "cifar/vgg11", "--width", "0.1", "--weights", weights)
+    out = run(
+        capsys,
+        "dependency",
+        *common,
+        "--data",
+        "digits",
+        "--limit",
+        "60",
+        "--repeats",
+        "2",
+        "--out",
+        str(tmp_path / "c"),
+    )
+    assert str(tmp_path / "c" / "index.html") in out
+    page = (tmp_path / "c" / "index.html").read_bytes()
+    (tmp_path / "c" / "index.html").unlink()
+    run(capsys, "report", "--folder", str(tmp_path / "c"))
+    assert (tmp_path / "c" / "index.html").read_bytes() == page
+    out = run(capsys, "collapse", *common, "--classes", "10", "--site", "last 30%", "--out", str(tmp_path / "small.safetensors"),
+              "--data", "digits")  # fmt: skip
+    assert "parameters" in out
+    assert (tmp_path / "small.safetensors").exists()
+
+
+def test_study_from_a_config_file(capsys, tmp_path):
+    config = tmp_path / "study.yaml"
+    config.write_text(
+        "protocol: study\nmodel: cifar/vgg11\ndata: digits\nwidth: 0.07\nrecipe: demo\nepochs: 1\nshares: [1.0]\n"
+        f"methods: [gap_fc]\nmatrix: []\nseeds: [0]\nout: {tmp_path / 's'}\n"
+    )
+    run(capsys, "dependency", "--config", str(config))
+    assert len(ww.DependencyResult.load(tmp_path / "s").points) == 1
+
+
+def test_weights_that_do_not_fit(capsys, tmp_path):
+    file = tmp_path / "w.safetensors"
+    save_weights(ww.load_model("cifar/vgg11", width=0.1).module, file)
+    said = fails(capsys, "sites", "--model", "cifar/vgg11", "--width", "0.2", "--weights", str(file))
+    assert "do not fit" in said
+
+
+def test_module_and_command_are_the_same():
+    done = subprocess.run([sys.executable, "-m", "whatwhere", "--help"], capture_output=True, text=True, check=True)
+    assert "the demo" in done.stdout

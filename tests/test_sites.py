@@ -1,0 +1,377 @@
+import copy
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.squeezenet import SqueezeNet
+from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.models.vision_transformer import VisionTransformer
+
+from whatwhere.errors import InputError
+from whatwhere.models.cifar import make
+from whatwhere.network import Network
+from whatwhere.sites import Site, Sites, as_maps, evaluating, expected_input_size, from_maps, list_sites
+
+SMALL = (3, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def vgg() -> Sites:
+    return list_sites(make("vgg16", classes=10, width=1 / 16), input_size=SMALL)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Sites:
+    return list_sites(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5), input_size=(3, 64, 64))
+
+
+def names(found: list[Site]) -> list[str]:
+    return [s.name for s in found]
+
+
+class Recorder:
+    """An independent slow look at a network: what enters each leaf, in order."""
+
+    def __init__(self, net: nn.Module, x: Tensor) -> None:
+        self.inputs: list[tuple[str, tuple[int, ...]]] = []
+        handles = [
+            m.register_forward_pre_hook(lambda _m, a, n=n: self.inputs.append((n, tuple(a[0].shape[1:]))))
+            for n, m in net.named_modules()
+            if n
+        ]
+        with torch.no_grad():
+            net.eval()(x)
+        for h in handles:
+            h.remove()
+
+
+def test_order_and_shapes_are_those_of_the_execution() -> None:
+    net = make("resnet20", classes=10, width=1 / 4)
+    seen = [(n, s) for n, s in Recorder(net, torch.zeros(1, *SMALL)).inputs if len(s) == 3 and s[1] * s[2] > 1]
+    table = list_sites(net, input_size=SMALL)
+    assert [(s.module, s.shape_in) for s in table] == seen
+    assert [s.order for s in table] == list(range(len(table)))
+
+
+def test_shape_is_that_of_the_output(vgg: Sites) -> None:
+    by_name = {s.name: s for s in vgg}
+    assert (by_name["features.0"].shape_in, by_name["features.0"].shape) == ((3, 32, 32), (4, 32, 32))
+    assert (by_name["features.6"].shape_in, by_name["features.6"].shape) == ((4, 32, 32), (4, 16, 16))
+    assert by_name["features.43"].shape is None  # the last max-pool: 2 x 2 to 1 x 1
+
+
+def test_a_module_that_runs_twice_has_a_call_index(resnet: Sites) -> None:
+    calls = [s for s in resnet if s.module == "layer1.0.relu"]
+    assert [(s.name, s.call) for s in calls] == [("layer1.0.relu#1", 1), ("layer1.0.relu#2", 2)]
+    between = [s.name for s in resnet if calls[0].order < s.order < calls[1].order]
+    assert between == ["layer1.0.conv2", "layer1.0.bn2"]
+    assert "relu" in [s.name for s in resnet]  # the stem's runs once
+
+
+def test_kinds_and_parents(resnet: Sites) -> None:
+    kinds = {s.name: s.kind for s in resnet}
+    assert kinds["conv1"] == "conv"
+    assert kinds["layer2.0.downsample.0"] == "conv1x1"
+    assert kinds["layer2.0.bn1"] == "norm"
+    assert kinds["layer2.0.relu#1"] == "act"
+    assert kinds["maxpool"] == "pool"
+    assert kinds["layer2.0"] == "block"
+    assert kinds["layer2"] == "group"
+    assert next(s for s in resnet if s.name == "layer2.0.conv1").parents == ("layer2", "layer2.0")
+
+
+def test_depth_share_of_vgg16_is_the_papers(vgg: Sites) -> None:
+    convs = vgg.of_kind("conv")
+    assert len(convs) == 13
+    assert [s.depth_share for s in convs] == pytest.approx([(13 - i) / 13 for i in range(13)])
+    assert names([s for s in vgg.select("last 30%") if s.is_spatial_conv]) == names(list(convs)[-4:])
+    assert names([s for s in vgg.select("last 53%") if s.is_spatial_conv]) == names(list(convs)[-7:])
+    assert len([s for s in vgg.select("last 29.9%") if s.is_spatial_conv]) == 3
+    assert vgg.select("last 100%") == list(vgg)
+
+
+def test_depth_share_counts_linear_layers_where_there_are_no_convolutions() -> None:
+    net = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=8, embed_dim=8, depth=2, num_heads=2)
+    table = list_sites(net, input_size=(3, 16, 16))
+    linears = [n for n, m in net.named_modules() if isinstance(m, nn.Linear)]  # in order of execution; head included
+    share = {s.name: s.depth_share for s in table}
+    for i, name in enumerate(linears[:-1]):
+        assert share[name] == pytest.approx((len(linears) - i) / len(linears))
+
+
+@pytest.mark.parametrize("make_net", [
+    lambda: make("vgg16", classes=7, width=1 / 16),
+    lambda: make("resnet50", classes=7, width=1 / 16),
+    lambda: SqueezeNet("1_1", num_classes=5),
+    lambda: timm.create_model("mobilenetv3_small_050", num_classes=5),  # groups
+    lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=56, embed_dim=8, depths=(1, 1), num_heads=(1, 2)),
+])  # fmt: skip
+def test_flops_are_those_of_torchs_counter(make_net: Any) -> None:
+    net = make_net().eval()
+    size = (3, 56, 56)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, *size))
+    by_operator = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
+    counted = sum(n for op, n in by_operator.items() if "conv" in op or "mm" in op and "bmm" not in op)
+    table = list_sites(net, input_size=size)
+    assert table.total_flops == counted
+    assert table[0].flops_before == 0
+
+
+def test_flops_before_add_up_by_hand() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2, groups=2), nn.ReLU())
+    table = list_sites(net, input_size=(3, 9, 8))
+    first = 2 * 4 * 9 * 8 * (3 * 9)
+    second = 2 * 6 * 4 * 3 * (2 * 9)
+    assert [s.flops_before for s in table] == [0, first, first, first + second]
+    assert table.total_flops == first + second
+
+
+# ---- layouts
+
+def layouts(net: nn.Module, size: tuple[int, int, int]) -> dict[str, tuple[str, tuple[int, int, int]]]:
+    return {s.name: (s.layout, s.shape_in) for s in list_sites(net, input_size=size)}
+
+
+@pytest.mark.parametrize("size", [(3, 32, 32), (3, 32, 64)])
+def test_torchvision_swin_is_nhwc(size: tuple[int, int, int]) -> None:
+    h, w = size[1] // 4, size[2] // 4
+    seen = layouts(SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3), size)
+    assert seen["features.0.0"] == ("NCHW", size)
+    assert seen["features.0.1"] == ("NCHW", (16, h, w))  # the permutation itself
+    for name in ("features.0.2", "features.1", "features.1.0", "features.1.0.attn", "features.1.0.mlp", "features.2"):
+        assert seen[name] == ("NHWC", (16, h, w)), name
+    assert seen["features.1.0.mlp.1"] == ("NHWC", (64, h, w))
+    assert seen["norm"] == ("NHWC", (32, h // 2, w // 2))
+    assert seen["avgpool"] == ("NCHW", (32, h // 2, w // 2))
+
+
+def test_timm_swin_is_nhwc() -> None:
+    net = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=(56, 28), embed_dim=16, depths=(1, 1), num_heads=(2, 2), num_classes=3
+    )
+    seen = layouts(net, (3, 56, 28))
+    assert seen["patch_embed.norm"] == seen["layers.0"] == seen["layers.0.blocks.0"] == ("NHWC", (16, 14, 7))
+    assert seen["layers.1.downsample"] == ("NHWC", (16, 14, 7))
+    assert seen["norm"] == seen["head"] == ("NHWC", (32, 7, 4))
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_timm_vit_has_a_class_token(qk_norm: bool) -> None:
+    net = timm.create_model(
+        "vit_tiny_patch16_224", img_size=(16, 24), patch_size=8, embed_dim=8, depth=2, num_heads=2, qk_norm=qk_norm
+    )
+    seen = layouts(net, (3, 16, 24))
+    assert seen["patch_embed.proj"] == ("NCHW", (3, 16, 24))
+    assert seen["blocks.0"] == seen["blocks.1"] == seen["norm"] == ("tokens+1", (8, 2, 3))
+    assert not {n for n in seen if "q_norm" in n}  # (N, heads, tokens, dim) is no map
+
+
+def test_torchvision_vit() -> None:
+    seen = layouts(VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3), SMALL)
+    assert seen["encoder.layers.encoder_layer_0"] == ("tokens+1", (16, 4, 4))
+
+
+@pytest.mark.parametrize("size", [(3, 32, 32), (3, 32, 48)])
+def test_convnexts_two_kinds_of_layer_norm(size: tuple[int, int, int]) -> None:
+    h, w = size[1] // 4, size[2] // 4
+    seen = layouts(ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)], num_classes=3), size)
+    assert seen["features.0.1"] == ("NCHW", (8, h, w))  # LayerNorm2d
+    assert seen["features.1.0"] == ("NCHW", (8, h, w))
+    assert seen["features.1.0.block.2"] == seen["features.1.0.block.3"] == ("NHWC", (8, h, w))
+    assert seen["features.1.0.block.4"] == ("NHWC", (32, h, w))
+    assert seen["features.2.0"] == ("NCHW", (8, h, w))
+
+
+def test_as_many_channels_as_rows_is_still_nchw() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU()))
+    assert set(layouts(net, (3, 8, 6)).values()) == {("NCHW", (3, 8, 6)), ("NCHW", (8, 8, 6))}
+
+
+def test_a_convolution_inside_attention_takes_a_map() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.conv(x))
+
+    assert layouts(nn.ModuleDict({"attn": Attention()})["attn"], (3, 6, 5))["conv"] == ("NCHW", (3, 6, 5))
+    net = nn.Sequential()
+    net.add_module("attn", Attention())
+    assert "attn.conv" in layouts(net, (3, 6, 5))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "tokens+0", "tokens+2"])
+def test_maps_and_back(layout: str) -> None:
+    n, c, h, w = 2, 3, 4, 5
+    maps = torch.arange(float(n * c * h * w)).view(n, c, h, w)
+    prefix = int(layout[-1]) if layout.startswith("tokens") else 0
+    site = Site("s", "s", 1, 0, "other", layout, (c, h, w), None, 1.0, 0)
+    if layout == "NCHW":
+        x = maps.clone()
+    elif layout == "NHWC":
+        x = torch.empty(n, h, w, c)
+    else:
+        x = torch.full((n, prefix + h * w, c), -1.0)
+    if layout != "NCHW":
+        for i in range(n):
+            for a in range(h):
+                for b in range(w):
+                    for k in range(c):
+                        if layout == "NHWC":
+                            x[i, a, b, k] = maps[i, k, a, b]
+                        else:
+                            x[i, prefix + a * w + b, k] = maps[i, k, a, b]
+    assert torch.equal(as_maps(x, site), maps)
+    assert torch.equal(from_maps(as_maps(x, site), x, site), x)
+    changed = from_maps(maps + 1, x, site)
+    assert torch.equal(as_maps(changed, site), maps + 1)
+    if prefix:
+        assert (changed[:, :prefix] == -1).all()
+
+
+# ---- selections
+
+def test_every_kind_of_selection(resnet: Sites) -> None:
+    net = resnet._module
+    order = {s.name: s.order for s in resnet}
+    inside = [s.name for s in resnet if s.module == "layer3" or s.module.startswith("layer3.")]
+    assert resnet.select(None) == list(resnet)
+    assert names(resnet.select("layer3.0.conv1")) == ["layer3.0.conv1"]
+    assert names(resnet.select("layer3*")) == inside
+    assert names(resnet.select("layer3.0:")) == [s.name for s in resnet if s.order >= order["layer3.0"]]
+    assert names(resnet.select(":layer1.0.conv1")) == [s.name for s in resnet if s.order <= order["layer1.0.conv1"]]
+    a, b = order["layer1.0.conv2"], order["layer2.0.bn1"]
+    assert names(resnet.select("layer1.0.conv2:layer2.0.bn1")) == [s.name for s in resnet if a <= s.order <= b]
+    assert names(resnet.select(0)) == [resnet[0].name]
+    assert names(resnet.select(-1)) == [resnet[-1].name]
+    assert names(resnet.select(-3)) == [resnet[-3].name]
+    assert names(resnet.select(0.25)) == [s.name for s in resnet if s.depth_share <= 0.25]
+    assert names(resnet.select(net.get_submodule("layer2.0.conv2"))) == ["layer2.0.conv2"]
+    assert names(resnet.select(lambda s: s.kind == "pool")) == ["maxpool", "avgpool"]
+    assert names(resnet.select(resnet[4])) == [resnet[4].name]
+    assert names(resnet.select(["layer2.0.conv2", 0, "layer2.0.conv2"])) == ["conv1", "layer2.0.conv2"]
+    assert names(resnet.select(resnet.of_kind("pool"))) == ["maxpool", "avgpool"]
+
+
+def test_a_module_name_stands_for_its_calls_and_a_number_for_one(resnet: Sites) -> None:
+    assert names(resnet.select("layer1.0.relu")) == ["layer1.0.relu#1", "layer1.0.relu#2"]
+    assert names(resnet.select("layer1.0.relu#2")) == ["layer1.0.relu#2"]
+
+
+def test_a_window_that_ends_at_a_block_takes_in_its_parts(resnet: Sites) -> None:
+    chosen = names(resnet.select("layer1.0:layer2.0"))
+    assert chosen[0] == "layer1.0"
+    assert chosen[-1] == "layer2.0.relu#2"
+
+
+def test_a_window_of_a_part_of_the_table() -> None:
+    table = list_sites(make("vgg11", classes=3, width=1 / 16), input_size=SMALL)
+    convs = table.of_kind("conv")
+    assert names(convs.select(f"{convs[3].name}:")) == names(list(convs)[3:])
+    assert names(convs.select(f":{convs[3].name}")) == names(list(convs)[:4])
+
+
+@pytest.mark.parametrize("which", [
+    "layer9", "layer9*", 1000, -1000, lambda s: False, 0.0001, nn.ReLU(), "layer2.0:layer1.0", "layer2.0.conv2:layer2.0.conv1",
+    ["conv1", "nothing"],
+])  # fmt: skip
+def test_a_selection_that_matches_nothing_prints_the_choices(which: Any) -> None:
+    table = list_sites(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5), input_size=(3, 64, 64)).of_kind("conv", "block")
+    with pytest.raises(InputError, match=r"matches nothing.*Choices: conv1, layer1\.0"):
+        table.select(which)
+
+
+def test_a_window_never_begins_before_its_beginning(resnet: Sites) -> None:
+    assert names(resnet.select("layer2.0.conv2:layer2.0"))[0] == "layer2.0.conv2"
+
+
+def test_the_nearest_name_is_offered(resnet: Sites) -> None:
+    with pytest.raises(InputError, match=r"Did you mean 'layer4\.0\.conv2'"):
+        resnet.select("layer4.0.conv_2")
+
+
+@pytest.mark.parametrize("which", [True, object(), "last many%"])
+def test_what_is_no_selection_is_refused(resnet: Sites, which: Any) -> None:
+    with pytest.raises(InputError):
+        resnet.select(which)
+
+
+def test_an_empty_selection_is_no_silent_no_op(resnet: Sites) -> None:
+    with pytest.raises(InputError, match="empty"):
+        resnet.select([])
+
+
+# ---- tracing
+
+def test_tracing_leaves_no_trace() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sequential(nn.Dropout(), nn.ReLU(inplace=True)))
+    net.train()
+    net[1].eval()
+    state = copy.deepcopy(net.state_dict())
+    flags = {n: m.training for n, m in net.named_modules()}
+    rng = torch.get_rng_state()
+    hooks = {n: [(k, dict(v)) for k, v in vars(m).items() if "hooks" in k] for n, m in net.named_modules()}
+    list_sites(net, input_size=(3, 8, 8))
+    assert all(torch.equal(state[k], v) for k, v in net.state_dict().items())
+    assert {n: m.training for n, m in net.named_modules()} == flags
+    assert torch.equal(rng, torch.get_rng_state())
+    assert {n: [(k, dict(v)) for k, v in vars(m).items() if "hooks" in k] for n, m in net.named_modules()} == hooks
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError])
+def test_tracing_leaves_no_trace_after_an_exception(error: type[Exception]) -> None:
+    class Breaks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch.rand(1)
+            raise error("broken")
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Breaks()).train()
+    rng = torch.get_rng_state()
+    with pytest.raises(InputError if error is RuntimeError else error, match="broken"):
+        list_sites(net, input_size=(3, 8, 8))
+    assert net.training
+    assert net[1].training
+    assert not any(v for m in net.modules() for k, v in vars(m).items() if "hooks" in k)
+    assert torch.equal(rng, torch.get_rng_state())
+
+
+def test_a_wrong_input_size_is_explained() -> None:
+    with pytest.raises(InputError, match=r"shape \(1, 8, 8\).*input_size"):
+        list_sites(nn.Sequential(nn.Conv2d(3, 4, 3)), input_size=(1, 8, 8))
+
+
+def test_a_network_without_maps_is_refused() -> None:
+    with pytest.raises(InputError, match="no spatial feature map"):
+        list_sites(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), input_size=(4, 1, 1))
+
+
+def test_the_input_size_comes_from_the_network() -> None:
+    conv = nn.Sequential(nn.Conv2d(5, 4, 3))
+    assert expected_input_size(conv) == (5, 224, 224)
+    assert expected_input_size(Network(conv, input_size=(5, 9, 9))) == (5, 9, 9)
+    conv.pretrained_cfg = {"input_size": (5, 7, 7)}
+    assert expected_input_size(conv) == (5, 7, 7)
+    assert [s.shape_in for s in list_sites(conv)] == [(5, 7, 7)]
+
+
+def test_evaluating_puts_mixed_flags_back() -> None:
+    net = nn.Sequential(nn.ReLU(), nn.ReLU()).train()
+    net[0].eval()
+    with evaluating(net):
+        assert not any(m.training for m in net.modules())
+        assert not torch.is_grad_enabled()
+    assert [m.training for m in net.modules()] == [True, False, True]
+
+
+def test_the_table_prints_one_line_a_site(resnet: Sites) -> None:
+    lines = str(resnet).split("\n")
+    assert len(lines) == len(resnet) + 1
+    assert lines[1].split() == ["0", "conv1", "conv", "NCHW", "3x64x64", "64x32x32", "100", "%"]
