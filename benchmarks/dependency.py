@@ -1,10 +1,11 @@
 """The test-time curve against a hook loop written by hand that gives the same numbers.
 
     python benchmarks/dependency.py                                    # times, on random weights and embedded pictures
-    python benchmarks/dependency.py --data DIR --weights FILE --full   # also the early stop, on all test pictures
+    python benchmarks/dependency.py --network vgg16 --data DIR --weights FILE --full     # also the early stop
 
-ResNet-18 at 64 px, 8 cuts (its blocks), 10 draws, from the cut on. The floor is the network's own plain forward time
-scaled by operations: one whole pass, and for each cut ten times what comes after it.
+`resnet18`: ResNet-18 at 64 px, 8 cuts (its blocks), 10 draws, from the cut on; `vgg16`: the quarter-width VGG-16 of
+reproductions/fan2020 at 32 px, 13 cuts (its convolutions). The floor is the network's own plain forward time scaled by
+operations: one whole pass, and for each cut ten times what comes after it.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from whatwhere.runs.provenance import hardware, versions
 from whatwhere.sites import evaluating
 from whatwhere.studies.dependency.chunk import Curve, measure, seed_of_draw
 
-SIZE, REPEATS, METHOD = 64, 10, "per-channel"
+REPEATS, METHOD = 10, "per-channel"
 
 
-def network(weights: Path | None) -> ww.Network:
+def network(name: str, weights: Path | None) -> ww.Network:
+    if name == "vgg16":
+        return ww.load_model("cifar/vgg16", classes=100, width=0.25, weights=weights)
     net = ww.load_model("torchvision/resnet18", classes=100, weights=weights)
-    return replace(
-        net, preprocessing=replace(net.preprocessing, size=(SIZE, SIZE), crop_pct=1.0), input_size=(3, SIZE, SIZE)
-    )
+    return replace(net, preprocessing=replace(net.preprocessing, size=(64, 64), crop_pct=1.0), input_size=(3, 64, 64))
 
 
 def hook_loop(curve: Curve, split: Split, rows: range) -> dict[tuple[str, str], Tensor]:
@@ -50,7 +51,7 @@ def hook_loop(curve: Curve, split: Split, rows: range) -> dict[tuple[str, str], 
                 right = []
                 for number, (x, labels) in enumerate(batches(curve, split, rows)):
                     g = torch.Generator().manual_seed(seed_of_draw(curve.seed, METHOD, cut.name, repeat, number))
-                    handles = [h for b in blocks[k:] for h in shuffled_block(modules[b], g)]
+                    handles = [h for b in blocks[k:] for h in shuffled_at(modules[b], g)]
                     right.append(curve.net.module(x).argmax(1) == labels)
                     for h in handles:
                         h.remove()
@@ -59,9 +60,11 @@ def hook_loop(curve: Curve, split: Split, rows: range) -> dict[tuple[str, str], 
     return counts
 
 
-def shuffled_block(block: Any, g: torch.Generator) -> list[Any]:
-    """Hooks on a basic block: its shortcut and the input of both convolutions, shuffled independently."""
-    kept: list[Tensor] = []
+def shuffled_at(module: Any, g: torch.Generator) -> list[Any]:
+    """Hooks on a convolution, or on a basic block: its shortcut and both convolutions, shuffled independently."""
+    if isinstance(module, torch.nn.Conv2d):
+        return [module.register_forward_pre_hook(lambda m, args: (shuffled(args[0], g),))]
+    block, kept = module, list[Tensor]()
 
     def shortcut(m: Any, args: Any) -> Any:
         kept[:] = args
@@ -146,20 +149,23 @@ def early_stop(net: ww.Network, data: Data, loop_per_picture: float, batch: int,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=("resnet18", "vgg16"), default="resnet18")
     parser.add_argument("--data", help="pictures; the embedded task if not given")
-    parser.add_argument("--weights", type=Path, help="of a trained torchvision/resnet18 with 100 classes")
+    parser.add_argument("--weights", type=Path, help="of the trained network, 100 classes")
     parser.add_argument("--pictures", type=int, default=256, help="for the times")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tolerance", type=float, default=0.01)
     parser.add_argument("--full", action="store_true", help="also the early stop, on all test pictures")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dependency.json"))
     args = parser.parse_args()
 
-    net = network(args.weights)
+    net = network(args.network, args.weights)
     data = ww.load_data(args.data) if args.data else known_answer("where", train=12, test=max(args.pictures, 12))
     table = ww.sites(net)
-    curve = Curve(net, table, cuts_of(table)[-8:], (METHOD,), "from", 0, args.batch)
+    curve = Curve(
+        net, table, cuts_of(table)[-8 if args.network == "resnet18" else 0 :], (METHOD,), "from", 0, args.batch
+    )
     net.module.to(memory_format=torch.channels_last)
     t = times(curve, data.test, args.pictures, args.rounds)
     result: dict[str, Any] = {

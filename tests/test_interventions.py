@@ -465,3 +465,32 @@ def test_a_shared_shuffle_of_a_vit_without_positions_afterwards_changes_nothing(
     assert active.ran == {"blocks.0": 1}
     with torch.no_grad():
         torch.testing.assert_close(shuffled, net(x), atol=1e-5, rtol=1e-5)
+
+
+def test_only_changed_calls_wrap_around() -> None:
+    net = Repeats()
+    x, table = torch.randn(1, 2, 4, 4), list_sites(net, input_size=(2, 4, 4))
+    wrapped = nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")
+    wrapped.load_state_dict(net.conv.state_dict())
+    with torch.no_grad():
+        by_hand = net.conv(wrapped(net.conv(x).mean((2, 3), keepdim=True).expand(1, 2, 4, 4)))
+        plain = net(x)
+        with pool(net, "conv#2", padding="circular", table=table):
+            torch.testing.assert_close(net(x), by_hand)
+            assert net.conv.padding_mode == "zeros"
+        with pool(net, "conv#2", padding="circular", when="train", table=table):
+            assert torch.equal(net.eval()(x), plain)
+            torch.testing.assert_close(net.train()(x), by_hand)
+
+
+def test_nested_circular_padding_ends_with_its_block() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1))
+    x, table = torch.randn(1, 2, 4, 4), list_sites(net, input_size=(2, 4, 4))
+    with torch.no_grad(), pool(net, table=table):
+        zeros = net(x)
+        with pool(net, table=table, padding="circular"):
+            wrapped = net(x)
+            assert torch.equal(wrapped, net(x))
+        assert torch.equal(net(x), zeros)
+    assert not torch.equal(zeros, wrapped)
+    torch.testing.assert_close(wrapped, wrapped.mean((2, 3), keepdim=True).expand_as(wrapped))

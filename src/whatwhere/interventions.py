@@ -106,8 +106,8 @@ class Intervention:
         for name, group in _by_module(self.inputs).items():
             self._hook(modules[name].register_forward_pre_hook(self._on_input(group)))
         if self.padding == "circular":
-            for site in self.inputs:
-                self._wrap_around(modules[site.module])
+            for name in _by_module(self.inputs):
+                self._allow_wrapping(modules[name])
 
     def _hook(self, handle: Any) -> None:
         self._undo.append(handle.remove)
@@ -138,6 +138,8 @@ class Intervention:
             site = self._site_of_call(group)
             if site is None or not self._active(m):
                 return None
+            if self.padding == "circular":
+                m.__dict__["padding_mode"] = "circular"
             return (self._changed(site, args[0], self.inputs[site]), *args[1:])
 
         return hook
@@ -172,7 +174,8 @@ class Intervention:
         if block.downsample is not None:
             self._hook(block.downsample.register_forward_hook(after_projection))
 
-    def _wrap_around(self, conv: Any) -> None:
+    def _allow_wrapping(self, conv: Any) -> None:
+        """A changed call of the convolution wraps around; its other calls, and those in the other mode, do not."""
         if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
             raise InputError("padding='circular' needs nn.Conv2d modules with numeric padding.")
         if type(conv).forward is not nn.Conv2d.forward:
@@ -180,8 +183,12 @@ class Intervention:
                 f"padding='circular' does not reach a {type(conv).__name__}, which pads by itself; give padding='keep'."
             )
         before = conv.padding_mode
-        self._undo.append(lambda: setattr(conv, "padding_mode", before))
-        conv.padding_mode = "circular"
+
+        def put_back(*_: object) -> None:
+            conv.padding_mode = before
+
+        self._undo.append(put_back)
+        self._hook(conv.register_forward_hook(put_back, always_call=True))
 
 
 def _by_module(sites: Mapping[Site, Change]) -> dict[str, list[Site]]:

@@ -14,18 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
+from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops
+from whatwhere.layers import POOLS as POOLS
 from whatwhere.network import Network, as_module
-
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-POOLS = (
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-)
-# Leaves that tell where the channels of their input are; Swin and ConvNeXt have channels-last *shapes*.
-CHANNELS_FIRST_LEAVES = (nn.Conv2d, nn.ConvTranspose2d, nn.modules.batchnorm._NormBase, nn.GroupNorm, *POOLS)
-CHANNELS_LAST_LEAVES = (nn.Linear, nn.LayerNorm)
 
 # While a network is traced, interventions hold still: the table of places does not depend on them, nor spend draws.
 tracing: ContextVar[bool] = ContextVar("tracing", default=False)
@@ -245,33 +236,6 @@ def _cuda_devices(module: nn.Module) -> list[int]:
     return [d.index or 0 for d in devices if d.type == "cuda"]
 
 
-def kind_of(module: nn.Module) -> str:
-    """What sort of place a module is; see `Site.kind`."""
-    if isinstance(module, nn.Conv2d):
-        return "conv1x1" if tuple(module.kernel_size) == (1, 1) else "conv"
-    if isinstance(module, NORMS):
-        return "norm"
-    if isinstance(module, POOLS):
-        return "pool"
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if type(module).__module__.startswith("torch.nn.modules.activation") and not isinstance(
-        module, nn.MultiheadAttention
-    ):
-        return "act"
-    if next(module.children(), None) is None:
-        return "other"
-    return "block" if is_residual_block(module) else "group"
-
-
-def is_residual_block(module: nn.Module) -> bool:
-    """Whether a module is a ResNet block as torchvision, timm and this package write it.
-
-    Its branch begins at `conv1`, its shortcut is the block's input or `downsample` of it, and they are added.
-    """
-    return all(hasattr(module, name) for name in ("conv1", "bn1", "conv2", "downsample"))
-
-
 @dataclass
 class _Entry:
     name: str
@@ -324,9 +288,9 @@ class _Trace:
             x = _first_tensor(args, kwargs)
             layout, shape = self._map_of(m, x)
             raw = tuple(x.shape[1:]) if x is not None else None
-            sure = layout is not None and _certain_layout(m) is not None
+            sure = layout is not None and certain_layout(m) is not None
             if sure and x is not None and x.ndim == 4:
-                self._learn(raw, _certain_layout(m))
+                self._learn(raw, certain_layout(m))
             entry = _Entry(
                 name, self.calls[name], kind_of(m), layout, shape, raw, sure, self.convs, self.linears, self.flops,
                 tuple(e.name for e in self.open),
@@ -353,8 +317,8 @@ class _Trace:
         if x.ndim == 4:
             if self._in_attention() and not isinstance(m, CHANNELS_FIRST_LEAVES):
                 return None, None
-            layout = _certain_layout(m) or self._likely_layout(x.shape)
-            shape = _chw(x.shape[1:], layout)
+            layout = certain_layout(m) or self._likely_layout(x.shape)
+            shape = chw(x.shape[1:], layout)
             return (layout, shape) if shape[1] * shape[2] > 1 else (None, None)
         if self.grid is None or not 0 <= (prefix := x.shape[1] - self.grid[0] * self.grid[1]) <= 8:
             return None, None
@@ -372,7 +336,7 @@ class _Trace:
         self.layout = layout
         for e in self.open:
             if e.raw == raw and raw and e.layout and not e.sure:
-                e.layout, e.shape_in, e.sure = layout, _chw(raw, layout), True
+                e.layout, e.shape_in, e.sure = layout, chw(raw, layout), True
 
     def _in_attention(self) -> bool:
         """Inside attention, four axes are (N, heads, queries, keys): no map."""
@@ -399,28 +363,6 @@ class _Trace:
 
 def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     return next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-
-
-def _certain_layout(m: nn.Module) -> str | None:
-    if isinstance(m, CHANNELS_FIRST_LEAVES):
-        return "NCHW"
-    if isinstance(m, CHANNELS_LAST_LEAVES):
-        # torchvision's and timm's LayerNorm2d are LayerNorms that take (N, C, H, W).
-        return "NCHW" if "2d" in type(m).__name__ else "NHWC"
-    return None
-
-
-def _chw(raw: Sequence[int], layout: str) -> tuple[int, int, int]:
-    a, b, c = raw
-    return (c, a, b) if layout == "NHWC" else (a, b, c)
-
-
-def leaf_flops(m: nn.Module, out: Tensor | None) -> int:
-    """Floating-point operations behind an output of a convolution or linear layer; 0 for everything else."""
-    if out is None or not isinstance(m, nn.Conv2d | nn.Linear):
-        return 0
-    per_value = m.weight[0].numel()  # multiply-adds for one output value
-    return 2 * per_value * out.numel()  # not out[0]: of Swin's windows the first axis counts too
 
 
 def format_table(sites: Iterable[Site]) -> str:

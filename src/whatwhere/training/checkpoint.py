@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import pickle
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +78,13 @@ def load(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
-        why = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path} cannot be used ({why}); delete it to start this training again.") from error
+        raise InputError(f"{path} cannot be used ({_why(error)}); delete it to start this training again.") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # whose text tells how to run the code in the file
+        return "it is no checkpoint, or damaged"
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200)
 
 
 def _refuse_another(path: Path, state: Mapping[str, Any], recipe: Mapping[str, Any], about: Mapping[str, Any]) -> None:

@@ -1,0 +1,69 @@
+"""What sort of layer a module is: its kind, where it looks for channels, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+POOLS = (
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+# Leaves that tell where the channels of their input are; Swin and ConvNeXt have channels-last *shapes*.
+CHANNELS_FIRST_LEAVES = (nn.Conv2d, nn.ConvTranspose2d, nn.modules.batchnorm._NormBase, nn.GroupNorm, *POOLS)
+CHANNELS_LAST_LEAVES = (nn.Linear, nn.LayerNorm)
+
+
+def kind_of(module: nn.Module) -> str:
+    """What sort of place a module is; see `Site.kind`."""
+    if isinstance(module, nn.Conv2d):
+        return "conv1x1" if tuple(module.kernel_size) == (1, 1) else "conv"
+    if isinstance(module, NORMS):
+        return "norm"
+    if isinstance(module, POOLS):
+        return "pool"
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if type(module).__module__.startswith("torch.nn.modules.activation") and not isinstance(
+        module, nn.MultiheadAttention
+    ):
+        return "act"
+    if next(module.children(), None) is None:
+        return "other"
+    return "block" if is_residual_block(module) else "group"
+
+
+def is_residual_block(module: nn.Module) -> bool:
+    """Whether a module is a ResNet block as torchvision, timm and this package write it.
+
+    Its branch begins at `conv1`, its shortcut is the block's input or `downsample` of it, and they are added.
+    """
+    return all(hasattr(module, name) for name in ("conv1", "bn1", "conv2", "downsample"))
+
+
+def certain_layout(m: nn.Module) -> str | None:
+    """NCHW or NHWC for a leaf that tells by its type how it reads its input; None for any other module."""
+    if isinstance(m, CHANNELS_FIRST_LEAVES):
+        return "NCHW"
+    if isinstance(m, CHANNELS_LAST_LEAVES):
+        # torchvision's and timm's LayerNorm2d are LayerNorms that take (N, C, H, W).
+        return "NCHW" if "2d" in type(m).__name__ else "NHWC"
+    return None
+
+
+def chw(raw: Sequence[int], layout: str) -> tuple[int, int, int]:
+    """(C, H, W) of the axes of one picture in a layout."""
+    a, b, c = raw
+    return (c, a, b) if layout == "NHWC" else (a, b, c)
+
+
+def leaf_flops(m: nn.Module, out: Tensor | None) -> int:
+    """Floating-point operations behind an output of a convolution or linear layer; 0 for everything else."""
+    if out is None or not isinstance(m, nn.Conv2d | nn.Linear):
+        return 0
+    per_value = m.weight[0].numel()  # multiply-adds for one output value
+    return 2 * per_value * out.numel()  # not out[0]: of Swin's windows the first axis counts too

@@ -1,0 +1,133 @@
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whatwhere.errors import InputError
+from whatwhere.files import write_json
+from whatwhere.runs.cells import Cell, Store
+
+CONFIG: dict[str, Any] = {"do": "train", "seed": 0, "share": 0.31, "recipe": {"lr": 0.1, "milestones": [1, 2]}, "site": None}
+STUDY = {"model": "cifar/vgg16", "repeats": 10, "shares": (0.31, 0.5)}
+
+
+def test_the_key_is_the_hash_of_the_sorted_json() -> None:
+    text = '{"do": "train", "recipe": {"lr": 0.1, "milestones": [1, 2]}, "seed": 0, "share": 0.31, "site": null}'
+    assert Cell(CONFIG).key == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_order_label_and_kind_of_sequence_do_not_matter() -> None:
+    turned = {k: CONFIG[k] for k in reversed(CONFIG)}
+    turned["recipe"] = {"milestones": (1, 2), "lr": 0.1}
+    assert Cell(turned, "another label").key == Cell(CONFIG).key
+
+
+def variants(value: Any) -> list[Any]:
+    """The value with one leaf changed, for every leaf."""
+    if isinstance(value, dict):
+        changed = [{**value, k: v} for k, inner in value.items() for v in variants(inner)]
+        return [*changed, *({k: v for k, v in value.items() if k != gone} for gone in value), {**value, "new": 1}]
+    if isinstance(value, list):
+        return [*([*value[:i], v, *value[i + 1 :]] for i, inner in enumerate(value) for v in variants(inner)), value[1:]]
+    return ["another", 17, 0.5, True]
+
+
+def test_the_key_changes_with_every_value() -> None:
+    keys = [Cell(c).key for c in (CONFIG, *variants(CONFIG))]
+    assert len(keys) > 20
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_key_that_json_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        _ = Cell({"lr": float("nan")}).key
+
+
+def test_a_result_comes_back(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path / "new", STUDY), Cell(CONFIG, "a label")
+    assert not store.has(cell)
+    store.save(cell, {"accuracy": 0.1 + 0.2, "hits": [1, 2]}, seconds=1.5)
+    assert store.has(cell)
+    assert Store(tmp_path / "new", STUDY).load(Cell(dict(CONFIG))) == {"accuracy": 0.1 + 0.2, "hits": [1, 2]}
+    plain = json.loads(store.file(cell).read_text())
+    assert (plain["config"], plain["label"], plain["seconds"]) == (CONFIG, "a label", 1.5)
+
+
+def test_a_kill_before_the_rename_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, one, two = Store(tmp_path, STUDY), Cell(CONFIG), Cell({**CONFIG, "seed": 1})
+    store.save(one, {"accuracy": 0.5})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    for cell in (one, two):
+        with pytest.raises(KeyboardInterrupt):
+            store.save(cell, {"accuracy": 0.9})
+    assert store.load(one) == {"accuracy": 0.5}
+    assert not store.has(two)
+
+
+def test_a_full_disk_names_the_fix_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, cell = Store(tmp_path, STUDY), Cell(CONFIG)
+    store.save(cell, {"accuracy": 0.5})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left on device. Free some space .* what was finished before is kept"):
+        store.save(cell, {"accuracy": 0.9})
+    assert store.load(cell) == {"accuracy": 0.5}
+
+
+def test_another_study_is_refused_and_told_apart(tmp_path: Path) -> None:
+    Store(tmp_path, STUDY)
+    Store(tmp_path, {**STUDY, "shares": [0.31, 0.5]})  # the same, as it is read back
+    with pytest.raises(InputError) as seen:
+        Store(tmp_path, {"model": "cifar/vgg16", "repeats": 5, "seed": 1})
+    lines = str(seen.value).splitlines()
+    assert "holds another study; choose another folder, or the same settings" in lines[0]
+    assert str(tmp_path) in lines[0]
+    assert lines[1:] == [
+        "  repeats: 10 there, 5 now", "  seed: None there, 1 now", "  shares: [0.31, 0.5] there, None now",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1'])
+def test_a_damaged_cell_names_its_file_and_the_fix(tmp_path: Path, content: str) -> None:
+    store, cell = Store(tmp_path, STUDY), Cell(CONFIG)
+    store.save(cell, {})
+    store.file(cell).write_text(content)
+    with pytest.raises(InputError, match=rf"{cell.key}\.json is no JSON file .* delete it and run the same command"):
+        store.load(cell)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {},
+        {"schema_version": 1, "config": CONFIG},
+        {"schema_version": 2, "config": CONFIG, "result": {}},
+        {"schema_version": 1, "config": {**CONFIG, "seed": 1}, "result": {}},
+    ],
+)
+def test_a_file_that_holds_something_else(tmp_path: Path, content: Any) -> None:
+    store, cell = Store(tmp_path, STUDY), Cell(CONFIG)
+    write_json(store.file(cell), content)
+    with pytest.raises(InputError, match=rf"{cell.key}\.json does not hold the cell its name says; delete it"):
+        store.load(cell)
+
+
+def test_a_damaged_study_file(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("[]")
+    with pytest.raises(InputError, match=r"study\.json does not describe a study; choose another folder or delete it"):
+        Store(tmp_path, STUDY)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(InputError, match=r"study\.json is no JSON file"):
+        Store(tmp_path, STUDY)

@@ -1,0 +1,253 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.runs.cells import Cell, Store
+from whatwhere.runs.executors import _in_worker, _portable, run_cells
+
+# What cells do here; at the top of the module, so that worker processes find it.
+
+
+class Awkward(Exception):
+    """Cannot be unpickled, as some errors of network libraries."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"awkward {code}")
+
+
+def work(config: Mapping[str, Any]) -> dict[str, Any]:
+    match config["do"]:
+        case "square":
+            return {"square": config["x"] ** 2, "process": os.getpid() != config.get("parent", 0)}
+        case "fail":
+            raise InputError(f"x={config['x']} is wrong")
+        case "awkward":
+            raise Awkward(code=config["x"])
+        case "unstorable":
+            return {"loss": float("nan")}
+        case "die":
+            wait_for(Path(config["after"]))
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "wait":
+            Path(config["tell"]).write_text(str(os.getpid()))
+            time.sleep(120)
+    return {}
+
+
+def wait_for(file: Path, seconds: float = 90) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if file.exists() and file.read_text():
+            return file.read_text()
+        time.sleep(0.05)
+    raise TimeoutError(file)
+
+
+def gone(pid: int, seconds: float = 20) -> bool:
+    """Whether a process ends; one that nobody has waited for (a zombie) has ended too."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        stat = Path(f"/proc/{pid}/stat")
+        try:
+            if stat.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def squares(n: int) -> list[Cell]:
+    return [Cell({"do": "square", "x": x}, f"square {x}") for x in range(n)]
+
+
+def loaded(store: Store, cells: list[Cell]) -> list[int | None]:
+    return [store.load(c)["square"] if store.has(c) else None for c in cells]
+
+
+# In this process
+
+
+def test_results_are_kept_with_what_they_rest_on(tmp_path: Path) -> None:
+    store, cells = Store(tmp_path, {}), squares(3)
+    assert run_cells(cells, work, store, quiet=True) == 3
+    assert loaded(store, cells) == [0, 1, 4]
+    text = store.file(cells[2]).read_text()
+    assert all(f'"{name}"' in text for name in ("seconds", "hardware", "versions", "threads", "torch"))
+
+
+def test_finished_cells_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, cells, ran = Store(tmp_path, {}), squares(5), []
+
+    def counting(config: Mapping[str, Any]) -> dict[str, Any]:
+        ran.append(config["x"])
+        return work(config)
+
+    assert run_cells(cells[:2], counting, store) == 2
+    assert run_cells(cells, counting, Store(tmp_path, {})) == 3
+    assert ran == [0, 1, 2, 3, 4]
+    assert "2 of 5 cells are there already." in capsys.readouterr().err
+    assert run_cells(cells, counting, store) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_cell_that_comes_twice_is_run_once(tmp_path: Path) -> None:
+    """Two shares of a grid may mean the same site; two workers must not train it side by side."""
+    ran: list[int] = []
+
+    def counting(config: Mapping[str, Any]) -> dict[str, Any]:
+        ran.append(config["x"])
+        return work(config)
+
+    assert run_cells([*squares(3), *squares(2)], counting, Store(tmp_path, {}), quiet=True) == 3
+    assert ran == [0, 1, 2]
+
+
+def test_an_error_does_not_lose_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, good = Store(tmp_path, {}), squares(3)
+    bad = [Cell({"do": "fail", "x": x}, f"bad {x}") for x in (7, 8)]
+    with pytest.raises(InputError, match="x=7 is wrong"):
+        run_cells([good[0], bad[0], good[1], bad[1], good[2]], work, store, quiet=True)
+    assert loaded(store, good) == [0, 1, 4]
+    assert capsys.readouterr().err.splitlines() == ["cell bad 7 failed: x=7 is wrong", "cell bad 8 failed: x=8 is wrong"]
+    assert not any(store.has(c) for c in bad)
+
+
+def test_a_result_that_is_no_json_does_not_lose_the_others(tmp_path: Path) -> None:
+    store, cells = Store(tmp_path, {}), [Cell({"do": "unstorable"}, "odd"), *squares(2)]
+    with pytest.raises(ValueError, match="the result of cell odd cannot be stored as JSON"):
+        run_cells(cells, work, store, quiet=True)
+    assert loaded(store, cells[1:]) == [0, 1]
+
+
+def test_an_interruption_keeps_what_is_finished(tmp_path: Path) -> None:
+    store, cells = Store(tmp_path, {}), squares(4)
+
+    def interrupted(config: Mapping[str, Any]) -> dict[str, Any]:
+        if config["x"] == 2:
+            raise KeyboardInterrupt
+        return work(config)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cells, interrupted, store, quiet=True)
+    assert loaded(store, cells) == [0, 1, None, None]
+    assert run_cells(cells, work, store, quiet=True) == 2
+
+
+def test_a_full_disk_stops_and_the_next_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, cells, original = Store(tmp_path, {}), squares(4), os.fsync
+    writes: list[int] = []
+
+    def filling(handle: int) -> None:
+        writes.append(handle)
+        if len(writes) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", filling)
+        with pytest.raises(InputError, match="No space left on device. Free some space or choose another folder"):
+            run_cells(cells, work, store, quiet=True)
+    assert loaded(store, cells) == [0, 1, None, None]
+    assert len(writes) == 3  # no further cell was run in vain
+    assert [p.name for p in (tmp_path / "cells").iterdir() if p.name.startswith(".")] == []
+    assert run_cells(cells, work, store, quiet=True) == 2
+
+
+def test_workers_must_be_a_number_of_processes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"workers=-1: give 0 \(this process\) or a number"):
+        run_cells([], work, Store(tmp_path, {}), workers=-1)
+    assert run_cells([], work, Store(tmp_path, {}), workers=2) == 0
+
+
+def test_errors_on_their_way_from_a_worker() -> None:
+    """A user's mistake is passed on as it is, others with their traceback, what cannot be unpickled as text."""
+    for error in (InputError("a"), TrainingDiverged("b")):
+        assert _portable(error) is error
+        assert not hasattr(error, "__notes__")
+    outcome, about = _in_worker(work, {"do": "square"})  # no x
+    assert isinstance(outcome, KeyError)
+    assert 'config["x"]' in outcome.__notes__[0]
+    assert set(about) == {"seconds", "hardware", "versions"}
+    outcome, _ = _in_worker(work, {"do": "awkward", "x": 5})
+    assert type(outcome) is RuntimeError
+    assert "awkward 5" in str(outcome)
+
+
+# In other processes; each takes seconds to start, hence few tests that look at much
+
+
+def test_processes_give_the_results_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, many, cells = Store(tmp_path / "one", {}), Store(tmp_path / "many", {}), squares(5)
+    broken = [Cell({"do": do, "x": 5}, do) for do in ("fail", "awkward", "unstorable")]
+    run_cells(cells, work, one, quiet=True)
+    with pytest.raises((InputError, RuntimeError, ValueError), match=r"x=5 is wrong|awkward 5|cannot be stored"):
+        run_cells([*broken, *cells, *cells], work, many, workers=2, quiet=True)
+    assert loaded(many, cells) == loaded(one, cells) == [0, 1, 4, 9, 16]
+    assert sorted(p.name for p in (tmp_path / "many/cells").iterdir()) == sorted(f"{c.key}.json" for c in cells)
+    seen = capsys.readouterr().err
+    assert all(f"cell {c.label} failed" in seen for c in broken)
+    threads = f'"threads": {max(1, (os.cpu_count() or 1) // 2)}'
+    assert threads in many.file(cells[0]).read_text()  # the worker's, not this process's
+
+
+def test_a_killed_worker_is_told_and_finished_cells_are_kept(tmp_path: Path) -> None:
+    store, cells = Store(tmp_path, {}), squares(3)
+    last = str(store.file(cells[-1]))
+    killed = Cell({"do": "die", "after": last}, "killed")
+    message = r"a worker process died, .* fewer than workers=2\. What was finished is kept, and the same command goes on"
+    with pytest.raises(InputError, match=message):
+        run_cells([killed, *cells, Cell({"do": "wait", "tell": str(tmp_path / "pid")})], work, store, workers=2, quiet=True)
+    assert loaded(store, cells) == [0, 1, 4]
+    assert not store.has(killed)
+    pid = tmp_path / "pid"
+    assert not pid.exists() or gone(int(pid.read_text()))
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_executors import squares, work
+from whatwhere.runs.cells import Cell, Store
+from whatwhere.runs.executors import run_cells
+
+if __name__ == "__main__":
+    folder = Path({folder!r})
+    waiting = [Cell({{"do": "wait", "tell": str(folder / f"pid{{i}}")}}) for i in range(2)]
+    try:
+        run_cells([*squares(3), *waiting], work, Store(folder, {{}}), workers=2, quiet=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_the_parent_is_stopped(tmp_path: Path, sent: signal.Signals) -> None:
+    """By Ctrl-C or a kill: finished cells are kept, and no worker trains on for hours."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        workers = [int(wait_for(tmp_path / f"pid{i}")) for i in range(2)]
+        store, cells = Store(tmp_path, {}), squares(3)
+        for cell in cells:
+            wait_for(store.file(cell))
+        parent.send_signal(sent)
+        assert parent.wait(30) == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+        assert all(gone(pid) for pid in workers)
+        assert loaded(store, cells) == [0, 1, 4]
+    finally:
+        parent.kill()
+        parent.wait()
+
+

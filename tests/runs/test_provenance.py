@@ -1,0 +1,35 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from whatwhere.runs import provenance
+from whatwhere.runs.provenance import command, hardware, versions
+
+
+def test_versions_name_every_package_that_decides_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = versions()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert set(provenance.PACKAGES) <= set(found)
+    monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
+    assert versions()["no-such-package"] == "not installed"
+
+
+def test_hardware_is_plain_and_true() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        found = hardware()
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads(json.dumps(found)) == found
+    assert found["threads"] == 2
+    assert found["cpu"]
+    assert len(found["gpus"]) == torch.cuda.device_count()
+
+
+def test_the_command_without_the_programs_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/home/someone/bin/whatwhere", "dependency", "--out", "x"])
+    assert command() == "whatwhere dependency --out x"

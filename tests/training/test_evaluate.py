@@ -1,0 +1,90 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from whatwhere.data import Data, Split
+from whatwhere.errors import InputError
+from whatwhere.intervals import wilson
+from whatwhere.network import Network
+from whatwhere.training.evaluate import Evaluation, evaluate
+
+MakeSplit = Callable[..., Split]
+MakeNet = Callable[..., Network]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 22, 100])
+def test_it_is_the_loop_over_pictures(pictures: MakeSplit, small_net: MakeNet, batch_size: int) -> None:
+    net, split = small_net(), pictures()
+    found = evaluate(net, split, batch_size=batch_size)
+    net.module.eval()
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (net.preprocessing.mean, net.preprocessing.std))
+    right, loss = [], 0.0
+    for i, label in enumerate(split.labels.tolist()):
+        with torch.no_grad():
+            scores = net.module((split.source.read([i])[0][None].float() / 255 - mean) / std)[0].tolist()  # type: ignore[index]
+        right.append(max(range(3), key=scores.__getitem__) == label)
+        loss -= torch.log_softmax(torch.tensor(scores), 0)[label].item()
+    assert found.correct.tolist() == right
+    assert 0 < sum(right) < 22
+    assert found.accuracy == pytest.approx(sum(right) / 22)
+    assert found.loss == pytest.approx(loss / 22, rel=1e-5)
+    assert found.n == 22
+
+
+def test_the_interval_is_wilsons() -> None:
+    found = Evaluation(torch.tensor([True] * 30 + [False] * 10), 0.5)
+    expected = stats.binomtest(30, 40).proportion_ci(0.95, method="wilson")
+    assert found.interval == pytest.approx((expected.low, expected.high))
+    assert found.interval == wilson(30, 40)
+    assert str(found) == "75.00 % [59.81, 85.81] of 40 pictures"
+
+
+def test_data_means_its_test_split_and_a_module_will_do(pictures: MakeSplit, small_net: MakeNet) -> None:
+    train, test, module = pictures(10), pictures(12, seed=1), small_net().module
+    found = evaluate(module, Data("both", {"train": train, "test": test}))
+    assert found.n == 12
+    assert torch.equal(found.correct, evaluate(Network(module), test).correct)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_flags_and_random_state_come_back(pictures: MakeSplit, small_net: MakeNet, fails: bool) -> None:
+    class Drawing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if fails:
+                raise ZeroDivisionError
+            return x + torch.rand(1)
+
+    net = small_net()
+    module = nn.Sequential(Drawing(), *net.module.children()).train()
+    module[2].eval()  # one flag that differs from its parent's
+    flags, weights = [m.training for m in module.modules()], [t.clone() for t in module.state_dict().values()]
+    state = torch.get_rng_state()
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            evaluate(module, pictures())
+    else:
+        evaluate(module, pictures())
+    assert [m.training for m in module.modules()] == flags
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(weights, module.state_dict().values(), strict=True))
+    assert all(p.grad is None for p in module.parameters())
+    assert torch.is_grad_enabled()
+
+
+def test_pictures_without_labels(pictures: MakeSplit, small_net: MakeNet) -> None:
+    with pytest.raises(InputError, match="have no labels; accuracy needs them"):
+        evaluate(small_net(), pictures(labelled=False))
+
+
+def test_scores_of_another_shape(pictures: MakeSplit, small_net: MakeNet) -> None:
+    with pytest.raises(InputError, match=r"scores of shape \(22, 4, 6, 6\); expected \(N, classes\)"):
+        evaluate(Network(small_net().module[:3], small_net().preprocessing), pictures())  # type: ignore[index]
+
+
+def test_too_few_scores(pictures: MakeSplit, small_net: MakeNet) -> None:
+    with pytest.raises(InputError, match="label 4, but the network gives 3 scores; load the model with classes="):
+        evaluate(small_net(), pictures(classes=5))
+    assert evaluate(small_net(classes=5), pictures()).n == 22  # too many are fine

@@ -1,0 +1,355 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from whatwhere.data import Split
+from whatwhere.data.sources import Memory
+from whatwhere.dependency import shuffle
+from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.network import Network
+from whatwhere.sites import list_sites
+from whatwhere.training.augment import augment
+from whatwhere.training.evaluate import evaluate
+from whatwhere.training.fit import History, fit
+from whatwhere.training.recipes import Recipe
+
+MakeSplit = Callable[..., Split]
+MakeNet = Callable[..., Network]
+RECIPE = Recipe(epochs=3, batch_size=5, lr=0.05, crop_padding=1)
+
+
+def weights(net: Network) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in net.module.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def without_seconds(history: History) -> list[dict[str, float]]:
+    return [{k: v for k, v in e.items() if k != "seconds"} for e in history.epochs]
+
+
+def trained(net: Network, split: Split, recipe: Recipe = RECIPE, **options: Any) -> tuple[dict[str, Tensor], History]:
+    torch.manual_seed(11)  # dropout draws from the global generator
+    history = fit(net, split, recipe, device="cpu", **options)
+    return weights(net), history
+
+
+# The step and the loop, against loops of their own
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_training_is_sgd_by_hand(pictures: MakeSplit, nesterov: bool, smoothing: float) -> None:
+    """A linear network: gradient, weight decay, momentum, Nesterov and smoothing written out, in double precision."""
+    split, classes = pictures(10), 3
+    torch.manual_seed(0)
+    linear = nn.Linear(108, classes)
+    recipe = Recipe(
+        epochs=4, batch_size=5, lr=0.1, schedule="step", milestones=(2,), gamma=0.3, momentum=0.8, nesterov=nesterov,
+        weight_decay=0.02, label_smoothing=smoothing, crop_padding=0, flip=False,
+    )  # fmt: skip
+    w, b = (p.detach().double().clone() for p in linear.parameters())
+    speed_w, speed_b = torch.zeros_like(w), torch.zeros_like(b)
+    draws, losses = torch.Generator().manual_seed(7), []
+    images = torch.stack(split.source.read(range(10))).double()  # type: ignore[arg-type]
+    x = ((images / 255 - 0.5) / 0.5).flatten(1)
+    for epoch in range(4):
+        order, total = torch.randperm(10, generator=draws), 0.0
+        for rows in (order[:5], order[5:]):
+            p = torch.softmax(x[rows] @ w.T + b, 1)
+            wanted = torch.full((5, classes), smoothing / classes, dtype=torch.float64)
+            wanted[range(5), split.labels[rows]] += 1 - smoothing
+            total += -(wanted * p.log()).sum().item() / 5
+            delta = (p - wanted) / 5  # of the mean cross-entropy, by the scores
+            lr = 0.1 * (1 if epoch < 2 else 0.3)
+            for value, speed, gradient in ((w, speed_w, delta.T @ x[rows]), (b, speed_b, delta.sum(0))):
+                gradient = gradient + 0.02 * value
+                speed.mul_(0.8).add_(gradient)
+                value -= lr * (gradient + 0.8 * speed if nesterov else speed)
+        losses.append(total / 2)
+    history = fit(Network(nn.Sequential(nn.Flatten(), linear)), split, recipe, seed=7, device="cpu")
+    assert torch.allclose(linear.weight.detach().double(), w, atol=1e-5)
+    assert torch.allclose(linear.bias.detach().double(), b, atol=1e-5)
+    assert [e["loss"] for e in history.epochs] == pytest.approx(losses, rel=1e-4)
+
+
+def test_adamw_by_hand(pictures: MakeSplit) -> None:
+    split, linear = pictures(10), nn.Linear(108, 3)
+    recipe = Recipe(
+        epochs=3, batch_size=10, optimizer="adamw", lr=0.01, schedule="constant", weight_decay=0.1, crop_padding=0,
+        flip=False,
+    )  # fmt: skip
+    w, first, second = linear.weight.detach().double().clone(), 0.0, 0.0
+    b, first_b, second_b = linear.bias.detach().double().clone(), 0.0, 0.0
+    images = torch.stack(split.source.read(range(10))).double()  # type: ignore[arg-type]
+    x = ((images / 255 - 0.5) / 0.5).flatten(1)
+    for t in (1, 2, 3):
+        delta = (torch.softmax(x @ w.T + b, 1) - nn.functional.one_hot(split.labels)) / 10
+        g, g_b = delta.T @ x, delta.sum(0)
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+        first_b, second_b = 0.9 * first_b + 0.1 * g_b, 0.999 * second_b + 0.001 * g_b**2
+        w = w * (1 - 0.01 * 0.1) - 0.01 * first / (1 - 0.9**t) / ((second / (1 - 0.999**t)) ** 0.5 + 1e-8)
+        b = b * (1 - 0.01 * 0.1) - 0.01 * first_b / (1 - 0.9**t) / ((second_b / (1 - 0.999**t)) ** 0.5 + 1e-8)
+    fit(Network(nn.Sequential(nn.Flatten(), linear)), split, recipe, device="cpu")
+    assert torch.allclose(linear.weight.detach().double(), w, atol=1e-5)
+    assert torch.allclose(linear.bias.detach().double(), b, atol=1e-5)
+
+
+def test_augmented_batches_reach_the_network(pictures: MakeSplit) -> None:
+    """What the network sees is the order's pictures, augmented with draws of the same generator, then normalised."""
+    seen: list[Tensor] = []
+
+    class Eye(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.detach().clone())
+            return self.bias.expand(len(x), 3)
+
+    split, recipe = pictures(), replace(RECIPE, epochs=2)
+    fit(Network(Eye()), split, recipe, seed=4, device="cpu")
+    draws, i = torch.Generator().manual_seed(4), 0
+    images = torch.stack(split.source.read(range(22)))  # type: ignore[arg-type]
+    for _ in range(2):
+        order = torch.randperm(22, generator=draws)[:20]  # the last, smaller batch is left out
+        for rows in order.split(5):
+            mixed = augment(images[rows], recipe, draws)
+            assert torch.allclose(seen[i], (mixed.float() / 255 - 0.5) / 0.5, atol=1e-6)
+            i += 1
+    assert len(seen) == i == 8
+
+
+def test_the_learning_rate_is_the_recipes_at_every_step_also_after_resuming(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[float] = []
+    original = torch.optim.SGD.step
+
+    def step(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
+        used.extend(g["lr"] for g in self.param_groups)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 6:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"device": "cpu", "file": tmp_path / "c.pt", "on_step": stop}
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_net(), pictures(), RECIPE, **options)
+    assert used == pytest.approx([0.05 * RECIPE.factor(i, 4) for i in range(6)])
+    fit(small_net(), pictures(), RECIPE, **options)
+    assert used[6:] == pytest.approx([0.05 * RECIPE.factor(i, 4) for i in range(4, 12)])
+    assert told == [(i, 12) for i in (1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10, 11, 12)]
+
+
+# Exactly the same again
+
+
+def test_the_same_seed_gives_the_same_bits(pictures: MakeSplit, small_net: MakeNet) -> None:
+    (a, first), (b, second) = (trained(small_net(), pictures(), seed=1) for _ in range(2))
+    other, _ = trained(small_net(), pictures(), seed=2)
+    assert same(a, b)
+    assert without_seconds(first) == without_seconds(second)
+    assert not same(a, other)
+    assert not same(a, weights(small_net()))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_interrupted_training_ends_at_the_same_bits(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path, optimizer: Any
+) -> None:
+    """With dropout, and a shuffle whose generator is saved; stopped in the middle of the second epoch."""
+    recipe = replace(RECIPE, optimizer=optimizer, nesterov=optimizer == "sgd", lr=0.01)
+
+    def run(file: Path | None, stop: int | None = None) -> tuple[dict[str, Tensor], History]:
+        net, draws = small_net(), torch.Generator().manual_seed(5)
+
+        def on_step(done: int, total: int) -> None:
+            if done == stop:
+                raise KeyboardInterrupt
+
+        with shuffle(net, "0", generator=draws, table=list_sites(net, input_size=(3, 6, 6))):
+            options: dict[str, Any] = {"generators": {"shuffle": draws}, "on_step": on_step, "test": pictures(9)}
+            return trained(net, pictures(), recipe, file=file, **options)
+
+    expected, history = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "c.pt", stop=6)
+    torch.rand(100)  # whatever happens in between
+    found, resumed = run(tmp_path / "c.pt")
+    assert same(found, expected)
+    assert without_seconds(resumed) == without_seconds(history)
+    again, third = run(tmp_path / "c.pt")  # complete: nothing is left to do
+    assert same(again, expected)
+    assert len(third.epochs) == 3
+
+
+def test_evaluating_on_the_way_changes_nothing(pictures: MakeSplit, small_net: MakeNet) -> None:
+    a, _ = trained(small_net(), pictures())
+    b, history = trained(small_net(), pictures(), test=pictures(9))
+    assert same(a, b)
+    assert all("test_accuracy" in e for e in history.epochs)
+
+
+def test_bfloat16_keeps_full_weights(pictures: MakeSplit, small_net: MakeNet) -> None:
+    (full, _), (half, _) = (
+        trained(small_net(), pictures(), replace(RECIPE, precision=p)) for p in ("32-true", "bf16-mixed")
+    )
+    assert not same(full, half)
+    assert all(torch.allclose(full[k].float(), half[k].float(), atol=0.1) for k in full)
+    assert half["0.weight"].dtype == torch.float32
+
+
+# What is left behind
+
+
+def test_the_module_is_a_plain_module_after(pictures: MakeSplit, small_net: MakeNet) -> None:
+    net = small_net()
+    module, parts = net.module, list(net.module.modules())
+    before = [(type(m), set(vars(m)), {k: len(v) for k, v in vars(m).items() if "hook" in k and v}) for m in parts]
+    forwards = [m.forward for m in parts]
+    fit(net, pictures(), RECIPE, device="cpu")
+    assert net.module is module
+    assert list(module.modules()) == parts
+    after = [(type(m), set(vars(m)), {k: len(v) for k, v in vars(m).items() if "hook" in k and v}) for m in parts]
+    assert after == before
+    assert [m.forward for m in parts] == forwards
+    assert not any(m.training for m in parts)
+    torch.save(module, Path("/dev/null"))  # picklable, so no closures of a wrapper
+
+
+def test_history_names_the_best_epoch(pictures: MakeSplit, small_net: MakeNet) -> None:
+    _, history = trained(small_net(), pictures(), test=pictures(9))
+    accuracies = [e["test_accuracy"] for e in history.epochs]
+    assert history.best is not None
+    assert history.best[1] == max(accuracies)
+    assert accuracies[history.best[0] - 1] == max(accuracies)
+    assert History([{"test_accuracy": a} for a in (0.2, 0.9, 0.9, 0.1)]).best == (3, 0.9)
+    assert History([{"loss": 1.0}]).best is None
+
+
+def test_accuracies_are_those_of_a_loop(pictures: MakeSplit, small_net: MakeNet) -> None:
+    net, split = small_net(), pictures()
+    history = fit(net, split, replace(RECIPE, epochs=1), device="cpu", test=split)
+    assert history.epochs[0]["test_accuracy"] == evaluate(net, split).accuracy
+    assert history.epochs[0]["train_accuracy"] * 20 == pytest.approx(round(history.epochs[0]["train_accuracy"] * 20))
+    assert history.epochs[0]["seconds"] > 0
+
+
+def test_it_learns(pictures: MakeSplit) -> None:
+    """Classes that a mean colour tells apart."""
+    labels = torch.arange(60) % 3
+    images = torch.zeros(60, 3, 6, 6, dtype=torch.uint8)
+    images[range(60), labels] = 200
+    net = Network(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)))
+    split = Split("train", Memory(images), labels, ["r", "g", "b"])
+    history = fit(net, split, Recipe(epochs=5, batch_size=10), device="cpu")
+    assert evaluate(net, split).accuracy == 1.0
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+
+
+# What goes wrong
+
+
+class Poisoned(nn.Module):
+    """Gives scores that are not finite from some forward pass in training on."""
+
+    def __init__(self, module: nn.Module, after: int, value: float) -> None:
+        super().__init__()
+        self.module, self.after, self.value = module, after, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.after -= self.training
+        scores = self.module(x)
+        return scores * self.value if self.after < 0 else scores
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite(pictures: MakeSplit, small_net: MakeNet, tmp_path: Path, value: float) -> None:
+    net, file = small_net(), tmp_path / "c.pt"
+    poisoned = Network(Poisoned(net.module, 6, value), net.preprocessing)
+    message = r"the loss is (nan|inf) at step 7 \(epoch 2\) with lr=0\.05\. The last good checkpoint is .*c\.pt\. Give a"
+    with pytest.raises(TrainingDiverged, match=message):
+        fit(poisoned, pictures(), RECIPE, device="cpu", file=file)
+    assert all(t.isfinite().all() for t in torch.load(file)["module"].values())
+    poisoned = Network(Poisoned(small_net().module, 1, value), net.preprocessing)
+    with pytest.raises(TrainingDiverged, match=r"at step 2 \(epoch 1\).* No epoch was complete\."):
+        fit(poisoned, pictures(), RECIPE, device="cpu")
+
+
+def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_kept(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path
+) -> None:
+    net, file = small_net(), tmp_path / "c.pt"
+
+    def break_them(done: int, total: int) -> None:
+        if done == 8:
+            net.module[0].weight.data[0] = float("inf")  # type: ignore[index]
+
+    with pytest.raises(TrainingDiverged, match=r"weights are not finite at step 8 \(epoch 2\)"):
+        fit(net, pictures(), RECIPE, device="cpu", file=file, on_step=break_them)
+    kept = torch.load(file)
+    assert kept["epoch"] == 1
+    assert all(t.isfinite().all() for t in kept["module"].values())
+
+
+@pytest.mark.parametrize(
+    ("change", "seed", "message"),
+    [
+        ({"lr": 0.2}, 0, r"another recipe: lr \(0\.05 there, 0\.2 now\); choose another folder or delete it"),
+        ({}, 1, r"another recipe: seed \(0 there, 1 now\)"),
+    ],
+)
+def test_the_checkpoint_of_another_training_is_refused(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path, change: dict[str, Any], seed: int, message: str
+) -> None:
+    fit(small_net(), pictures(), RECIPE, device="cpu", file=tmp_path / "c.pt")
+    with pytest.raises(InputError, match=message):
+        fit(small_net(), pictures(), replace(RECIPE, **change), seed=seed, device="cpu", file=tmp_path / "c.pt")
+
+
+def test_the_checkpoint_of_other_pictures_is_refused(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path
+) -> None:
+    fit(small_net(), pictures(), RECIPE, device="cpu", file=tmp_path / "c.pt")
+    with pytest.raises(InputError, match="another recipe: pictures"):
+        fit(small_net(), pictures(seed=1), RECIPE, device="cpu", file=tmp_path / "c.pt")
+
+
+def test_fewer_pictures_than_a_batch(pictures: MakeSplit, small_net: MakeNet) -> None:
+    with pytest.raises(InputError, match="batch_size=23 is more than the 22 training pictures; give a smaller one"):
+        fit(small_net(), pictures(), replace(RECIPE, batch_size=23), device="cpu")
+    assert len(fit(small_net(), pictures(), replace(RECIPE, batch_size=22), device="cpu").epochs) == 3
+
+
+def test_labels_that_have_no_score(small_net: MakeNet) -> None:
+    """One such label in all the pictures, that the first batch need not hold."""
+    labels = torch.zeros(40, dtype=torch.int64)
+    labels[17] = 3
+    split = Split("train", Memory(torch.zeros(40, 3, 6, 6, dtype=torch.uint8)), labels, list("abcd"))
+    for seed in range(3):
+        with pytest.raises(InputError, match="label 3, but the network gives 3 scores"):
+            fit(small_net(), split, RECIPE, device="cpu", seed=seed)
+
+
+def test_pictures_without_labels(pictures: MakeSplit, small_net: MakeNet) -> None:
+    with pytest.raises(InputError, match="have no labels"):
+        fit(small_net(), pictures(labelled=False), RECIPE, device="cpu")
+
+
+def test_a_device_that_is_not_there(pictures: MakeSplit, small_net: MakeNet) -> None:
+    with pytest.raises(InputError, match=r"device='tube' cannot be used .* give 'auto' or 'cpu'"):
+        fit(small_net(), pictures(), RECIPE, device="tube")

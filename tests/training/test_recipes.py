@@ -1,0 +1,93 @@
+import json
+import math
+from typing import Any
+
+import pytest
+
+from whatwhere.errors import InputError
+from whatwhere.training.recipes import RECIPES, Recipe, recipe_named
+
+
+def factors(recipe: Recipe, steps: int) -> list[float]:
+    return [recipe.factor(i, steps) for i in range(recipe.epochs * steps)]
+
+
+def test_constant() -> None:
+    assert factors(Recipe(epochs=2, schedule="constant"), 3) == [1.0] * 6
+
+
+def test_step_acts_from_the_first_step_of_each_milestone_on() -> None:
+    recipe = Recipe(epochs=4, schedule="step", milestones=(1, 3), gamma=0.5)
+    assert factors(recipe, 2) == [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_one_cycle_by_hand() -> None:
+    recipe = Recipe(epochs=5, schedule="one-cycle", warmup=0.4)  # of 10 steps, 4 rise and 6 fall
+    expected = [1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
+    assert factors(recipe, 2) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0.0, [1, 1, 2 / 3, 1 / 3]), (1.0, [1 / 4, 2 / 4, 3 / 4, 1])])
+def test_one_cycle_at_its_ends(warmup: float, expected: list[float]) -> None:
+    assert factors(Recipe(epochs=4, warmup=warmup), 1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_stays_between_zero_and_its_peak(name: str) -> None:
+    found = factors(recipe_named(name), 3)
+    assert max(found) == 1.0
+    assert min(found) > 0.0
+    peak = found.index(1.0)
+    assert found[: peak + 1] == sorted(found[: peak + 1])
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+
+
+def test_the_authors_recipe() -> None:
+    recipe = recipe_named("fan2020-cifar")
+    lrs = [recipe.lr * recipe.factor(e * 10, 10) for e in (0, 149, 150, 224, 225, 299)]
+    assert lrs == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert (recipe.epochs, recipe.batch_size, recipe.momentum, recipe.weight_decay) == (300, 128, 0.9, 5e-4)
+    assert (recipe.crop_padding, recipe.flip, recipe.nesterov) == (4, True, False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lr": -0.1}, r"lr=-0\.1 must be a number of at least 0"),
+        ({"lr": math.nan}, r"lr=nan must be a number"),
+        ({"lr": "0.1"}, r"lr='0\.1' must be a number"),
+        ({"epochs": 0}, r"epochs=0 must be a whole number of at least 1"),
+        ({"epochs": 1.5}, r"epochs=1\.5 must be a whole number"),
+        ({"batch_size": 0}, r"batch_size=0 must be a whole number of at least 1"),
+        ({"crop_padding": -1}, r"crop_padding=-1 must be"),
+        ({"weight_decay": -1.0}, r"weight_decay=-1\.0 must be"),
+        ({"warmup": 1.5}, r"warmup=1\.5 must be a number from 0 to 1"),
+        ({"momentum": 2}, r"momentum=2 must be a number from 0 to 1"),
+        ({"label_smoothing": -0.1}, r"label_smoothing=-0\.1 must be"),
+        ({"optimizer": "sdg"}, r"optimizer='sdg' matches nothing.* 'sgd'\? Choices: sgd, adamw"),
+        ({"schedule": "cosine"}, r"schedule='cosine' matches nothing.* Choices: step, one-cycle, constant"),
+        ({"precision": "16"}, r"precision='16' matches nothing.* Choices: 32-true, bf16-mixed"),
+        ({"nesterov": True, "momentum": 0}, r"nesterov=True needs a momentum above 0"),
+    ],
+)
+def test_errors_name_the_field_the_value_and_the_choices(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match="recipe: " + message):
+        Recipe(**{"epochs": 1, **wrong})
+
+
+def test_without_augmentation_changes_nothing_else() -> None:
+    recipe = Recipe(epochs=3, lr=0.3)
+    plain = recipe.without_augmentation()
+    assert (plain.crop_padding, plain.flip) == (0, False)
+    assert {**plain.to_dict(), "crop_padding": 4, "flip": True} == recipe.to_dict()
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = recipe_named("fan2020-imagenet")
+    plain = json.loads(json.dumps(recipe.to_dict()))
+    assert Recipe(**{**plain, "milestones": tuple(plain["milestones"])}) == recipe
+
+
+def test_an_unknown_name_shows_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"recipe='fats' matches nothing\. Did you mean 'fast'"):
+        recipe_named("fats")
