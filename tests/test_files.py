@@ -132,5 +132,5 @@ def test_damaged_json_names_the_file_and_the_fix(tmp_path: Path, content: bytes)
 def test_missing_and_unreadable_json(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(InputError, match="cannot read .*: Is a directory"):
+    with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
         read_json(tmp_path)

@@ -105,7 +105,7 @@ def test_the_parts_are_unbiased_for_unequal_draws() -> None:
     for _ in range(400):
         p = rng.beta(2, 1, 200)  # mean 2/3, variance 1/18, E p(1-p) = 1/6
         rates = np.concatenate([rng.binomial(r, p[half]) / r for r, half in ((2, slice(100)), (8, slice(100, 200)))])
-        noise = noise_of(rates, rates, 1 / np.mean([1 / 2, 1 / 8]), [])
+        noise = noise_of(rates, rates, 3.2, [])  # the harmonic mean of 2 and 8
         found.append((noise.pictures, noise.draws))
     assert np.mean(found, 0) == pytest.approx((1 / 18, 1 / 6), rel=0.03)
 

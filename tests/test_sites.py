@@ -117,7 +117,7 @@ def test_flops_are_those_of_torchs_counter(make_net: Any) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, *size))
     by_operator = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
-    counted = sum(n for op, n in by_operator.items() if "conv" in op or "mm" in op and "bmm" not in op)
+    counted = sum(n for op, n in by_operator.items() if "conv" in op or ("mm" in op and "bmm" not in op))
     table = list_sites(net, input_size=size)
     assert table.total_flops == counted
     assert table[0].flops_before == 0
@@ -133,6 +133,7 @@ def test_flops_before_add_up_by_hand() -> None:
 
 
 # ---- layouts
+
 
 def layouts(net: nn.Module, size: tuple[int, int, int]) -> dict[str, tuple[str, tuple[int, int, int]]]:
     return {s.name: (s.layout, s.shape_in) for s in list_sites(net, input_size=size)}
@@ -239,6 +240,7 @@ def test_maps_and_back(layout: str) -> None:
 
 # ---- selections
 
+
 def test_every_kind_of_selection(resnet: Sites) -> None:
     net = resnet._module
     order = {s.name: s.order for s in resnet}
@@ -311,6 +313,7 @@ def test_an_empty_selection_is_no_silent_no_op(resnet: Sites) -> None:
 
 # ---- tracing
 
+
 def test_tracing_leaves_no_trace() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sequential(nn.Dropout(), nn.ReLU(inplace=True)))
     net.train()
@@ -375,3 +378,12 @@ def test_the_table_prints_one_line_a_site(resnet: Sites) -> None:
     lines = str(resnet).split("\n")
     assert len(lines) == len(resnet) + 1
     assert lines[1].split() == ["0", "conv1", "conv", "NCHW", "3x64x64", "64x32x32", "100", "%"]
+
+
+def test_maps_that_are_not_square_though_the_picture_is() -> None:
+    """Two rows and two channels of three columns: no channels-last shape in a network that has none."""
+    net = nn.Sequential(nn.Conv2d(3, 3, (1, 4), padding=0), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2))
+    seen = layouts(net, (3, 3, 5))
+    assert seen["1"] == ("NCHW", (3, 3, 2))
+    square = nn.Sequential(nn.Conv2d(3, 5, (1, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(75, 2))
+    assert layouts(square, (3, 5, 5))["1"] == ("NCHW", (5, 5, 3))

@@ -50,8 +50,14 @@ def cost(
     module = as_module(net)
     size = input_size or expected_input_size(net)
     pictures = blank_picture(module, size).expand(batch, *size).contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        module(pictures)
+        if pictures.is_cuda:
+            torch.cuda.synchronize(pictures.device)  # a call returns before the GPU is done
+
     with evaluating(module):
-        median = _median_seconds(lambda: module(pictures), seconds)
+        median = _median_seconds(run, seconds)
     parameters = sum(p.numel() for p in module.parameters())
     return Cost(parameters, list_sites(net, input_size=size).total_flops, 1000 * median / batch, batch)
 

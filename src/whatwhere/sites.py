@@ -243,7 +243,7 @@ class _Entry:
     kind: str
     layout: str | None
     shape_in: tuple[int, int, int] | None
-    raw: tuple[int, ...] | None  # the input's axes but the first
+    raw: tuple[int, ...]  # the input's axes but the first
     sure: bool  # of the layout
     convs_before: int
     linears_before: int
@@ -256,7 +256,9 @@ class _Trace:
     """Hooks that write down every module call of one forward pass."""
 
     def __init__(self, module: nn.Module, *, square: bool) -> None:
-        self.module, self.square = module, square
+        self.module = module
+        # Where both layouts occur (with layer norms), the shape of a square picture's map tells which it is.
+        self.shape_tells = square and any(isinstance(m, nn.LayerNorm) for m in module.modules())
         self.entries: list[_Entry] = []
         self.open: list[_Entry] = []
         self.calls: Counter[str] = Counter()
@@ -268,17 +270,15 @@ class _Trace:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         handles: list[Any] = []
+        token = tracing.set(True)
         try:
             for name, m in self.module.named_modules():
                 if name:
                     handles.append(m.register_forward_pre_hook(self._enter(name), with_kwargs=True))
                     handles.append(m.register_forward_hook(self._leave, always_call=False))
-            token = tracing.set(True)
-            try:
-                yield
-            finally:
-                tracing.reset(token)
+            yield
         finally:
+            tracing.reset(token)
             for handle in handles:
                 handle.remove()
 
@@ -287,13 +287,13 @@ class _Trace:
             self.calls[name] += 1
             x = _first_tensor(args, kwargs)
             layout, shape = self._map_of(m, x)
-            raw = tuple(x.shape[1:]) if x is not None else None
-            sure = layout is not None and certain_layout(m) is not None
-            if sure and x is not None and x.ndim == 4:
-                self._learn(raw, certain_layout(m))
+            raw = tuple(x.shape[1:]) if x is not None else ()
+            certain = certain_layout(m)
+            if certain and certain == layout:
+                self._learn(raw, certain)
             entry = _Entry(
-                name, self.calls[name], kind_of(m), layout, shape, raw, sure, self.convs, self.linears, self.flops,
-                tuple(e.name for e in self.open),
+                name, self.calls[name], kind_of(m), layout, shape, raw, bool(certain), self.convs, self.linears,
+                self.flops, tuple(e.name for e in self.open),
             )  # fmt: skip
             self.entries.append(entry)
             self.open.append(entry)
@@ -326,16 +326,15 @@ class _Trace:
 
     def _likely_layout(self, shape: Sequence[int]) -> str:
         _, a, b, c = shape
-        if self.square and (a == b) != (b == c):
+        if self.shape_tells and (a == b) != (b == c):
             return "NHWC" if a == b else "NCHW"
         return self.layout
 
-    def _learn(self, raw: tuple[int, ...] | None, layout: str | None) -> None:
+    def _learn(self, raw: tuple[int, ...], layout: str) -> None:
         """A leaf knows its layout, so the groups it is in, if their input has the same shape, have it too."""
-        assert layout
         self.layout = layout
         for e in self.open:
-            if e.raw == raw and raw and e.layout and not e.sure:
+            if e.raw == raw and e.layout and not e.sure:
                 e.layout, e.shape_in, e.sure = layout, chw(raw, layout), True
 
     def _in_attention(self) -> bool:

@@ -110,7 +110,7 @@ def test_bit_equal_with_the_plain_hook_path(name: str) -> None:
         with SharedPrefix(net) as run:
             assert torch.equal(run(x, {c: at(c) for c in cuts}), intact)
             x2 = x.flip(0)
-            assert torch.equal(run(x2, {c: lambda resume: None for c in cuts}), intact.flip(0)) or name
+            torch.testing.assert_close(run(x2, {c: lambda resume: None for c in cuts}), intact.flip(0))
         assert list(shared) == [c.name for c in cuts]
         for cut in cuts:
             plain = [net(x)]
@@ -233,13 +233,17 @@ class Dice(nn.Module):
 def test_a_network_that_is_random_in_evaluation_is_refused() -> None:
     net = Dice().eval()
     table = list_sites(net, input_size=(3, 8, 8))
-    with torch.no_grad(), SharedPrefix(net) as run, pytest.raises(InputError, match="another output when it is run again"):
+    with (
+        torch.no_grad(),
+        SharedPrefix(net) as run,
+        pytest.raises(InputError, match="another output when it is run again"),
+    ):
         run(torch.randn(2, 3, 8, 8), {table.select("b")[0]: lambda resume: None})
 
 
 def test_inference_mode_is_refused() -> None:
     net, table, x = built("in place")
-    with torch.inference_mode(), SharedPrefix(net) as run, pytest.raises(InputError, match="torch.no_grad"):
+    with torch.inference_mode(), SharedPrefix(net) as run, pytest.raises(InputError, match=r"torch\.no_grad"):
         run(x, {table[0]: lambda resume: None})
 
 

@@ -11,7 +11,15 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from whatwhere.dependency.collapse import collapse
 from whatwhere.dependency.shuffle import (
-    MODES, Shuffler, draw, permute, pool, shortcut_blocks, shuffle, spatial_mean, spatial_targets,
+    MODES,
+    Shuffler,
+    draw,
+    permute,
+    pool,
+    shortcut_blocks,
+    shuffle,
+    spatial_mean,
+    spatial_targets,
 )  # fmt: skip
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
@@ -91,6 +99,7 @@ def test_block_of_the_whole_map_is_per_channel_and_block_of_one_is_nothing() -> 
 
 # ---- permute
 
+
 def by_loops(maps: Tensor, index: Tensor) -> Tensor:
     n, c, h, w = maps.shape
     out = torch.empty(n, c, h, w, dtype=maps.dtype)
@@ -105,7 +114,11 @@ def by_loops(maps: Tensor, index: Tensor) -> Tensor:
 def indices(n: int, shape: Place, per_sample: bool) -> Tensor:
     g = rng(3)
     size = math.prod(shape)
-    return torch.stack([torch.randperm(size, generator=g) for _ in range(n)]) if per_sample else torch.randperm(size, generator=g)
+    return (
+        torch.stack([torch.randperm(size, generator=g) for _ in range(n)])
+        if per_sample
+        else torch.randperm(size, generator=g)
+    )
 
 
 FORMATS: dict[str, Any] = {
@@ -166,6 +179,7 @@ def test_gradcheck(memory: str) -> None:
 
 
 # ---- draws: scopes, seeds
+
 
 def numbered(n: int, shape: Place = SHAPE) -> Tensor:
     """Every picture holds its entries' numbers, so that a shuffled picture *is* the index."""
@@ -245,6 +259,7 @@ def test_errors() -> None:
 
 
 # ---- shuffle on networks
+
 
 def seen_by(net: nn.Module, name: str, x: Tensor, times: int = 1) -> list[Tensor]:
     """What enters a module, after all interventions."""
@@ -366,6 +381,7 @@ def test_without_convolutions_the_outermost_sites_are_shuffled() -> None:
 
 # ---- identities
 
+
 def kernel_sum(conv: nn.Conv2d, maps: Tensor) -> Tensor:
     """sum_c (sum_k w_ck) mean_c(x), by loops: (C, H, W) to (C',)."""
     weight = conv.weight.detach()
@@ -408,7 +424,12 @@ def settled(net: nn.Module) -> nn.Module:
     g = rng(11)
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d):
-            for t, low, high in ((m.running_mean, -0.3, 0.3), (m.running_var, 0.5, 1.5), (m.bias, -0.3, 0.3), (m.weight, 0.7, 1.3)):
+            for t, low, high in (
+                (m.running_mean, -0.3, 0.3),
+                (m.running_var, 0.5, 1.5),
+                (m.bias, -0.3, 0.3),
+                (m.weight, 0.7, 1.3),
+            ):
                 t.data.copy_(torch.rand(t.shape, generator=g) * (high - low) + low)
     return net.eval()
 

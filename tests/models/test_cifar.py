@@ -38,6 +38,7 @@ def test_vgg16_has_the_papers_widths_and_head() -> None:
 
 def test_resnet_parameters_by_hand() -> None:
     """ResNet-20 of He et al. 2016, with two projections: 0.27 million parameters."""
+
     def conv(i: int, o: int, k: int) -> int:
         return i * o * k * k + 2 * o  # with its batch norm
 
@@ -69,7 +70,9 @@ def test_a_stage_ends_in_a_pool_or_a_stride() -> None:
     assert pools.eval().features(x).shape == strides.eval().features(x).shape == (1, 32, 1, 1)
 
 
-@pytest.mark.parametrize(("channels", "width", "expected"), [(64, 0.5, 32), (64, 0.01, 4), (10, 0.25, 4), (30, 0.25, 8), (64, 2, 128)])
+@pytest.mark.parametrize(
+    ("channels", "width", "expected"), [(64, 0.5, 32), (64, 0.01, 4), (10, 0.25, 4), (30, 0.25, 8), (64, 2, 128)]
+)
 def test_width_scales_at_least_to_four(channels: int, width: float, expected: int) -> None:
     assert scaled(channels, width) == expected
 
@@ -98,8 +101,8 @@ def test_an_unknown_depth_is_refused() -> None:
 def test_initialisation_is_hes() -> None:
     torch.manual_seed(0)
     net = initialise(nn.Sequential(nn.Conv2d(64, 96, 3), nn.Flatten(), nn.Linear(200, 150), nn.Linear(150, 10)))
-    assert float(net[0].weight.std()) == pytest.approx(math.sqrt(2 / (96 * 9)), rel=0.03)
-    assert float(net[2].weight.std()) == pytest.approx(math.sqrt(2 / 200), rel=0.03)
+    assert net[0].weight.std().item() == pytest.approx(math.sqrt(2 / (96 * 9)), rel=0.03)
+    assert net[2].weight.std().item() == pytest.approx(math.sqrt(2 / 200), rel=0.03)
     assert not net[0].bias.any()
     assert not net[2].bias.any()
-    assert float(net[3].weight.abs().max()) <= 1 / math.sqrt(150)  # the last layer keeps torch's own
+    assert net[3].weight.abs().max().item() <= 1 / math.sqrt(150)  # the last layer keeps torch's own

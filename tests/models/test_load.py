@@ -25,6 +25,7 @@ def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
 
 # ---- names
 
+
 @pytest.mark.parametrize(("name", "nearest"), [
     ("cifar/vgg_16", "cifar/vgg16"),
     ("cifra/vgg16", "cifar/vgg16"),
@@ -53,6 +54,7 @@ def test_options_that_do_not_belong() -> None:
 
 # ---- seeds, width, classes
 
+
 @pytest.mark.parametrize(("name", "options"), [
     ("cifar/vgg11", SLIM), ("timm/test_resnet", {"classes": 5}), ("torchvision/squeezenet1_1", {"classes": 5}),
 ])  # fmt: skip
@@ -80,6 +82,7 @@ def test_width_factor() -> None:
 
 
 # ---- weights
+
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth.tar"])
 def test_weights_come_back(tmp_path: Path, suffix: str) -> None:
@@ -175,6 +178,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 
 
 # ---- preprocessing
+
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "mobilenetv3_small_050", "resnet18"])
 def test_timms_preprocessing_is_timms_own_transform(name: str) -> None:

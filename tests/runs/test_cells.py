@@ -11,7 +11,13 @@ from whatwhere.errors import InputError
 from whatwhere.files import write_json
 from whatwhere.runs.cells import Cell, Store
 
-CONFIG: dict[str, Any] = {"do": "train", "seed": 0, "share": 0.31, "recipe": {"lr": 0.1, "milestones": [1, 2]}, "site": None}
+CONFIG: dict[str, Any] = {
+    "do": "train",
+    "seed": 0,
+    "share": 0.31,
+    "recipe": {"lr": 0.1, "milestones": [1, 2]},
+    "site": None,
+}
 STUDY = {"model": "cifar/vgg16", "repeats": 10, "shares": (0.31, 0.5)}
 
 
@@ -32,7 +38,10 @@ def variants(value: Any) -> list[Any]:
         changed = [{**value, k: v} for k, inner in value.items() for v in variants(inner)]
         return [*changed, *({k: v for k, v in value.items() if k != gone} for gone in value), {**value, "new": 1}]
     if isinstance(value, list):
-        return [*([*value[:i], v, *value[i + 1 :]] for i, inner in enumerate(value) for v in variants(inner)), value[1:]]
+        return [
+            *([*value[:i], v, *value[i + 1 :]] for i, inner in enumerate(value) for v in variants(inner)),
+            value[1:],
+        ]
     return ["another", 17, 0.5, True]
 
 
@@ -80,7 +89,9 @@ def test_a_full_disk_names_the_fix_and_loses_nothing(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left on device. Free some space .* what was finished before is kept"):
+    with pytest.raises(
+        InputError, match=r"No space left on device\. Free some space .* what was finished before is kept"
+    ):
         store.save(cell, {"accuracy": 0.9})
     assert store.load(cell) == {"accuracy": 0.5}
 

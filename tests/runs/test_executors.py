@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import whatwhere
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import _in_worker, _portable, run_cells
@@ -118,7 +119,10 @@ def test_an_error_does_not_lose_the_others(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(InputError, match="x=7 is wrong"):
         run_cells([good[0], bad[0], good[1], bad[1], good[2]], work, store, quiet=True)
     assert loaded(store, good) == [0, 1, 4]
-    assert capsys.readouterr().err.splitlines() == ["cell bad 7 failed: x=7 is wrong", "cell bad 8 failed: x=8 is wrong"]
+    assert capsys.readouterr().err.splitlines() == [
+        "cell bad 7 failed: x=7 is wrong",
+        "cell bad 8 failed: x=8 is wrong",
+    ]
     assert not any(store.has(c) for c in bad)
 
 
@@ -155,7 +159,7 @@ def test_a_full_disk_stops_and_the_next_call_goes_on(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", filling)
-        with pytest.raises(InputError, match="No space left on device. Free some space or choose another folder"):
+        with pytest.raises(InputError, match=r"No space left on device\. Free some space or choose another folder"):
             run_cells(cells, work, store, quiet=True)
     assert loaded(store, cells) == [0, 1, None, None]
     assert len(writes) == 3  # no further cell was run in vain
@@ -186,6 +190,28 @@ def test_errors_on_their_way_from_a_worker() -> None:
 # In other processes; each takes seconds to start, hence few tests that look at much
 
 
+@pytest.fixture
+def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What new processes import instead: `whatwhere` without timm and torchvision, and what executors need of torch."""
+    folder = tmp_path / "light"
+    for package, text in {"whatwhere": f"__path__ = {list(whatwhere.__path__)!r}", "torch": TORCH}.items():
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)  # which multiprocessing hands on
+    return folder
+
+
+TORCH = """
+class cuda:
+    device_count = staticmethod(lambda: 0)
+
+threads = [99]
+set_num_threads = lambda n: threads.append(n)
+get_num_threads = lambda: threads[-1]
+"""
+
+
+@pytest.mark.usefixtures("light")
 def test_processes_give_the_results_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, many, cells = Store(tmp_path / "one", {}), Store(tmp_path / "many", {}), squares(5)
     broken = [Cell({"do": do, "x": 5}, do) for do in ("fail", "awkward", "unstorable")]
@@ -200,13 +226,18 @@ def test_processes_give_the_results_of_one(tmp_path: Path, capsys: pytest.Captur
     assert threads in many.file(cells[0]).read_text()  # the worker's, not this process's
 
 
+@pytest.mark.usefixtures("light")
 def test_a_killed_worker_is_told_and_finished_cells_are_kept(tmp_path: Path) -> None:
     store, cells = Store(tmp_path, {}), squares(3)
     last = str(store.file(cells[-1]))
     killed = Cell({"do": "die", "after": last}, "killed")
-    message = r"a worker process died, .* fewer than workers=2\. What was finished is kept, and the same command goes on"
+    message = (
+        r"a worker process died, .* fewer than workers=2\. What was finished is kept, and the same command goes on"
+    )
     with pytest.raises(InputError, match=message):
-        run_cells([killed, *cells, Cell({"do": "wait", "tell": str(tmp_path / "pid")})], work, store, workers=2, quiet=True)
+        run_cells(
+            [killed, *cells, Cell({"do": "wait", "tell": str(tmp_path / "pid")})], work, store, workers=2, quiet=True
+        )
     assert loaded(store, cells) == [0, 1, 4]
     assert not store.has(killed)
     pid = tmp_path / "pid"
@@ -215,7 +246,7 @@ def test_a_killed_worker_is_told_and_finished_cells_are_kept(tmp_path: Path) -> 
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{light!r}, {tests!r}]
 from pathlib import Path
 from test_executors import squares, work
 from whatwhere.runs.cells import Cell, Store
@@ -232,10 +263,10 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_the_parent_is_stopped(tmp_path: Path, sent: signal.Signals) -> None:
+def test_the_parent_is_stopped(tmp_path: Path, light: Path, sent: signal.Signals) -> None:
     """By Ctrl-C or a kill: finished cells are kept, and no worker trains on for hours."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    script.write_text(SCRIPT.format(light=str(light), tests=str(Path(__file__).parent), folder=str(tmp_path)))
     parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         workers = [int(wait_for(tmp_path / f"pid{i}")) for i in range(2)]
@@ -249,5 +280,3 @@ def test_the_parent_is_stopped(tmp_path: Path, sent: signal.Signals) -> None:
     finally:
         parent.kill()
         parent.wait()
-
-

@@ -83,7 +83,9 @@ def test_nothing_to_do(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None
     assert lines(capsys) == ["job: 0 %", "job: done in 1:00"]
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (36061, "10:01:01")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (36061, "10:01:01")]
+)
 def test_clock(seconds: float, text: str) -> None:
     assert progress._clock(seconds) == text
 

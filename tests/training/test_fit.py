@@ -58,7 +58,7 @@ def test_training_is_sgd_by_hand(pictures: MakeSplit, nesterov: bool, smoothing:
     w, b = (p.detach().double().clone() for p in linear.parameters())
     speed_w, speed_b = torch.zeros_like(w), torch.zeros_like(b)
     draws, losses = torch.Generator().manual_seed(7), []
-    images = torch.stack(split.source.read(range(10))).double()  # type: ignore[arg-type]
+    images = next(split.batches(10))[0].double()
     x = ((images / 255 - 0.5) / 0.5).flatten(1)
     for epoch in range(4):
         order, total = torch.randperm(10, generator=draws), 0.0
@@ -86,9 +86,9 @@ def test_adamw_by_hand(pictures: MakeSplit) -> None:
         epochs=3, batch_size=10, optimizer="adamw", lr=0.01, schedule="constant", weight_decay=0.1, crop_padding=0,
         flip=False,
     )  # fmt: skip
-    w, first, second = linear.weight.detach().double().clone(), 0.0, 0.0
-    b, first_b, second_b = linear.bias.detach().double().clone(), 0.0, 0.0
-    images = torch.stack(split.source.read(range(10))).double()  # type: ignore[arg-type]
+    w, b = (p.detach().double().clone() for p in linear.parameters())
+    first, second, first_b, second_b = (torch.zeros_like(p) for p in (w, w, b, b))
+    images = next(split.batches(10))[0].double()
     x = ((images / 255 - 0.5) / 0.5).flatten(1)
     for t in (1, 2, 3):
         delta = (torch.softmax(x @ w.T + b, 1) - nn.functional.one_hot(split.labels)) / 10
@@ -117,15 +117,15 @@ def test_augmented_batches_reach_the_network(pictures: MakeSplit) -> None:
 
     split, recipe = pictures(), replace(RECIPE, epochs=2)
     fit(Network(Eye()), split, recipe, seed=4, device="cpu")
-    draws, i = torch.Generator().manual_seed(4), 0
-    images = torch.stack(split.source.read(range(22)))  # type: ignore[arg-type]
+    draws, step = torch.Generator().manual_seed(4), 0
+    images = next(split.batches(22))[0]
     for _ in range(2):
         order = torch.randperm(22, generator=draws)[:20]  # the last, smaller batch is left out
-        for rows in order.split(5):
+        for rows in (order[i : i + 5] for i in range(0, 20, 5)):
             mixed = augment(images[rows], recipe, draws)
-            assert torch.allclose(seen[i], (mixed.float() / 255 - 0.5) / 0.5, atol=1e-6)
-            i += 1
-    assert len(seen) == i == 8
+            assert torch.allclose(seen[step], (mixed.float() / 255 - 0.5) / 0.5, atol=1e-6)
+            step += 1
+    assert len(seen) == step == 8
 
 
 def test_the_learning_rate_is_the_recipes_at_every_step_also_after_resuming(
@@ -273,7 +273,7 @@ class Poisoned(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.after -= self.training
-        scores = self.module(x)
+        scores: Tensor = self.module(x)
         return scores * self.value if self.after < 0 else scores
 
 
@@ -281,7 +281,9 @@ class Poisoned(nn.Module):
 def test_a_loss_that_is_not_finite(pictures: MakeSplit, small_net: MakeNet, tmp_path: Path, value: float) -> None:
     net, file = small_net(), tmp_path / "c.pt"
     poisoned = Network(Poisoned(net.module, 6, value), net.preprocessing)
-    message = r"the loss is (nan|inf) at step 7 \(epoch 2\) with lr=0\.05\. The last good checkpoint is .*c\.pt\. Give a"
+    message = (
+        r"the loss is (nan|inf) at step 7 \(epoch 2\) with lr=0\.05\. The last good checkpoint is .*c\.pt\. Give a"
+    )
     with pytest.raises(TrainingDiverged, match=message):
         fit(poisoned, pictures(), RECIPE, device="cpu", file=file)
     assert all(t.isfinite().all() for t in torch.load(file)["module"].values())
@@ -321,9 +323,7 @@ def test_the_checkpoint_of_another_training_is_refused(
         fit(small_net(), pictures(), replace(RECIPE, **change), seed=seed, device="cpu", file=tmp_path / "c.pt")
 
 
-def test_the_checkpoint_of_other_pictures_is_refused(
-    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path
-) -> None:
+def test_the_checkpoint_of_other_pictures_is_refused(pictures: MakeSplit, small_net: MakeNet, tmp_path: Path) -> None:
     fit(small_net(), pictures(), RECIPE, device="cpu", file=tmp_path / "c.pt")
     with pytest.raises(InputError, match="another recipe: pictures"):
         fit(small_net(), pictures(seed=1), RECIPE, device="cpu", file=tmp_path / "c.pt")

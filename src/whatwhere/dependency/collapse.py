@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init  # no draws from the global random state
 
 from whatwhere.errors import InputError
 from whatwhere.network import Network, as_module
@@ -205,8 +206,8 @@ def _summed(conv: nn.Conv2d) -> nn.Module:
             f"collapse cannot sum the kernels of a {type(conv).__name__}: it has a forward of its own, which may not "
             "use its weights as they are. Replace it by nn.Conv2d first."
         )
-    new = nn.Conv2d(
-        conv.in_channels, conv.out_channels, 1, groups=conv.groups, bias=conv.bias is not None,
+    new = skip_init(
+        nn.Conv2d, conv.in_channels, conv.out_channels, 1, groups=conv.groups, bias=conv.bias is not None,
         device=conv.weight.device, dtype=conv.weight.dtype,
     )  # fmt: skip
     with torch.no_grad():
@@ -233,8 +234,8 @@ def _fold_head(module: nn.Module, pool: Site) -> Iterator[tuple[str, Edit]]:
 
 def _folded(linear: nn.Module, channels: int) -> nn.Module:
     assert isinstance(linear, nn.Linear)
-    new = nn.Linear(
-        channels, linear.out_features, bias=linear.bias is not None,
+    new = skip_init(
+        nn.Linear, channels, linear.out_features, bias=linear.bias is not None,
         device=linear.weight.device, dtype=linear.weight.dtype,
     )  # fmt: skip
     with torch.no_grad():
@@ -257,7 +258,10 @@ def _check_reached(
         try:
             ran = modules_that_ran(module, blank_picture(module, size))
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"site={start.name!r}: a layer after it cannot work on 1 x 1 maps: {error}") from error
+            raise InputError(
+                f"site={start.name!r}: a layer after it cannot work on 1 x 1 maps, or spatial information flows around "
+                f"it: {error}. {_advice(before, start)}"
+            ) from error
     idle = [name for name in replaced if name not in ran]
     if idle:
         raise InputError(f"site={start.name!r}: the replaced {idle[0]} did not run.")
@@ -268,12 +272,17 @@ def _refuse_leaks(module: nn.Module, size: tuple[int, int, int], before: Sites, 
     late = {(s.module, s.call) for s in before if s.order > start.order and start.module not in s.parents}
     leak = next((s for s in list_sites(module, input_size=size) if (s.module, s.call) in late), None)
     if leak:
-        around = [p for p in reversed(start.parents) if p in {s.module for s in before}]
-        safe = [s.name for s in before if s.kind == "block"] or around
         raise InputError(
             f"site={start.name!r}: spatial information flows around it and is back at {leak.name}. "
-            f"Choose a place that nothing goes round: {', '.join(safe) or 'one before it'}."
+            f"{_advice(before, start)}"
         )
+
+
+def _advice(before: Sites, start: Site) -> str:
+    """Places that nothing goes round: the residual blocks, or else the groups that the place is in, innermost first."""
+    around = [p for p in reversed(start.parents) if p in {s.module for s in before}]
+    safe = [s.name for s in before if s.kind == "block"] or around
+    return f"Choose a place that nothing goes round: {', '.join(safe) or 'one before it'}."
 
 
 def _redraw(module: nn.Module, names: Iterable[str], seed: int) -> None:
