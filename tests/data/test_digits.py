@@ -9,8 +9,7 @@ def test_digits_are_the_scans_enlarged() -> None:
     assert data.describe()["sizes"] == {"train": 1347, "test": 450}
     assert data.train.shape() == (3, 32, 32)
     scans = {
-        tuple((s * 255 / 16).round().astype(int)): int(y)
-        for s, y in zip(*load_digits(return_X_y=True), strict=True)
+        tuple((s * 255 / 16).round().astype(int)): int(y) for s, y in zip(*load_digits(return_X_y=True), strict=True)
     }
     for split in (data.train, data.test):
         images, labels = next(split.batches(len(split)))

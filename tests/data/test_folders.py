@@ -17,9 +17,7 @@ def grow(root: Path, *names: str) -> Path:
 
 
 def test_splits_and_classes(tmp_path: Path) -> None:
-    root = grow(
-        tmp_path / "pets", "train/dog/a.png", "train/cat/b.png", "train/cat/deep/c.JPG", "val/dog/d.png"
-    )
+    root = grow(tmp_path / "pets", "train/dog/a.png", "train/cat/b.png", "train/cat/deep/c.JPG", "val/dog/d.png")
     (root / "README.md").write_text("not a picture")
     (root / "train" / ".cache").mkdir()
     data = load_data(root)

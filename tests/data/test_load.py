@@ -71,9 +71,7 @@ def test_tables_in_memory_follow_selection_and_shuffling() -> None:
 
 
 def test_a_mapping_names_the_splits() -> None:
-    data = load_data(
-        {"train": labelled(6), "test": TensorDataset(torch.rand(3, 3, 4, 4), torch.tensor([0, 1, 1]))}
-    )
+    data = load_data({"train": labelled(6), "test": TensorDataset(torch.rand(3, 3, 4, 4), torch.tensor([0, 1, 1]))})
     assert data.classes == data.test.classes == ("cat", "dog")
     assert [len(data.train), len(data.test)] == [6, 3]
     assert load_data(data) is data

@@ -52,9 +52,7 @@ def test_order_is_followed_with_repeats() -> None:
     assert list(numbered().batches(4, order=torch.tensor([], dtype=torch.int64))) == []
 
 
-@pytest.mark.parametrize(
-    "order", [torch.tensor([10]), torch.tensor([-1]), torch.tensor([[1]]), torch.tensor([1.0])]
-)
+@pytest.mark.parametrize("order", [torch.tensor([10]), torch.tensor([-1]), torch.tensor([[1]]), torch.tensor([1.0])])
 def test_impossible_order_is_refused_at_once(order: Tensor) -> None:
     with pytest.raises(InputError, match="order"):
         numbered(10).batches(2, order=order)

@@ -54,9 +54,7 @@ def test_the_label_column_is_found(features: dict[str, Any], given: str | None, 
         ({"img": IMAGE, "label": IMAGE}, "label", "label_column='label' is Image, not a class number"),
     ],
 )
-def test_an_unclear_label_column_is_refused(
-    features: dict[str, Any], given: str | None, message: str
-) -> None:
+def test_an_unclear_label_column_is_refused(features: dict[str, Any], given: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         find_label_column(features, given)
 
@@ -69,9 +67,7 @@ def test_an_unclear_label_column_is_refused(
         ({"img": IMAGE}, "image", "image_column='image' is no column"),
     ],
 )
-def test_an_unclear_image_column_is_refused(
-    features: dict[str, Any], given: str | None, message: str
-) -> None:
+def test_an_unclear_image_column_is_refused(features: dict[str, Any], given: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         find_image_column(features, given)
 

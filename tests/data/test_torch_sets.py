@@ -115,9 +115,7 @@ def test_a_loader_that_drops_the_last_batch_is_counted_right() -> None:
 
 
 def test_a_loader_takes_no_order() -> None:
-    with pytest.raises(
-        InputError, match=r"order cannot be given for a DataLoader.*load_data\(loader\.dataset\)"
-    ):
+    with pytest.raises(InputError, match=r"order cannot be given for a DataLoader.*load_data\(loader\.dataset\)"):
         load_data(loader()).test.batches(2, order=torch.tensor([0]))
 
 
@@ -135,9 +133,7 @@ def test_loaders_share_their_classes() -> None:
 
 
 def test_loader_fingerprints() -> None:
-    plain, again, shuffled, reshuffled = (
-        load_data(loader(shuffle=s)).test for s in (False, False, True, True)
-    )
+    plain, again, shuffled, reshuffled = (load_data(loader(shuffle=s)).test for s in (False, False, True, True))
     assert plain.fingerprint == again.fingerprint
     assert shuffled.fingerprint == reshuffled.fingerprint
     assert plain.fingerprint != load_data(loader(11)).test.fingerprint
@@ -154,9 +150,7 @@ def test_streams_need_a_loader() -> None:
     assert len(load_data(DataLoader(Stream())).test) == 1
 
 
-@pytest.mark.parametrize(
-    "items", [[torch.zeros(3, 2, 2)], [(torch.zeros(2, 2), 0)], [(torch.zeros(3, 2, 2), 0.5)]]
-)
+@pytest.mark.parametrize("items", [[torch.zeros(3, 2, 2)], [(torch.zeros(2, 2), 0)], [(torch.zeros(3, 2, 2), 0.5)]])
 def test_loaders_of_something_else_are_refused(items: list[Any]) -> None:
     with pytest.raises(InputError, match="batch 0 of the DataLoader"):
         load_data(DataLoader(items))  # type: ignore[arg-type]

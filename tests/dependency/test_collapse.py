@@ -290,7 +290,7 @@ def test_the_pool_of_the_head_as_the_place() -> None:
 
 @pytest.mark.parametrize("side", [32, 224])
 def test_timms_vgg(side: int) -> None:
-    from timm.models.vgg import VGG as TimmVGG  # noqa: PLC0415
+    from timm.models.vgg import VGG as TimmVGG
 
     torch.manual_seed(0)
     net: Any = TimmVGG([8, "M", 8, "M", 8, "M", 16, "M", 16, "M"], num_classes=5, norm_layer=nn.BatchNorm2d)

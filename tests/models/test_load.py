@@ -207,7 +207,7 @@ def test_interpolations_are_ones_that_the_data_room_knows() -> None:
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 def test_a_crop_mode_that_is_not_followed_is_recorded(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    from whatwhere.models import load as room  # noqa: PLC0415
+    from whatwhere.models import load as room
 
     resolve = room.resolve_data_config
     monkeypatch.setattr(room, "resolve_data_config", lambda **kw: {**resolve(**kw), "crop_mode": mode})
@@ -250,7 +250,7 @@ def test_downloaded_weights_bring_their_own_preset(monkeypatch: pytest.MonkeyPat
 
 
 def test_every_torchvision_preset_can_be_carried_out() -> None:
-    from whatwhere.models.load import _torchvision_preprocessing  # noqa: PLC0415
+    from whatwhere.models.load import _torchvision_preprocessing
 
     for name in torchvision.models.list_models(module=torchvision.models):
         for pretrained in (False, True):

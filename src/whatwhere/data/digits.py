@@ -16,8 +16,8 @@ LEVELS = 16  # the scans' brightest value
 def digits() -> Data:
     """Load the digits: train 1,347, test 450, ten classes in the same shares; pictures (3, 32, 32)."""
     # scikit-learn takes seconds to import, and only this data set needs it.
-    from sklearn.datasets import load_digits  # noqa: PLC0415
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     scans, labels = load_digits(return_X_y=True)
     rows = train_test_split(np.arange(len(labels)), test_size=TEST, stratify=labels, random_state=0)

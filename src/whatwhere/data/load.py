@@ -61,10 +61,7 @@ def load_data(source: Source, *, image_column: str | None = None, label_column: 
     if isinstance(source, str | os.PathLike):
         return _named(os.fspath(source), image_column, label_column)
     if isinstance(source, Mapping):
-        parts = {
-            str(split): _part(str(split), value, image_column, label_column)
-            for split, value in source.items()
-        }
+        parts = {str(split): _part(str(split), value, image_column, label_column) for split, value in source.items()}
         return assemble("dataset", parts)
     split = _split_name(source)
     return assemble("dataset", {split: _part(split, source, image_column, label_column)})
@@ -78,9 +75,7 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
     if name not in BUILT_IN and folder.is_dir() and is_table_folder(folder):
         return _tables().from_parquet(folder, *columns)
     if any(column is not None for column in columns):
-        raise InputError(
-            f"image_column and label_column are for tables (parquet, hf/...), and {name!r} is none."
-        )
+        raise InputError(f"image_column and label_column are for tables (parquet, hf/...), and {name!r} is none.")
     if name in BUILT_IN:
         return _built_in(name)
     if folder.is_dir():
@@ -124,6 +119,6 @@ def _is_table(value: Any) -> bool:
 
 def _tables() -> Any:
     # datasets takes seconds to import, and most data sources do not need it.
-    from whatwhere.data import tables  # noqa: PLC0415
+    from whatwhere.data import tables
 
     return tables

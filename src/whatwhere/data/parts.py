@@ -89,9 +89,7 @@ def assemble(name: str, parts: Mapping[str, Part | Split]) -> Data:
     classes = shared_classes(name, parts)
     splits = {}
     for split, part in parts.items():
-        splits[split] = (
-            part if isinstance(part, Split) else part.make(split, part.source, part.labels, classes)
-        )
+        splits[split] = part if isinstance(part, Split) else part.make(split, part.source, part.labels, classes)
     return Data(name, splits)
 
 
@@ -100,9 +98,7 @@ def shared_classes(name: str, parts: Mapping[str, Part | Split]) -> tuple[str, .
     named = {split: part.classes for split, part in parts.items() if part.classes is not None}
     if len(set(named.values())) > 1:
         counts = ", ".join(f"{split!r}: {len(classes)} classes" for split, classes in named.items())
-        raise InputError(
-            f"source: the splits of {name!r} name different classes ({counts}); give them the same ones."
-        )
+        raise InputError(f"source: the splits of {name!r} name different classes ({counts}); give them the same ones.")
     if named:
         return next(iter(named.values()))
     highest = max(int(part.labels.max()) if len(part.labels) else -1 for part in parts.values())

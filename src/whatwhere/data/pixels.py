@@ -49,8 +49,7 @@ def check_geometry(geometry: Preprocessing | None) -> None:
         raise InputError(f"preprocessing.size={geometry.size} must be (height, width), both at least 1.")
     if geometry.interpolation not in FILTERS:
         raise InputError(
-            f"preprocessing.interpolation={geometry.interpolation!r} is unknown; give one of "
-            f"{', '.join(FILTERS)}."
+            f"preprocessing.interpolation={geometry.interpolation!r} is unknown; give one of {', '.join(FILTERS)}."
         )
 
 

@@ -112,9 +112,7 @@ class Pairs:
         try:
             item = self.dataset[row]
         except OSError as error:  # what PIL raises inside torchvision's data sets
-            raise InputError(
-                f"source: {self.place(row)} cannot be read ({error}); remove or replace it."
-            ) from error
+            raise InputError(f"source: {self.place(row)} cannot be read ({error}); remove or replace it.") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise InputError(
                 f"source: {self.place(row)} is {type(item).__name__}, not a pair; give a Dataset whose "
@@ -151,9 +149,7 @@ def channels_first(pixels: Any, place: str) -> Tensor:
     if pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3:
-        raise InputError(
-            f"source: {place} has shape {pixels.shape}; a picture is (H, W), (H, W, C) or (C, H, W)."
-        )
+        raise InputError(f"source: {place} has shape {pixels.shape}; a picture is (H, W), (H, W, C) or (C, H, W).")
     if pixels.shape[0] not in (1, 3, 4) and pixels.shape[2] in (1, 3, 4):
         pixels = pixels.transpose(2, 0, 1)
     if pixels.dtype.kind in "iu":
@@ -164,7 +160,5 @@ def channels_first(pixels: Any, place: str) -> Tensor:
 def as_bytes(pixels: Any, place: str) -> Any:
     """Whole numbers as uint8; refused where they would not fit."""
     if pixels.size and (pixels.min() < 0 or pixels.max() > 255):
-        raise InputError(
-            f"source: {place} has pixels from {pixels.min()} to {pixels.max()}; give bytes in 0..255."
-        )
+        raise InputError(f"source: {place} has pixels from {pixels.min()} to {pixels.max()}; give bytes in 0..255.")
     return pixels.astype(np.uint8)

@@ -61,9 +61,7 @@ class Split:
 
     def _check(self) -> None:
         if len(self) == 0:
-            raise InputError(
-                f"split {self.name!r} is empty; give one with at least one picture, or leave it out."
-            )
+            raise InputError(f"split {self.name!r} is empty; give one with at least one picture, or leave it out.")
         if bool((self.labels == -1).all()):
             return
         wrong = torch.nonzero((self.labels < 0) | (self.labels >= len(self.classes)))
@@ -131,9 +129,7 @@ class Split:
         rows = torch.arange(len(self)) if order is None else self._checked(order)
         return self._serve(rows.split(size) if len(rows) else (), geometry)
 
-    def _serve(
-        self, batches: Sequence[Tensor], geometry: Preprocessing | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _serve(self, batches: Sequence[Tensor], geometry: Preprocessing | None) -> Iterator[tuple[Tensor, Tensor]]:
         decoded = self._whole(geometry)
         if decoded is None:
             yield from self._stream(batches, geometry)
@@ -203,18 +199,14 @@ class Split:
             images[int(rows[0]) : int(rows[-1]) + 1] = decoded
         return images
 
-    def _stream(
-        self, batches: Sequence[Tensor], geometry: Preprocessing | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _stream(self, batches: Sequence[Tensor], geometry: Preprocessing | None) -> Iterator[tuple[Tensor, Tensor]]:
         parts = [rows.split(CHUNK) for rows in batches]
         shape = torch.Size(self.shape(geometry))
         decoded = self._ahead([chunk for part in parts for chunk in part], geometry, shape)
         for rows, part in zip(batches, parts, strict=True):
             yield torch.cat([next(decoded) for _ in part]), self.labels[rows]
 
-    def _ahead(
-        self, chunks: Sequence[Tensor], geometry: Preprocessing | None, shape: torch.Size
-    ) -> Iterator[Tensor]:
+    def _ahead(self, chunks: Sequence[Tensor], geometry: Preprocessing | None, shape: torch.Size) -> Iterator[Tensor]:
         """Decode chunks of rows in order, by threads that stay a few chunks ahead of the reader."""
         # A tiny picture's decoding is mostly Python, where threads get into each other's way (1.5x slower).
         if max(stored_size(self.source.read([0])[0]), shape.numel()) <= TINY:

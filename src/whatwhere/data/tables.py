@@ -61,14 +61,10 @@ def from_parquet(folder: Path, image_column: str | None, label_column: str | Non
 def from_tables(name: str, tables: Any, image_column: str | None, label_column: str | None) -> Data:
     """A `Dataset` or `DatasetDict` as data; a single `Dataset` without a split name counts as "test"."""
     if not isinstance(tables, datasets.Dataset | Mapping):
-        raise InputError(
-            f"source is a {type(tables).__name__}, which has no rows by number; give a datasets.Dataset."
-        )
+        raise InputError(f"source is a {type(tables).__name__}, which has no rows by number; give a datasets.Dataset.")
     if isinstance(tables, datasets.Dataset):
         tables = {split_name(tables): tables}
-    return assemble(
-        name, {str(k): table_part(str(k), v, image_column, label_column) for k, v in tables.items()}
-    )
+    return assemble(name, {str(k): table_part(str(k), v, image_column, label_column) for k, v in tables.items()})
 
 
 def split_name(table: datasets.Dataset) -> str:
@@ -87,8 +83,7 @@ def table_part(
     """
     if table.format["type"] == "custom":
         raise InputError(
-            f"split {split!r} has a transform set, which would be ignored; call .reset_format(), or give a "
-            "DataLoader."
+            f"split {split!r} has a transform set, which would be ignored; call .reset_format(), or give a DataLoader."
         )
     features = table.features
     image = find_image_column(features, image_column)
@@ -114,9 +109,7 @@ def find_label_column(features: Mapping[str, Any], given: str | None) -> str:
     if given is not None and is_label(features[_existing("label_column", given, features)]):
         return given
     if given is not None:
-        raise InputError(
-            f"label_column={given!r} is {kind(features[given])}, not a class number; {listed(features)}."
-        )
+        raise InputError(f"label_column={given!r} is {kind(features[given])}, not a class number; {listed(features)}.")
     labels = [name for name, feature in features.items() if is_label(feature)]
     named = [name for name in LABEL_COLUMNS if name in labels]
     classes = [name for name in labels if isinstance(features[name], datasets.ClassLabel)]

@@ -139,9 +139,7 @@ class LoaderSplit(Split):
         if n >= len(self):
             return self
         if isinstance(self.loader.dataset, IterableDataset):
-            raise InputError(
-                "n: a DataLoader over an IterableDataset cannot be sampled; give one of fewer pictures."
-            )
+            raise InputError("n: a DataLoader over an IterableDataset cannot be sampled; give one of fewer pictures.")
         _, labels = read_once(plain_loader(self.loader, self.loader.dataset))
         part = Subset(self.loader.dataset, balanced_rows(labels, n, seed).tolist())
         loader = plain_loader(self.loader, part)
@@ -150,9 +148,7 @@ class LoaderSplit(Split):
 
 def plain_loader(loader: DataLoader[Any], dataset: Any) -> DataLoader[Any]:
     """A loader with another's settings that goes through a data set in order."""
-    return DataLoader(
-        dataset, loader.batch_size or 64, num_workers=loader.num_workers, collate_fn=loader.collate_fn
-    )
+    return DataLoader(dataset, loader.batch_size or 64, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
 
 
 def read_once(loader: DataLoader[Any]) -> tuple[Memory, Tensor]:

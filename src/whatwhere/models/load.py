@@ -8,16 +8,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from safetensors.torch import load_file, save_file
-from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
 from whatwhere.files import write_atomically
-from whatwhere.models.cifar import CIFAR_MODELS, make
 from whatwhere.network import Network, Preprocessing
 
 CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}  # of the training pictures
@@ -56,7 +52,7 @@ def load_model(
     """
     family, _, rest = name.partition("/")
     if family not in _FAMILIES or not rest:
-        raise unknown("model", name, [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in CIFAR_MODELS])
+        raise unknown("model", name, [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in _cifar().CIFAR_MODELS])
     if width != 1.0 and family != "cifar":
         raise InputError(f"width={width} is for cifar/… networks; {name} has the widths its name says.")
     net = _FAMILIES[family](rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
@@ -123,7 +119,19 @@ def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
+# timm and torchvision take seconds to import: a network of another family, or --help, does not wait for them.
+
+
+def _cifar() -> Any:
+    from whatwhere.models import cifar
+
+    return cifar
+
+
 def _from_timm(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    import timm
+    from timm.data.config import resolve_data_config
+
     if not timm.is_model(name.split(".")[0]):
         raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in timm.list_models()])
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
@@ -149,6 +157,8 @@ def _timm_source(name: str, config: dict[str, Any]) -> str:
 
 
 def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    import torchvision
+
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise unknown("model", f"torchvision/{name}", [f"torchvision/{n}" for n in known])
@@ -161,6 +171,8 @@ def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width
 
 
 def _torchvision_preprocessing(name: str, pretrained: bool) -> Preprocessing:
+    import torchvision
+
     # A model's recipes differ: ResNet-50 resizes to 256 for its first weights, to 232 for those that are the default.
     known = torchvision.models.get_model_weights(name)
     weights = known["DEFAULT"] if pretrained else next(iter(known))
@@ -173,11 +185,12 @@ def _torchvision_preprocessing(name: str, pretrained: bool) -> Preprocessing:
 
 
 def _from_cifar(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
-    if name not in CIFAR_MODELS:
-        raise unknown("model", f"cifar/{name}", [f"cifar/{n}" for n in CIFAR_MODELS])
+    models = _cifar().CIFAR_MODELS
+    if name not in models:
+        raise unknown("model", f"cifar/{name}", [f"cifar/{n}" for n in models])
     if pretrained:
         raise InputError(f"cifar/{name} has no weights to download; train it (whatwhere train) and give weights=FILE.")
-    module = make(name, seed=seed, classes=100 if classes is None else classes, width=width)
+    module = _cifar().make(name, seed=seed, classes=100 if classes is None else classes, width=width)
     preprocessing = Preprocessing(mean=CIFAR100["mean"], std=CIFAR100["std"], source="CIFAR-100's training pictures")
     return Network(module, preprocessing, f"cifar/{name}", (3, 32, 32))
 

@@ -6,14 +6,15 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from whatwhere.files import write_bytes
+
+if TYPE_CHECKING:  # matplotlib takes a second to import, and --help does not need it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, and a marker each, so that colour is never the only difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -61,6 +62,9 @@ def curve_figure(
         references: curves of others, drawn grey and dashed.
         title: above the axes.
     """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(STYLE):
         rows = (len(lines) + len(levels) + len(references) + 1) // 2
         figure = Figure(figsize=(7.2, 4.2 + 0.22 * rows), layout="constrained")
@@ -96,6 +100,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 
 def rendered(figure: Figure, kind: str) -> bytes:
     """A figure's file content."""
+    import matplotlib as mpl
+
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
@@ -16,6 +14,9 @@ from whatwhere.report.page import Report, Table, write_report
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.dependency.result import DependencyResult, Point
 from whatwhere.studies.dependency.study import dependency_study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MODEL, WIDTH = "cifar/vgg11", 0.25
 SHARES = (0.38, 0.62, 0.88)  # of VGG-11's 8 convolutions; 88 % is everything after the first

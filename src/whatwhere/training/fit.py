@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from whatwhere.data import Split
@@ -98,7 +97,9 @@ def fit(
     return History(progress.history)
 
 
-def _fabric(device: str, recipe: Recipe) -> Fabric:
+def _fabric(device: str, recipe: Recipe) -> Any:
+    from lightning_fabric import Fabric  # takes seconds to import, and evaluating does not need it
+
     try:
         return Fabric(accelerator=device, devices=1, precision=recipe.precision)
     except (ValueError, RuntimeError) as error:  # a name nobody knows, or hardware that is not there
@@ -116,7 +117,7 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 @dataclass
 class _Loop:
-    fabric: Fabric
+    fabric: Any
     module: Any  # Fabric's wrapper, which casts
     net: Network
     optimizer: Any

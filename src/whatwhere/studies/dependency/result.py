@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
@@ -16,6 +14,9 @@ from whatwhere.intervals import Estimate
 from whatwhere.report.figures import Line, curve_figure
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.studies.dependency.reference import REFERENCE_MODEL, reference_curve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 1
 PROTOCOLS = {
