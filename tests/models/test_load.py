@@ -207,7 +207,7 @@ def test_interpolations_are_ones_that_the_data_room_knows() -> None:
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 def test_a_crop_mode_that_is_not_followed_is_recorded(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    from whatwhere.models import load as room
+    from timm.data import config as room
 
     resolve = room.resolve_data_config
     monkeypatch.setattr(room, "resolve_data_config", lambda **kw: {**resolve(**kw), "crop_mode": mode})

@@ -204,6 +204,12 @@ def test_evaluating_on_the_way_changes_nothing(pictures: MakeSplit, small_net: M
     assert all("test_accuracy" in e for e in history.epochs)
 
 
+def test_a_network_in_evaluation_mode_is_trained_all_the_same(pictures: MakeSplit, small_net: MakeNet) -> None:
+    net = small_net()
+    net.module.eval()
+    assert same(trained(net, pictures())[0], trained(small_net(), pictures())[0])
+
+
 def test_bfloat16_keeps_full_weights(pictures: MakeSplit, small_net: MakeNet) -> None:
     (full, _), (half, _) = (
         trained(small_net(), pictures(), replace(RECIPE, precision=p)) for p in ("32-true", "bf16-mixed")
