@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 import whatwhere
 from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.runs import executors
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import _in_worker, _portable, run_cells
 
@@ -28,7 +31,7 @@ class Awkward(Exception):
 def work(config: Mapping[str, Any]) -> dict[str, Any]:
     match config["do"]:
         case "square":
-            return {"square": config["x"] ** 2, "process": os.getpid() != config.get("parent", 0)}
+            return {"square": config["x"] ** 2, "deaf": signal.getsignal(signal.SIGINT) is signal.SIG_IGN}
         case "fail":
             raise InputError(f"x={config['x']} is wrong")
         case "awkward":
@@ -187,6 +190,33 @@ def test_errors_on_their_way_from_a_worker() -> None:
     assert "awkward 5" in str(outcome)
 
 
+class BrokenPool:
+    """All cells but the first are finished at the moment a worker dies."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.submitted = 0
+
+    def submit(self, do: Any, run: Any, config: Mapping[str, Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.submitted:
+            future.set_result(do(run, config))
+        else:
+            future.set_exception(BrokenProcessPool("died"))
+        self.submitted += 1
+        return future
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_what_was_finished_when_a_worker_died_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "ProcessPoolExecutor", BrokenPool)
+    store, cells = Store(tmp_path, {}), squares(10)
+    with pytest.raises(InputError, match="a worker process died"):
+        run_cells(cells, work, store, workers=2, quiet=True)
+    assert loaded(store, cells) == [None, *(x**2 for x in range(1, 10))]
+
+
 # In other processes; each takes seconds to start, hence few tests that look at much
 
 
@@ -224,6 +254,8 @@ def test_processes_give_the_results_of_one(tmp_path: Path, capsys: pytest.Captur
     assert all(f"cell {c.label} failed" in seen for c in broken)
     threads = f'"threads": {max(1, (os.cpu_count() or 1) // 2)}'
     assert threads in many.file(cells[0]).read_text()  # the worker's, not this process's
+    assert all(many.load(c)["deaf"] for c in cells)  # Ctrl-C is the parent's to handle
+    assert not any(one.load(c)["deaf"] for c in cells)
 
 
 @pytest.mark.usefixtures("light")
@@ -256,7 +288,7 @@ if __name__ == "__main__":
     folder = Path({folder!r})
     waiting = [Cell({{"do": "wait", "tell": str(folder / f"pid{{i}}")}}) for i in range(2)]
     try:
-        run_cells([*squares(3), *waiting], work, Store(folder, {{}}), workers=2, quiet=True)
+        run_cells([*squares(3), *waiting], work, Store(folder, {{}}), workers=3, quiet=True)  # one will be idle
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -267,16 +299,22 @@ def test_the_parent_is_stopped(tmp_path: Path, light: Path, sent: signal.Signals
     """By Ctrl-C or a kill: finished cells are kept, and no worker trains on for hours."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(light=str(light), tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    errors = (tmp_path / "errors.txt").open("w")
+    parent = subprocess.Popen([sys.executable, str(script)], stderr=errors, start_new_session=True)
     try:
         workers = [int(wait_for(tmp_path / f"pid{i}")) for i in range(2)]
         store, cells = Store(tmp_path, {}), squares(3)
         for cell in cells:
             wait_for(store.file(cell))
-        parent.send_signal(sent)
+        if sent == signal.SIGINT:
+            os.killpg(parent.pid, sent)  # a terminal sends Ctrl-C to the workers too
+        else:
+            parent.send_signal(sent)
         assert parent.wait(30) == (130 if sent == signal.SIGINT else -signal.SIGKILL)
         assert all(gone(pid) for pid in workers)
         assert loaded(store, cells) == [0, 1, 4]
+        assert "KeyboardInterrupt" not in (tmp_path / "errors.txt").read_text()
     finally:
+        errors.close()
         parent.kill()
         parent.wait()

@@ -28,7 +28,15 @@ Outcome: TypeAlias = tuple[Any, dict[str, Any]]  # a result or an exception, and
 Finished: TypeAlias = Generator[tuple[Cell, Any, dict[str, Any]], None, None]
 
 
-def run_cells(cells: Sequence[Cell], run: Run, store: Store, *, workers: int = 0, quiet: bool = False) -> int:
+def run_cells(
+    cells: Sequence[Cell],
+    run: Run,
+    store: Store,
+    *,
+    workers: int = 0,
+    quiet: bool = False,
+    stored: Callable[[Cell], None] = lambda cell: None,
+) -> int:
     """Run the cells that the store does not have yet; each result is written as soon as it is there.
 
     A cell that fails does not stop the others; its error is raised when they are done. An interruption ends the cells
@@ -40,6 +48,7 @@ def run_cells(cells: Sequence[Cell], run: Run, store: Store, *, workers: int = 0
         store: where results go.
         workers: 0 runs in this process; N starts N processes, which share the cores.
         quiet: print no progress.
+        stored: called when a cell's result is safe (to remove its checkpoint, say).
 
     Returns:
         How many cells were run.
@@ -55,19 +64,23 @@ def run_cells(cells: Sequence[Cell], run: Run, store: Store, *, workers: int = 0
         print(f"{len(planned) - len(missing)} of {len(planned)} cells are there already.", file=sys.stderr)
     finished = _in_processes(missing, run, workers) if workers else _here(missing, run)
     with Meter("cells", len(missing), quiet=quiet or not missing) as meter, closing(finished):
-        errors = _collect(finished, store, meter)
+        errors = _collect(finished, store, meter, stored)
     if errors:
         raise errors[0]
     return len(missing)
 
 
-def _collect(finished: Iterable[tuple[Cell, Any, dict[str, Any]]], store: Store, meter: Meter) -> list[Exception]:
+def _collect(
+    finished: Iterable[tuple[Cell, Any, dict[str, Any]]], store: Store, meter: Meter, stored: Callable[[Cell], None]
+) -> list[Exception]:
     errors: list[Exception] = []
     for cell, outcome, about in finished:
         error = outcome if isinstance(outcome, Exception) else _saved(store, cell, outcome, about)
         if error:
             errors.append(error)
             print(f"cell {cell.label or cell.key} failed: {error}", file=sys.stderr)
+        else:
+            stored(cell)
         meter.advance(title=f"cells (last: {cell.label})")
     return errors
 

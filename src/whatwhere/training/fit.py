@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,28 @@ def fit(
     module, optimizer = fabric.setup(net.module, _optimizer(net.module, recipe))
     progress = checkpoint.Progress(net.module, optimizer, {"pictures": draws, **(generators or {})}, 0, [])
     about = {"seed": seed, "pictures": train.fingerprint} if file else {}
-    if file and file.exists():
-        checkpoint.load(file, progress, recipe.to_dict(), **about)
-    loop = _Loop(fabric, module, net, optimizer, recipe, train, draws, on_step, file)
-    while progress.epoch < recipe.epochs:
-        record = loop.epoch(progress.epoch)
-        if test is not None:
-            record["test_accuracy"] = evaluate(net, test).accuracy
-        progress.history.append(record)
-        progress.epoch += 1
-        if file:
-            checkpoint.save(file, progress, recipe.to_dict(), **about)
+    with _seeded(seed):
+        if file and file.exists():
+            checkpoint.load(file, progress, recipe.to_dict(), **about)
+        loop = _Loop(fabric, module, net, optimizer, recipe, train, draws, on_step, file)
+        while progress.epoch < recipe.epochs:
+            record = loop.epoch(progress.epoch)
+            if test is not None:
+                record["test_accuracy"] = evaluate(net, test).accuracy
+            progress.history.append(record)
+            progress.epoch += 1
+            if file:
+                checkpoint.save(file, progress, recipe.to_dict(), **about)
     net.module.eval()
     return History(progress.history)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds the global generator, which dropout draws from; the caller's state is put back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _fabric(device: str, recipe: Recipe) -> Any:

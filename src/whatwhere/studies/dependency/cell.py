@@ -47,6 +47,14 @@ class Bench:
         """Run one cell."""
         return (_train if config["do"] == "train" else _test)(config, self)
 
+    def checkpoint(self, cell: Cell) -> Path:
+        """Where a train cell stands, until its result is stored."""
+        return self.folder / "checkpoints" / f"{cell.key}.pt"
+
+    def forget(self, cell: Cell) -> None:
+        """Remove the checkpoint of a cell whose result is stored."""
+        self.checkpoint(cell).unlink(missing_ok=True)
+
     def weights(self, config: Mapping[str, Any]) -> Path:
         """Where a train cell's weights are."""
         return self.folder / "weights" / f"{Cell(config).key}.safetensors"
@@ -80,7 +88,7 @@ def removed(
 def _train(config: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     data, net = _data(bench.data), build(config)
     draws = torch.Generator().manual_seed(config["seed"] + 1_000_003)
-    checkpoint = bench.folder / "checkpoints" / f"{Cell(config).key}.pt"
+    checkpoint = bench.checkpoint(Cell(config))
     recipe = _recipe(config["recipe"])
     steps = recipe.epochs * (len(data.train) // recipe.batch_size)
     with Meter(_title(config), steps) as meter, removed(net, config["method"], config["site"], draws):
@@ -91,7 +99,6 @@ def _train(config: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
         )  # fmt: skip
     save_weights(net.module, bench.weights(config))
     tested = _tested(net, data.test, config["method"], config["site"], config["repeats"], config["seed"])
-    checkpoint.unlink(missing_ok=True)
     return {
         **tested,
         "epochs": history.epochs,

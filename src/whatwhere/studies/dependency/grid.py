@@ -136,5 +136,5 @@ def run_grid(
     store = Store(folder, planned.identity())
     bench = Bench(os.fspath(source), Path(weights or folder), device)
     for cells in (list(planned.training()), list(planned.testing())):
-        run_cells(cells, bench, store, workers=workers, quiet=quiet)
+        run_cells(cells, bench, store, workers=workers, quiet=quiet, stored=bench.forget)
     return store

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,12 +184,13 @@ class _Fold:
         return {seed: self.store.load(cell) for seed, cell in cells.items() if self.store.has(cell)}
 
     def notes(self) -> Iterable[str]:
-        counts = {c.label.split(",")[0]: 0 for c in self.planned.training()}
+        counts: Counter[str] = Counter()
         for cell in self.planned.training():
-            counts[cell.label.split(",")[0]] += self.store.has(cell)
+            counts[re.sub(r", seed \d+", "", cell.label)] += self.store.has(cell)
         seeds = len(self.grid.seeds)
         if min(counts.values()) < seeds:
-            yield f"The grid is not complete: cells there, of the {seeds} planned for each: {counts}."
+            there = "; ".join(f"{label}: {n}" for label, n in counts.items())
+            yield f"The grid is not complete. Seeds there, of the {seeds} planned: {there}."
         if min(counts.values()) < 2:
             yield (
                 "Where there is one seed, the interval is over test pictures and draws only: it does not contain the "
