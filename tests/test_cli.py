@@ -89,6 +89,25 @@ def test_study_from_a_config_file(capsys, tmp_path):
     assert len(ww.DependencyResult.load(tmp_path / "s").points) == 1
 
 
+def test_lists_can_be_written_as_one_likes(capsys, tmp_path):
+    common = (
+        "dependency",
+        "--model",
+        "cifar/vgg11",
+        "--width",
+        "0.07",
+        "--data",
+        "digits",
+        "--limit",
+        "20",
+        "--repeats",
+        "2",
+    )
+    for i, (methods, expected) in enumerate([("mean", 1), ("mean,shared", 2), ("[mean, shared]", 2)]):
+        run(capsys, *common, "--methods", methods, "--sites", "features.18", "--out", str(tmp_path / str(i)))
+        assert len(ww.DependencyResult.load(tmp_path / str(i)).points) == expected
+
+
 def test_weights_that_do_not_fit(capsys, tmp_path):
     file = tmp_path / "w.safetensors"
     save_weights(ww.load_model("cifar/vgg11", width=0.1).module, file)

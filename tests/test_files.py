@@ -1,14 +1,13 @@
 import errno
 import os
-import signal
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from small_disk import small_files
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_atomically, write_bytes, write_json, write_text
 
@@ -83,25 +82,14 @@ def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "whole"
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Files of at most 50 kB: what exceeds it fails as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.usefixtures("small_disk")
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     tensors, file = {"x": torch.zeros(100_000)}, tmp_path / "w.safetensors"
     save_file({"x": torch.ones(2)}, file)
-    with pytest.raises(InputError, match="Free some space"):
-        write_atomically(file, lambda p: save_file(tensors, p))
-    with pytest.raises(InputError, match="Free some space"):
-        write_bytes(file, bytes(100_000))
+    with small_files(50_000):
+        with pytest.raises(InputError, match="Free some space"):
+            write_atomically(file, lambda p: save_file(tensors, p))
+        with pytest.raises(InputError, match="Free some space"):
+            write_bytes(file, bytes(100_000))
     assert load_file(file)["x"].tolist() == [1, 1]
     assert left_over(tmp_path) == []
 

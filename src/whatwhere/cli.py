@@ -146,8 +146,8 @@ def dependency(
     protocol: Literal["curve", "study"] = "curve",
     weights: Path | None = None,
     out: Path | None = None,
-    methods: list[str] | None = None,
-    sites: list[str] | None = None,
+    methods: list[str] | str | None = None,
+    sites: list[str] | str | None = None,
     reach: Literal["from"] | int = "from",
     repeats: int = 10,
     tolerance: float | None = None,
@@ -160,10 +160,10 @@ def dependency(
     epochs: int | None = None,
     lr: float | None = None,
     precision: Literal["32-true", "bf16-mixed"] | None = None,
-    shares: list[float] | None = None,
-    seeds: list[int] | None = None,
-    matrix: list[float] | None = None,
-    plain_shares: list[float] | None = None,
+    shares: list[float] | float | None = None,
+    seeds: list[int] | int | None = None,
+    matrix: list[float] | float | None = None,
+    plain_shares: list[float] | float | None = None,
     weights_folder: Path | None = None,
     workers: int = 0,
     device: str = "auto",
@@ -178,7 +178,7 @@ def dependency(
         weights: curve: a .safetensors file of the trained network.
         out: folder for result.json, table.csv, the figures and index.html; run again to go on.
         methods: shuffle modes (per-channel, shared, all, channel, channel-per-position, block, rows, columns, fixed),
-            mean, gap_fc.
+            mean, gap_fc; one, or several with commas.
         sites: curve: where to cut; every k x k convolution or residual block if not given.
         reach: curve: "from" removes from the cut to the end, n at n cuts.
         repeats: draws of every shuffle.
@@ -206,19 +206,20 @@ def dependency(
         return
     if model is None or data is None:
         raise InputError("give both --model and --data, or neither for the demo.")
-    shared = {"methods": methods, "repeats": repeats, "within": within}
+    shared = {"methods": _listed(methods), "repeats": repeats, "within": within}
     if protocol == "study":
         if out is None or weights is not None:
             raise InputError("protocol=study trains its own networks: give --out DIR, and no --weights.")
         how = adapted(recipe_named(recipe), True, epochs=epochs, lr=lr, precision=precision, batch_size=batch_size)
-        grid = {"shares": shares, "seeds": seeds, "matrix": matrix, "plain_shares": plain_shares, **shared}
+        lists = {"shares": shares, "seeds": seeds, "matrix": matrix, "plain_shares": plain_shares}
+        grid = {**{name: _listed(value) for name, value in lists.items()}, **shared}
         bench = {"weights": weights_folder, "workers": workers, "device": device, "run": run}
         study = dependency_study(model, data, out=out, recipe=how, width=width, **_given(grid), **_given(bench))
         print(f"open {out / 'index.html'}\n{_last_line(study)}")
         return
     pictures = load_data(data)
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width)
-    how_much = {"sites": sites, "reach": reach, "tolerance": tolerance, "seed": seed, "batch_size": batch_size}
+    how_much = {"sites": _listed(sites), "reach": reach, "tolerance": tolerance, "seed": seed, "batch_size": batch_size}
     out = out or Path("out")
     curve = dependency_curve(net, _limited(pictures, limit), out=out, **_given(how_much), **_given(shared))
     print(f"open {out / 'index.html'}\n{_last_line(curve)}")
@@ -226,6 +227,13 @@ def dependency(
 
 def _last_line(result: DependencyResult) -> str:
     return result.recommendation.text if result.recommendation else ""
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """What was given once, several times ([a, b]) or with commas (a,b), as a list."""
+    if value is None or isinstance(value, list):
+        return value
+    return value.split(",") if isinstance(value, str) else [value]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

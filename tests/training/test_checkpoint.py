@@ -1,14 +1,13 @@
 import errno
 import os
 import pickle
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from small_disk import small_files
 from whatwhere.errors import InputError
 from whatwhere.training import checkpoint
 from whatwhere.training.checkpoint import Progress
@@ -108,7 +107,7 @@ def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["replace", "disk"])
 def test_a_failed_write_leaves_the_checkpoint_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, request: pytest.FixtureRequest
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     file = tmp_path / "c.pt"
     checkpoint.save(file, progress(3), RECIPE)
@@ -119,18 +118,9 @@ def test_a_failed_write_leaves_the_checkpoint_before(
 
     if where == "replace":
         monkeypatch.setattr(os, "replace", full)
-        expected = "No space left on device"
-    else:
-        limit_files(1000, request.addfinalizer)
-        expected = "File too large"
-    with pytest.raises(InputError, match=rf"cannot write .*c\.pt: {expected}\. Free some space"):
-        checkpoint.save(file, progress(4), RECIPE)
+    expected = "No space left on device" if where == "replace" else "File too large"
+    with small_files(1000 if where == "disk" else 10**9):
+        with pytest.raises(InputError, match=rf"cannot write .*c\.pt: {expected}\. Free some space"):
+            checkpoint.save(file, progress(4), RECIPE)
     assert file.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
-
-
-def limit_files(size: int, at_end: Callable[[Callable[[], object]], None]) -> None:
-    resource = pytest.importorskip("resource")
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    at_end(lambda: (resource.setrlimit(resource.RLIMIT_FSIZE, before), signal.signal(signal.SIGXFSZ, handler)))
