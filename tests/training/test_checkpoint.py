@@ -119,8 +119,8 @@ def test_a_failed_write_leaves_the_checkpoint_before(
     if where == "replace":
         monkeypatch.setattr(os, "replace", full)
     expected = "No space left on device" if where == "replace" else "File too large"
-    with small_files(1000 if where == "disk" else 10**9):
-        with pytest.raises(InputError, match=rf"cannot write .*c\.pt: {expected}\. Free some space"):
-            checkpoint.save(file, progress(4), RECIPE)
+    said = rf"cannot write .*c\.pt: {expected}\. Free some space"
+    with small_files(1000 if where == "disk" else 10**9), pytest.raises(InputError, match=said):
+        checkpoint.save(file, progress(4), RECIPE)
     assert file.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
