@@ -1,5 +1,10 @@
-"""Small networks gain nothing from threads, and two processes with two threads each on two cores wait for each other."""
+"""What every test relies on, however pytest was started."""
 
 import os
+import signal
 
+# Small networks gain nothing from threads, and two processes with two threads each on two cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts pytest in the background lets it and its children ignore Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
