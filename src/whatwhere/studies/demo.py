@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MODEL, WIDTH = "cifar/vgg11", 0.25
-SHARES = (0.38, 0.62, 0.88)  # of VGG-11's 8 convolutions; 88 % is everything after the first
+SHARES = (0.62, 0.88)  # of VGG-11's 8 convolutions; 88 % is everything after the first
 TASKS = {"known/what": "what", "known/where": "where", "digits": "digits"}
 EXPECTED = {
     "what": "The class is which textures there are, so a bag of them is enough: the collapse must cost nothing.",
