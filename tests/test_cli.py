@@ -118,3 +118,41 @@ def test_weights_that_do_not_fit(capsys, tmp_path):
 def test_module_and_command_are_the_same():
     done = subprocess.run([sys.executable, "-m", "whatwhere", "--help"], capture_output=True, text=True, check=True)
     assert "the demo" in done.stdout
+
+
+def test_position_writes_its_page(tmp_path, capsys):
+    main(
+        "position --model cifar/vgg11 --width 0.125 --data digits --targets H,G --kernels 1 --pictures 12 --padding circular "
+        f"--test_pictures 4 --untrained 1 --sites levels --out {tmp_path}".split()
+    )
+    assert "untrained network's" in capsys.readouterr().out
+    assert {"index.html", "gallery.png", "curve.svg", "table.csv", "result.json"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+    main(["report", "--folder", str(tmp_path)])
+
+
+def test_red_green_needs_no_data(tmp_path, capsys):
+    main(f"position --protocol red-green --padding zeros --seeds 0 --epochs 1 --out {tmp_path}".split())
+    assert "open" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("position --model cifar/vgg11", "--data"),
+        ("position --data digits --model cifar/vgg11 --kernels three", "whole numbers"),
+        ("position --data digits --model cifar/vgg11 --targets Q", "targets='Q'"),
+    ],
+)
+def test_position_says_what_is_missing(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments.split())
+    assert message in capsys.readouterr().err
+
+
+def test_uneven_padding_is_listed(capsys):
+    main(["sites", "--model", "timm/resnet18", "--padding", "true"])
+    out = capsys.readouterr().out
+    assert "conv1" in out
+    assert "193, 225" in out

@@ -8,8 +8,8 @@ import pytest
 import whatwhere
 
 SOURCE = Path(whatwhere.__file__).parent
-INSTRUMENTS = ("dependency",)
-FOR_INSTRUMENTS = {"network", "sites", "interventions", "surgery", "errors"}
+INSTRUMENTS = ("dependency", "position")
+FOR_INSTRUMENTS = {"network", "sites", "layers", "interventions", "surgery", "errors"}
 UPSTAIRS = {"cli", "studies", *INSTRUMENTS}
 FILES = sorted(SOURCE.rglob("*.py"))
 

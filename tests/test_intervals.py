@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from whatwhere.intervals import Batch, Estimate, noise_of, over_pictures, over_seeds, wilson
+from whatwhere.intervals import Batch, Estimate, noise_of, over_pictures, over_scores, over_seeds, wilson
 
 Z = 1.959963984540054
 Draws = list[NDArray[np.bool_]]  # for each batch, (draws, pictures)
@@ -197,3 +197,13 @@ def test_batches_of_one_picture_and_no_batches() -> None:
     assert 0 < split.half_width < whole.half_width  # four totals of one batch tell less than 60 times four
     rates = runs.mean(0)
     assert over_pictures(rates, rates, np.full(60, 4), []).spread == 0.0
+
+
+def test_scores_have_students_interval():
+    scores = np.array([0.1, 0.4, 0.35, 0.8, 0.2])
+    low, high = stats.t.interval(0.95, 4, loc=scores.mean(), scale=stats.sem(scores))
+    seen = over_scores(scores)
+    assert (seen.mean, seen.low, seen.high) == pytest.approx((scores.mean(), low, high))
+    assert over_scores(np.array([0.99, 1.0, 0.5])).high == 1.0
+    alone = over_scores(np.array([0.3]))
+    assert (alone.low, alone.high, alone.n) == (0.3, 0.3, 1)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.network import Network, Preprocessing
-from whatwhere.surgery import as_given, describe, edit, modules_that_ran, put
+from whatwhere.surgery import as_given, describe, edit, modules_that_ran, put, untrained
 
 
 def small() -> nn.Sequential:
@@ -95,3 +95,29 @@ def test_modules_that_ran_and_no_hooks_stay() -> None:
     with pytest.raises(ZeroDivisionError):
         modules_that_ran(net, torch.zeros(2, 4))
     assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_untrained_redraws_every_parameter_and_leaves_the_given_network_alone():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.BatchNorm2d(4)
+            self.embedding = nn.Parameter(torch.arange(12.0).view(3, 4))
+
+        def forward(self, x):
+            return self.norm(self.conv(x))
+
+    net = Mixed()
+    net.norm.running_mean.fill_(3.0)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    state = torch.get_rng_state()
+    fresh, again, other = untrained(net, 0), untrained(net, 0), untrained(net, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(fresh.conv.weight, net.conv.weight)
+    assert not torch.equal(fresh.conv.weight, other.conv.weight)
+    assert fresh.norm.running_mean.unique().tolist() == [0.0]
+    assert not torch.equal(fresh.embedding, net.embedding)
+    assert sorted(fresh.embedding.flatten().tolist()) == list(map(float, range(12)))

@@ -6,11 +6,17 @@ from whatwhere.dependency import SharedPrefix, collapse, pool, shuffle
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.models import load_model
 from whatwhere.network import Network, Preprocessing
+from whatwhere.position import even_sizes, padding_pattern, uneven_padding, with_padding
 from whatwhere.sites import Site, Sites
 from whatwhere.sites import list_sites as sites
 from whatwhere.studies.dependency.curve import dependency
 from whatwhere.studies.dependency.result import DependencyResult
 from whatwhere.studies.dependency.study import dependency_study
+from whatwhere.studies.position.location import location_test
+from whatwhere.studies.position.readout import position
+from whatwhere.studies.position.red_green import red_green
+from whatwhere.studies.position.result import PositionResult
+from whatwhere.surgery import untrained
 from whatwhere.training import RECIPES, Recipe, evaluate, fit
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "DependencyResult",
     "InputError",
     "Network",
+    "PositionResult",
     "Preprocessing",
     "Recipe",
     "SharedPrefix",
@@ -31,10 +38,18 @@ __all__ = [
     "dependency",
     "dependency_study",
     "evaluate",
+    "even_sizes",
     "fit",
     "load_data",
     "load_model",
+    "location_test",
+    "padding_pattern",
     "pool",
+    "position",
+    "red_green",
     "shuffle",
     "sites",
+    "uneven_padding",
+    "untrained",
+    "with_padding",
 ]

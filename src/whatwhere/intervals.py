@@ -149,6 +149,22 @@ def over_pictures(
     return _estimate(mean, half, _spread(batches), len(values), int(repeats.max()), accuracy=accuracy)
 
 
+def over_scores(scores: NDArray[np.float64], *, low: float = -1.0, high: float = 1.0) -> Estimate:
+    """Mean over pictures of a score, with Student's t interval; a single picture has no interval (both ends the mean).
+
+    Args:
+        scores: (N,) one for each picture.
+        low: the least a score can be.
+        high: the most.
+    """
+    n, mean = len(scores), float(np.mean(scores))
+    if n < 2:
+        return Estimate(mean, mean, mean, 0.0, n, 1)
+    spread = float(np.std(scores, ddof=1))
+    half = student(n - 1) * spread / math.sqrt(n)
+    return Estimate(mean, max(low, mean - half), min(high, mean + half), spread, n, 1)
+
+
 def _estimate(mean: float, half: float, spread: float, n: int, repeats: int, *, accuracy: bool = False) -> Estimate:
     """An interval that goes no further than the values can: [0, 1] of an accuracy, [-1, 1] of a difference."""
     return Estimate(mean, max(mean - half, 0.0 if accuracy else -1.0), min(mean + half, 1.0), spread, n, repeats)

@@ -64,6 +64,30 @@ def put(root: nn.Module, name: str, new: nn.Module) -> None:
     setattr(root.get_submodule(parent), last, new)
 
 
+def untrained(net: nn.Module | Network, seed: int) -> nn.Module | Network:
+    """A copy of a network with fresh weights: what the architecture does without having learned anything.
+
+    Every module draws its parameters anew as its own `reset_parameters` does. Parameters of modules that have none (a
+    position embedding, say) keep their values in a random order: the distribution stays, what was learned goes.
+
+    Args:
+        net: the network; it is left alone.
+        seed: of the draws; the global random state is put back.
+    """
+    module = copy.deepcopy(as_module(net))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for m in module.modules():
+            reset = getattr(m, "reset_parameters", None)
+            if callable(reset):
+                reset()
+            else:
+                for p in m.parameters(recurse=False):
+                    p.copy_(p.flatten()[torch.randperm(p.numel())].view_as(p))
+    name = net.name if isinstance(net, Network) else ""
+    return as_given(net, module, f"{name}, untrained (seed {seed})")
+
+
 def describe(module: nn.Module) -> str:
     """A module on one short line, without its children."""
     children = list(module.children())

@@ -52,15 +52,23 @@ class Line:
 
 
 def curve_figure(
-    lines: Sequence[Line], levels: Mapping[str, float], references: Sequence[Line] = (), *, title: str = ""
+    lines: Sequence[Line],
+    levels: Mapping[str, float],
+    references: Sequence[Line] = (),
+    *,
+    title: str = "",
+    x: str = "share of convolutions without spatial information, from the last (%)",
+    y: str = "accuracy (%)",
 ) -> Figure:
-    """Accuracy over the share of convolutions without spatial information.
+    """A quantity over depth: of accuracy, over the share of convolutions without spatial information.
 
     Args:
         lines: measured curves, with intervals.
         levels: horizontal lines (the intact network), by label.
         references: curves of others, drawn grey and dashed.
         title: above the axes.
+        x: what is along the horizontal axis.
+        y: along the vertical one.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -71,12 +79,13 @@ def curve_figure(
         axes = figure.add_subplot()
         for i, line in enumerate(references):
             axes.plot(line.x, line.y, "--" if i == 0 else ":", color="0.55", lw=1.4, label=line.label, zorder=1)
-        for i, (label, y) in enumerate(levels.items()):
-            axes.axhline(y, color="0.25", lw=1, ls=(0, (max(6 - 3 * i, 1), 2)), label=f"{label}: {y:.1f} %", zorder=2)
+        for i, (label, level) in enumerate(levels.items()):
+            dashes = (0, (max(6 - 3 * i, 1), 2))
+            axes.axhline(level, color="0.25", lw=1, ls=dashes, label=f"{label}: {level:.1f} %", zorder=2)
         for i, line in enumerate(lines):
             _draw(axes, line, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
-        axes.set_xlabel("share of convolutions without spatial information, from the last (%)")
-        axes.set_ylabel("accuracy (%)")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)  # beside the axes it hides no point

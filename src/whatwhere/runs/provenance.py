@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 PACKAGES = ("whatwhere", "torch", "torchvision", "timm", "datasets", "lightning-fabric", "numpy", "scipy")
 
@@ -42,3 +44,12 @@ def _cpu() -> str:
 def command() -> str:
     """The command line that started this process, without the folder of the program."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hexadecimal digits of the network's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

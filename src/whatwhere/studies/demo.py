@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whatwhere.errors import InputError
-from whatwhere.files import read_json, write_json
+from whatwhere.files import write_json
 from whatwhere.report.figures import Line, curve_figure
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.runs.provenance import command, hardware, versions
@@ -124,16 +123,3 @@ def _row(name: str, r: DependencyResult) -> dict[str, str]:
         "collapsed %": f"{100 * p.accuracy.mean:.2f}", "drop": f"{100 * p.drop.mean:.2f}",
         "drop 95 %": f"[{100 * p.drop.low:.2f}, {100 * p.drop.high:.2f}]", "test pictures": str(p.accuracy.n),
     }  # fmt: skip
-
-
-def load_result(folder: Path) -> DependencyResult | DemoResult:
-    """Any result of this package, by the kind its `result.json` says.
-
-    Raises:
-        InputError: for a kind nobody knows.
-    """
-    plain = read_json(folder / "result.json")
-    kinds: dict[str, Any] = {"demo": DemoResult.from_dict, "dependency": DependencyResult.from_dict}
-    if plain.get("kind") not in kinds:
-        raise InputError(f"{folder / 'result.json'} has kind {plain.get('kind')!r}; known are {', '.join(kinds)}.")
-    return kinds[plain["kind"]](plain)

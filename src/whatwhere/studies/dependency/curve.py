@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from whatwhere.data import Data, Split, load_data
@@ -24,7 +22,7 @@ from whatwhere.intervals import Estimate, noise_of, over_pictures
 from whatwhere.network import Network
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.progress import Meter
-from whatwhere.runs.provenance import command, hardware, versions
+from whatwhere.runs.provenance import command, fingerprint, hardware, versions
 from whatwhere.sites import Selection, Site, list_sites
 from whatwhere.studies.dependency.chunk import MEAN, Curve, Place, Tally, measure
 from whatwhere.studies.dependency.recommend import recommend
@@ -144,15 +142,6 @@ def _identity(curve: Curve, data: Data, repeats: int, tolerance: float | None) -
         "cuts": [s.name for s in curve.cuts], "reach": curve.reach, "seed": curve.seed, "repeats": repeats,
         "tolerance": tolerance, "batch_size": curve.batch_size,
     }  # fmt: skip
-
-
-def fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits of the network's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @dataclass

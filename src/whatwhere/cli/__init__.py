@@ -1,0 +1,43 @@
+"""The command `whatwhere`: typed functions, no logic of their own; a file for each instrument."""
+
+from __future__ import annotations
+
+import sys
+from argparse import RawDescriptionHelpFormatter
+from typing import Any
+
+from jsonargparse import DefaultHelpFormatter, auto_cli
+
+from whatwhere.cli.dependency import dependency
+from whatwhere.cli.networks import collapse, report, sites, train
+from whatwhere.cli.position import position
+from whatwhere.errors import InputError, TrainingDiverged
+
+DESCRIPTION = """How much "where" is in your "what"?
+
+  whatwhere dependency                          the demo: networks whose answer is known, in 3 minutes
+  whatwhere sites --model timm/resnet18         every place where a spatial map flows
+  whatwhere dependency --model M --data D       what a trained network loses without spatial information
+  whatwhere position --model M --data D         how much position its features hold, beside controls
+  whatwhere collapse --model M --site S --out F the smaller network (GAP+FC)
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; a mistake is told in one line, an interruption says how to go on."""
+    commands: Any = {f.__name__: f for f in (sites, train, dependency, collapse, position, report)}
+    try:
+        auto_cli(
+            commands, args=arguments, as_positional=False, prog="whatwhere", description=DESCRIPTION,
+            formatter_class=Help,
+        )  # fmt: skip
+    except (InputError, TrainingDiverged) as error:
+        print(f"whatwhere: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nwhatwhere: stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+
+
+class Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help that keeps the line breaks of descriptions."""

@@ -1,0 +1,163 @@
+"""Features: the maps that leave some sites, brought to one size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.errors import InputError
+from whatwhere.network import Network, as_module
+from whatwhere.position.targets import resized
+from whatwhere.sites import Selection, Site, Sites, list_sites
+
+RGB = "rgb"
+HEADS = ("classifier", "head", "fc")  # what stands behind the features
+RESNET_TAPS = ("layer1", "layer2", "layer3", "layer4")
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place where features are read.
+
+    Attributes:
+        name: the site's name, or `rgb` for the network's input itself.
+        channels: of its maps.
+        shape: (h, w) of its maps.
+        depth_share: of the site; 1 for the input.
+        site: None for the input.
+    """
+
+    name: str
+    channels: int
+    shape: tuple[int, int]
+    depth_share: float = 1.0
+    site: Site | None = None
+
+
+def taps_of(
+    net: nn.Module | Network, which: Selection = "levels", *, input_size: tuple[int, int, int] | None = None
+) -> list[Tap]:
+    """The places to read at, in execution order.
+
+    Args:
+        net: the network.
+        which: `levels` (the last map of each resolution, pools and the classifier left out: the papers' f1 ... f5 of a
+            VGG), `resnet` (layer1 ... layer4, the paper's four), or any selection of sites.
+        input_size: (C, H, W) of one input.
+
+    Raises:
+        InputError: if nothing matches, or a chosen site puts out no map.
+    """
+    table = list_sites(net, input_size=input_size)
+    if isinstance(which, str) and which == "levels":
+        chosen = levels(table)
+    else:
+        chosen = table.select(list(RESNET_TAPS) if isinstance(which, str) and which == "resnet" else which)
+    return [_tap(s) for s in chosen]
+
+
+def rgb_tap(input_size: tuple[int, int, int]) -> Tap:
+    """The network's input as a place to read at: the paper's row "PosENet"."""
+    return Tap(RGB, input_size[0], (input_size[1], input_size[2]))
+
+
+def _tap(site: Site) -> Tap:
+    if site.shape is None:
+        raise InputError(f"sites: {site.name} puts out no spatial map; choose another site (`whatwhere sites`).")
+    return Tap(site.name, site.shape[0], site.shape[1:], site.depth_share, site)
+
+
+def levels(table: Sites) -> list[Site]:
+    """The last map of each resolution, before the classifier: a stage's own output where the network has stages."""
+    inner = [s for s in table if s.shape and s.kind != "pool" and s.name.split(".")[0] not in HEADS]
+    leaves = {s.shape[1:]: s for s in inner if s.shape and s.kind not in ("group", "block")}
+    return [_stage(inner, size) or leaf for size, leaf in leaves.items()]
+
+
+def _stage(sites: Sequence[Site], size: tuple[int, ...]) -> Site | None:
+    """The last module that puts out maps of a size and is inside no other such module, if there is any."""
+    stages = [s for s in sites if s.kind in ("group", "block") and s.shape and s.shape[1:] == size]
+    names = {s.name for s in stages}
+    return next((s for s in reversed(stages) if not names & set(s.parents)), None)
+
+
+class Reader:
+    """Runs a network and hands out the maps that leave some taps.
+
+    >>> with Reader(net, taps, size=28).reading() as read:
+    ...     maps = read(x)                     # {tap: (N, C, 28, 28)}
+    """
+
+    def __init__(self, net: nn.Module | Network, taps: Sequence[Tap], *, size: int | None = 28) -> None:
+        """Choose network, taps and size.
+
+        Args:
+            net: the network, which is not changed.
+            taps: where to read.
+            size: maps come as size x size (bilinear, corners aligned [code]); None leaves them as they are.
+        """
+        self.module, self.taps, self.size = as_module(net), list(taps), size
+
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
+        """A function from prepared pictures (N, C, H, W) to maps by tap, while the block lasts."""
+        caught: dict[str, Tensor] = {}
+        calls: Counter[str] = Counter()
+        modules = dict(self.module.named_modules())
+        by_module: dict[str, list[Tap]] = {}
+        for tap in self.taps:
+            if tap.site:
+                by_module.setdefault(tap.site.module, []).append(tap)
+        handles = [
+            modules[name].register_forward_hook(self._catcher(name, taps, calls, caught))
+            for name, taps in by_module.items()
+        ]
+
+        def read(x: Tensor) -> dict[str, Tensor]:
+            caught.clear()
+            calls.clear()
+            if by_module:
+                self.module(x)
+            return {t.name: caught[t.name] if t.site else self._sized(x) for t in self.taps}
+
+        try:
+            yield read
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _catcher(
+        self, name: str, taps: Sequence[Tap], calls: Counter[str], caught: dict[str, Tensor]
+    ) -> Callable[..., None]:
+        def hook(m: nn.Module, args: object, output: object) -> None:
+            calls[name] += 1
+            for tap in taps:
+                if tap.site and tap.site.call == calls[name] and isinstance(output, Tensor):
+                    caught[tap.name] = self._sized(maps_of(output, tap))
+
+        return hook
+
+    def _sized(self, maps: Tensor) -> Tensor:
+        sized = maps if self.size is None else resized(maps, self.size)
+        return sized.clone() if sized is maps else sized  # a layer that works in place may follow
+
+
+def maps_of(output: Tensor, tap: Tap) -> Tensor:
+    """What left a site, seen as maps (N, C, h, w): channels first or last, or tokens behind a prefix.
+
+    The size of the maps may differ from the tap's (another input size); the number of channels may not.
+    """
+    if output.ndim == 4:
+        return output if output.shape[1] == tap.channels else output.movedim(-1, 1)
+    h, w = tap.shape
+    return output[:, output.shape[1] - h * w :].unflatten(1, (h, w)).movedim(-1, 1)
+
+
+def joined(maps: dict[str, Tensor], taps: Sequence[Tap]) -> Tensor:
+    """The maps of some taps as one, (N, sum of channels, h, w)."""
+    return torch.cat([maps[t.name] for t in taps], dim=1)

@@ -1,0 +1,138 @@
+"""Moments: all that a linear read-out's closed form needs, gathered batch by batch; memory does not grow with pictures.
+
+A k x k convolution is a linear map of C·k·k columns: every channel at every shift. The second moments of two shifted
+channels depend on the window only near its border, so the sums over windows are put together from products of parts:
+every position is multiplied once for each *difference* of shifts, (2k-1)² / 2 of them instead of k⁴.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whatwhere.errors import InputError
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How windows along one axis are put together, for one difference of shifts.
+
+    Attributes:
+        first: the shifts of the first factor that this difference allows.
+        parts: half-open ranges of positions of the first factor, which do not overlap.
+        uses: (shifts, parts) 1 where the window of a shift contains a part.
+    """
+
+    first: range
+    parts: list[tuple[int, int]]
+    uses: Tensor
+
+
+def axis_of(size: int, kernel: int, difference: int) -> Axis:
+    """Parts and windows of an axis with `size` positions; the second factor is `difference` further on."""
+    length = size - kernel + 1  # of a window
+    first = range(max(0, -difference), min(kernel, kernel - difference))
+    edges = sorted({edge for d in first for edge in (d, d + length)})
+    parts = [(a, b) for a, b in pairwise(edges)]
+    uses = [[float(d <= a and b <= d + length) for a, b in parts] for d in first]
+    return Axis(first, parts, torch.tensor(uses))
+
+
+class Moments:
+    """First and second moments of the columns of a k x k read-out, and of the targets.
+
+    Columns are ordered by shift (row, then column of the kernel), then by channel. Channels are shifted by a constant
+    (their mean over the first batch), so that float32 products lose nothing to a large mean; sums are float64.
+
+    Attributes:
+        rows: positions of all pictures so far.
+        shift: (C,) what was subtracted.
+        column_sums: (k·k·C,).
+        products: (k·k·C, k·k·C).
+        target_sums: (T,).
+        target_products: (T,), sums of squares.
+        cross: (k·k·C, T).
+    """
+
+    def __init__(self, channels: int, targets: int, kernel: int, padding: int, shift: Tensor) -> None:
+        k = kernel * kernel
+        self.channels, self.kernel, self.padding, self.shift = channels, kernel, padding, shift
+        self.rows = 0
+        f64 = torch.float64
+        self.column_sums = torch.zeros(k * channels, dtype=f64)
+        self.products = torch.zeros(k * channels, k * channels, dtype=f64)
+        self.target_sums, self.target_products = torch.zeros(targets, dtype=f64), torch.zeros(targets, dtype=f64)
+        self.cross = torch.zeros(k * channels, targets, dtype=f64)
+
+    def add(self, maps: Tensor, targets: Tensor) -> None:
+        """Take in a batch.
+
+        Args:
+            maps: (N, C, H, W) features.
+            targets: (T, h, w), or (N, T, h, w) where they differ between pictures; h = H + 2·padding - k + 1.
+
+        Raises:
+            InputError: if the features are not finite, or the kernel is larger than the map.
+        """
+        if not torch.isfinite(maps).all():
+            raise InputError("the features hold values that are not finite; no read-out can be fitted to them.")
+        x = self._laid_out(maps)
+        size = (x.shape[0] - self.kernel + 1, x.shape[1] - self.kernel + 1)
+        if tuple(targets.shape[-2:]) != size:
+            raise InputError(f"targets are {tuple(targets.shape[-2:])}, the read-out's output is {size}.")
+        self._add_columns(x, targets, size)
+        self._add_targets(targets, len(maps))
+        self._add_products(x)
+        self.rows += len(maps) * size[0] * size[1]
+
+    def _laid_out(self, maps: Tensor) -> Tensor:
+        """(H, W, N, C), padded and shifted: any window is then a matrix of rows without a gather."""
+        p = self.padding
+        padded = functional.pad(maps.float(), (p, p, p, p))
+        return (padded - self.shift.view(1, -1, 1, 1)).permute(2, 3, 0, 1).contiguous()
+
+    def _add_columns(self, x: Tensor, targets: Tensor, size: tuple[int, int]) -> None:
+        alike = targets.ndim == 3  # in all pictures: then only the sum over pictures matters
+        summed = x.double().sum(2) if alike else x
+        goals = (targets.double() if alike else targets.permute(1, 2, 3, 0)).flatten(1)
+        for i in range(self.kernel * self.kernel):
+            dy, dx = divmod(i, self.kernel)
+            window = summed[dy : dy + size[0], dx : dx + size[1]].reshape(-1, self.channels)
+            at = slice(i * self.channels, (i + 1) * self.channels)
+            self.column_sums[at] += window.sum(0, dtype=torch.float64)
+            self.cross[at] += (goals @ window).T
+
+    def _add_targets(self, targets: Tensor, pictures: int) -> None:
+        every = targets.double() if targets.ndim == 4 else targets.double().expand(pictures, -1, -1, -1)
+        self.target_sums += every.sum((0, 2, 3))
+        self.target_products += (every**2).sum((0, 2, 3))
+
+    def _add_products(self, x: Tensor) -> None:
+        k, c = self.kernel, self.channels
+        blocks = self.products.view(k, k, c, k, k, c)
+        for i in range((2 * k - 1) ** 2 // 2, (2 * k - 1) ** 2):  # the other half is its mirror image
+            dy, dx = i // (2 * k - 1) - (k - 1), i % (2 * k - 1) - (k - 1)
+            down, right = axis_of(x.shape[0], k, dy), axis_of(x.shape[1], k, dx)
+            for (row, column), window in _windows(x, down, right, (dy, dx)):
+                blocks[row, column, :, row + dy, column + dx, :] += window
+                if (dy, dx) != (0, 0):
+                    blocks[row + dy, column + dx, :, row, column, :] += window.T
+
+
+def _windows(x: Tensor, down: Axis, right: Axis, by: tuple[int, int]) -> list[tuple[tuple[int, int], Tensor]]:
+    """For each allowed shift, the (C, C) product of its window with the window `by` further on."""
+    parts = torch.stack([torch.stack([_product(x, a, b, by) for b in right.parts]) for a in down.parts])
+    rows = torch.tensordot(down.uses, parts, dims=([1], [0]))
+    whole = torch.tensordot(right.uses, rows, dims=([1], [1]))
+    return [((row, column), whole[j, i]) for i, row in enumerate(down.first) for j, column in enumerate(right.first)]
+
+
+def _product(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], by: tuple[int, int]) -> Tensor:
+    first = x[rows[0] : rows[1], columns[0] : columns[1]]
+    second = x[rows[0] + by[0] : rows[1] + by[0], columns[0] + by[1] : columns[1] + by[1]]
+    c = x.shape[-1]
+    return first.reshape(-1, c).T @ second.reshape(-1, c)

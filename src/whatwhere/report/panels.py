@@ -1,0 +1,102 @@
+"""Figures of several panels: one curve each per target, and maps beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whatwhere.report.figures import COLOURS, MARKERS, STYLE, Line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def panels_figure(
+    panels: Mapping[str, Sequence[Line]],
+    ticks: Sequence[str],
+    *,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    columns: int = 3,
+) -> Figure:
+    """Curves over named places, a panel for each entry, with one legend.
+
+    Args:
+        panels: curves by panel title; x counts places from 0. The same label has the same colour everywhere.
+        ticks: names of the places; none for numbers.
+        title: above all.
+        x: along the horizontal axis, of numbers.
+        y: along the vertical axis.
+        columns: panels in a row.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context(STYLE):
+        size = (3.3 * min(columns, len(panels)) + 0.4, 2.7 * rows + 0.9 + 0.2 * (len(labels) // 3))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, min(columns, len(panels)), sharey=True, squeeze=False).ravel()
+        for at, (name, lines) in zip(axes, panels.items(), strict=False):
+            for line in lines:
+                _panel_line(at, line, labels.index(line.label))
+            at.set_title(name, loc="left", fontsize=10)
+            if ticks:
+                at.set_xticks(range(len(ticks)), ticks, rotation=40, ha="right", fontsize=8)
+            else:
+                at.set_xlabel(x)
+            at.axhline(0, color="0.6", lw=0.8)
+        for at in axes[len(panels) :]:
+            at.set_axis_off()
+        for at in axes[:: min(columns, len(panels))]:
+            at.set_ylabel(y)
+        handles = {h.get_label(): h for at in axes for h in at.get_lines() if not h.get_label().startswith("_")}
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def _panel_line(axes: Any, line: Line, number: int) -> None:
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    axes.plot(line.x, line.y, marker=marker, ms=5, mec="white", lw=1.5, color=colour, label=line.label)
+    if line.low:
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, lw=0)
+
+
+def maps_figure(rows: Mapping[str, Sequence[Any]], columns: Sequence[str], *, title: str = "") -> Figure:
+    """Maps beside each other: a row each, its name at its left.
+
+    Args:
+        rows: (h, w) maps, drawn from their own least to their greatest value, or (h, w, 3) pictures, by row name; None
+            leaves a place empty.
+        columns: the names of the columns.
+        title: above all.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        size = (1.25 * len(columns) + 1.6, 1.28 * len(rows) + 0.6)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(rows), len(columns), squeeze=False)
+        for at_row, (name, maps) in zip(axes, rows.items(), strict=True):
+            for at, values in zip(at_row, maps, strict=True):
+                _map(at, values)
+            at_row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for at, name in zip(axes[0], columns, strict=True):
+            at.set_title(name, fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def _map(axes: Any, values: Any) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if values is not None:
+        axes.imshow(np.asarray(values), cmap="cividis", interpolation="nearest")

@@ -1,0 +1,1 @@
+"""Where absolute position in convolutional networks comes from: one protocol per question."""

@@ -1,0 +1,31 @@
+"""What the rows say, in words; never a number without its control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whatwhere.position.features import RGB
+from whatwhere.studies.position.pictures import PICTURES
+from whatwhere.studies.position.result import Row
+from whatwhere.studies.position.variants import GIVEN, UNTRAINED
+
+
+def conclude(rows: Sequence[Row]) -> str:
+    """One or two sentences: the best read-out of each target, its untrained control, and what follows."""
+    pictured = [r for r in rows if r.inputs == PICTURES]
+    readout, kernel = pictured[0].readout, pictured[0].kernel
+    chosen = [r for r in pictured if (r.readout, r.kernel) == (readout, kernel)]
+    sentences = [_sentence(chosen, target) for target in dict.fromkeys(r.target for r in chosen)]
+    return f"With the {kernel}x{kernel} {readout} read-out: {'; '.join(sentences)}."
+
+
+def _sentence(rows: Sequence[Row], target: str) -> str:
+    own = [r for r in rows if r.network == GIVEN and r.target == target and r.site != RGB]
+    best = max(own, key=lambda r: r.spc.mean)
+    text = f"{target} is held best by {best.site} (SPC {best.spc.mean:.2f}"
+    fresh = next((r for r in rows if r.network == UNTRAINED and r.place == best.place), None)
+    if fresh is None or best.above_untrained is None:
+        return f"{text}; no untrained control was measured, so training cannot be told from architecture)"
+    above = best.above_untrained
+    verdict = "more than" if above.low > 0 else "less than" if above.high < 0 else "no more than"
+    return f"{text}, {verdict} the untrained network's {fresh.spc.mean:.2f})"

@@ -1,0 +1,256 @@
+"""What the position studies share: a result of a few rows, each with shares of pictures over seeds."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from whatwhere.errors import InputError, unknown
+from whatwhere.files import read_json, write_json
+from whatwhere.intervals import Estimate, over_pictures, over_seeds, wilson
+from whatwhere.report.figures import COLOURS, MARKERS, STYLE
+from whatwhere.report.page import Report, write_report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SCHEMA_VERSION = 1
+ONE_SEED = "There is one seed: intervals are over test pictures (Wilson) only and do not contain the noise of training."
+SEEDS = "Intervals are Student's t over seeds: they contain the noise of training."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network of a study.
+
+    Attributes:
+        name: the argument's word for it.
+        label: how tables call it.
+        measured: by measure ("similar", "accuracy"), over seeds, in [0, 1] ([-1, 1] for a difference).
+        values: by measure, of each seed.
+        published: by measure, what the paper reports, in [0, 1].
+    """
+
+    name: str
+    label: str
+    measured: Mapping[str, Estimate]
+    values: Mapping[str, tuple[float, ...]]
+    published: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowsResult:
+    """What was measured, and all that it rests on.
+
+    Attributes:
+        rows: the networks.
+        data: the pictures: names, sizes, fingerprints.
+        settings: everything else that decides the numbers.
+        notes: what the reader must know.
+        provenance: versions, hardware, command, seconds.
+    """
+
+    kind: ClassVar[str]
+    plotted: ClassVar[tuple[str, ...]]  # measures in the figure
+
+    rows: tuple[Row, ...]
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of a name."""
+        return next(r for r in self.rows if r.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in `result.json`."""
+        return {"kind": self.kind, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """From the plain values of `result.json`.
+
+        Raises:
+            InputError: if they are of another kind or schema version.
+        """
+        if plain.get("kind") != cls.kind or plain.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(
+                f"this result has kind {plain.get('kind')!r}, schema version {plain.get('schema_version')!r}; this "
+                f"version of whatwhere reads kind {cls.kind!r}, version {SCHEMA_VERSION}."
+            )
+        fields = {k: v for k, v in plain.items() if k != "kind"}
+        return cls(**{**fields, "rows": tuple(_row(r) for r in plain["rows"]), "notes": tuple(plain["notes"])})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read `result.json` of a folder."""
+        return cls.from_dict(read_json(Path(folder) / "result.json"))
+
+    def table(self) -> list[dict[str, Any]]:
+        """One line for each row, in per cent."""
+        return [self._line(r) for r in self.rows]
+
+    def plot(self) -> Figure:
+        """The rows one below the other, with their intervals, beside what was published and chance."""
+        return rows_figure(self.rows, self.plotted, chance=self.chance, title=self.title)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write result.json, table.csv, the figure and index.html; returns the page."""
+        write_json(Path(folder) / "result.json", self.to_dict())
+        return write_report(Path(folder), self.report())
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a guess, in [0, 1]."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """Above the figure."""
+        raise NotImplementedError
+
+    def report(self) -> Report:
+        """The page's content."""
+        raise NotImplementedError
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the page lists below."""
+        return {"data": self.data, "settings": self.settings, **self.provenance}
+
+    def _line(self, row: Row) -> dict[str, str]:
+        line = {"row": row.name, "network": row.label}
+        published = {m for r in self.rows for m in r.published}
+        for measure, e in row.measured.items():
+            line |= {
+                f"{measure} %": f"{100 * e.mean:.2f}",
+                f"{measure} 95 %": f"[{100 * e.low:.2f}, {100 * e.high:.2f}]",
+            }
+            if measure in published:
+                seen = row.published.get(measure)
+                line[f"{measure} published %"] = "" if seen is None else f"{100 * seen:.1f}"
+        first = next(iter(row.measured.values()))
+        return {**line, "seeds": str(first.repeats), "pictures": str(first.n)}
+
+
+def _row(plain: Mapping[str, Any]) -> Row:
+    measured = {k: Estimate(**e) for k, e in plain["measured"].items()}
+    return Row(**{**plain, "measured": measured, "values": {k: tuple(v) for k, v in plain["values"].items()}})
+
+
+def accuracy(right: Sequence[int], n: int) -> Estimate:
+    """Share of right pictures: Student's t over seeds, of a single seed Wilson's interval over its pictures.
+
+    Args:
+        right: how many of the pictures were right, for each seed.
+        n: pictures.
+    """
+    if len(right) == 1:
+        return Estimate(right[0] / n, *wilson(right[0], n), 0.0, n, 1)
+    e = over_seeds([r / n for r in right], n)
+    return replace(e, low=max(0.0, e.low))
+
+
+def difference(better: Sequence[int], worse: Sequence[int], n: int) -> Estimate:
+    """Difference of two accuracies on paired pictures: over seeds, of a single seed over its pairs.
+
+    Args:
+        better: pairs of which only the first picture was right, for each seed.
+        worse: pairs of which only the second one was.
+        n: pairs.
+    """
+    if len(better) > 1:
+        return over_seeds([(b - w) / n for b, w in zip(better, worse, strict=True)], n)
+    values = np.repeat([1.0, -1.0, 0.0], [better[0], worse[0], n - better[0] - worse[0]])
+    return over_pictures(values, np.zeros(n), np.ones(n, dtype=np.int64), [])
+
+
+def rows_figure(rows: Sequence[Row], measures: Sequence[str], *, chance: float, title: str) -> Figure:
+    """Rows one below the other: a marker and an interval for each measure, hollow grey where it was published."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 1.6 + 0.55 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(100 * chance, color="0.25", lw=1, ls=(0, (6, 2)), label=f"chance: {100 * chance:.1f} %")
+        for i, measure in enumerate(measures):
+            _draw_measure(axes, rows, measure, i, (i - (len(measures) - 1) / 2) * 0.3)
+        axes.set_yticks(range(len(rows)), [r.label for r in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(-3, 103)
+        axes.set_xlabel("accuracy (%)")
+        axes.set_title(title, loc="left", fontsize=11)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def _draw_measure(axes: Axes, rows: Sequence[Row], measure: str, i: int, offset: float) -> None:
+    known = [(100 * r.published[measure], y + offset) for y, r in enumerate(rows) if measure in r.published]
+    if known:
+        x, y = zip(*known, strict=True)
+        axes.plot(x, y, MARKERS[i], ms=10, mfc="none", mec="0.55", ls="", label=f"{measure}, published", zorder=2)
+    found = [r.measured[measure] for r in rows]
+    ends = [[100 * (e.mean - e.low) for e in found], [100 * (e.high - e.mean) for e in found]]
+    axes.errorbar(
+        [100 * e.mean for e in found], np.arange(len(rows)) + offset, xerr=np.maximum(ends, 0), fmt=MARKERS[i], ms=6,
+        color=COLOURS[i], mec="white", ecolor=COLOURS[i], capsize=3, lw=1.2, label=measure, zorder=3,
+    )  # fmt: skip
+
+
+def checked_names(argument: str, names: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Names without repetition, in their order.
+
+    Raises:
+        InputError: if there are none, or one is unknown.
+    """
+    choices = list(known)
+    for name in names:
+        if name not in choices:
+            raise unknown(argument, name, choices)
+    if not names:
+        raise InputError(f"{argument} is empty; give at least one of {', '.join(choices)}.")
+    return tuple(dict.fromkeys(names))
+
+
+def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
+    """Seeds without repetition.
+
+    Raises:
+        InputError: if there are none, or one is no whole number of at least 0.
+    """
+    given = tuple(dict.fromkeys(seeds))
+    if not given or not all(isinstance(s, int) and s >= 0 for s in given):
+        raise InputError(f"seeds={given}: give at least one whole number, each 0 or more.")
+    return given
+
+
+def checked_counts(**counts: int) -> None:
+    """Refuse a number of something that is no whole number of at least 1.
+
+    Raises:
+        InputError: naming it.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{name}={value!r}: give a whole number of at least 1.")
+
+
+@contextmanager
+def folder_or_temporary(out: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """Where the cells go: a folder that stays, or one for the while."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory(prefix="whatwhere-") as folder:
+        yield Path(folder)

@@ -1,0 +1,31 @@
+"""Figures of several panels."""
+
+import numpy as np
+
+from whatwhere.report.figures import Line, rendered
+from whatwhere.report.panels import maps_figure, panels_figure
+
+
+def test_a_label_has_one_colour_in_every_panel_and_one_place_in_the_legend():
+    a, b = Line("a", (0.0, 1.0), (0.1, 0.5), (0.0, 0.4), (0.2, 0.6)), Line("b", (0.0, 1.0), (0.3, 0.2))
+    panels = {"H": [a, b], "V": [b], "G": [a], "HS": [a]}
+    figure, again = (panels_figure(panels, ["rgb", "conv"], title="t", y="SPC") for _ in range(2))
+    drawn = [{h.get_label(): h.get_color() for h in at.get_lines()} for at in figure.axes[:2]]
+    assert drawn[0]["b"] == drawn[1]["b"] != drawn[0]["a"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "b"]
+    assert not figure.axes[4].axison  # six places, four panels
+    assert [t.get_text() for t in figure.axes[3].get_xticklabels()] == ["rgb", "conv"]
+    assert rendered(figure, "svg") == rendered(again, "svg")
+
+
+def test_numbers_have_an_axis_label_instead_of_names():
+    figure = panels_figure({"conv": [Line("a", (0.0, 1.0), (1.0, 0.5))]}, (), x="distance")
+    assert figure.axes[0].get_xlabel() == "distance"
+
+
+def test_maps_stand_in_rows_and_an_empty_place_stays_empty():
+    rows = {"target": [None, np.eye(4)], "seen": [np.zeros((4, 4, 3), np.uint8), np.eye(4)]}
+    figure = maps_figure(rows, ["", "H"], title="t")
+    assert [len(at.get_images()) for at in figure.axes] == [0, 1, 1, 1]
+    assert figure.axes[2].get_ylabel() == "seen"
+    assert figure.axes[1].get_title() == "H"

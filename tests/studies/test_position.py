@@ -1,0 +1,196 @@
+"""The position study: rows, controls, folds, resuming, page."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import whatwhere as ww
+from whatwhere.errors import InputError
+from whatwhere.intervals import student
+from whatwhere.position.official import Official
+from whatwhere.studies.position import measure as measuring
+from whatwhere.studies.position.pattern_study import PatternResult, pattern_study
+from whatwhere.studies.position.pictures import blank, pictures_of
+from whatwhere.studies.position.readout import position
+from whatwhere.studies.position.result import SHUFFLED, PositionResult
+from whatwhere.studies.position.variants import Variant, variants_of
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ww.load_data("digits")
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    ).eval()  # fmt: skip
+    return ww.Network(module, ww.Preprocessing(size=(16, 16)), "small", (3, 16, 16))
+
+
+FEW = {"pictures": 20, "test_pictures": 6, "targets": ["H", "G"], "kernels": [1], "quiet": True, "size": 14}
+
+
+@pytest.fixture(scope="module")
+def held(data):
+    return position(network(), data, untrained=2, paddings=["circular"], **FEW)
+
+
+def test_every_number_has_its_controls(held):
+    assert held.controls == [SHUFFLED, "untrained", "padding circular"]
+    rows = held.table()
+    assert [r["site"] for r in rows if r["target"] == "H"] == ["1", "4", "all", "rgb"]
+    for row in rows:
+        assert row["SPC untrained"]
+        assert row["SPC shuffled positions"]
+        assert row["SPC padding circular"]
+        assert row["SPC rgb"]
+        assert row["pictures"] == 6
+
+
+def test_shuffled_positions_hold_nothing(data):
+    few = {**FEW, "test_pictures": 60}
+    held = position(network(), data, untrained=0, paddings=[], **few)
+    for row in held.of(SHUFFLED):
+        assert abs(row.spc.mean) < 4 / np.sqrt(14 * 14 * 60)
+
+
+def test_a_network_without_padding_effects_holds_less_than_one_with(data):
+    padded = position(network(), data, untrained=0, paddings=["circular"], blanks=["black"], **FEW)
+    (own,) = padded.of(site="4", target="G", inputs="black")
+    (wrapped,) = padded.of("padding circular", site="4", target="G", inputs="black")
+    assert own.constant == 0
+    assert wrapped.constant == 1  # of a black picture, a network without borders makes a constant
+    assert wrapped.spc.mean == 0
+
+
+def test_untrained_networks_are_folded_over_seeds(held):
+    (row,) = held.of("untrained", site="4", target="H", inputs="pictures")
+    assert row.spc.repeats == 2
+    assert row.spc.high - row.spc.mean == pytest.approx(student(1) * row.spc.spread / 2**0.5, rel=1e-6) or (
+        row.spc.high == 1.0
+    )
+    (own,) = held.of(site="4", target="H", inputs="pictures")
+    assert own.above_untrained.mean == pytest.approx(own.spc.mean - row.spc.mean, abs=1e-6)
+
+
+def test_the_same_call_gives_the_same_numbers(data, held):
+    again = position(network(), data, untrained=2, paddings=["circular"], **FEW)
+    assert again.rows == held.rows
+
+
+def test_the_network_is_not_changed(data):
+    net = network().module
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    position(ww.Network(net, network().preprocessing, "small", (3, 16, 16)), data, untrained=1, **FEW)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_the_official_readout_is_measured_beside(data):
+    held = position(
+        network(), data, readouts=["ridge", "official"], official=Official(epochs=2), untrained=0, paddings=[], **FEW
+    )
+    assert {r.readout for r in held.rows} == {"ridge", "official"}
+    assert all(r.penalty is None for r in held.rows if r.readout == "official")
+
+
+def test_features_that_do_not_fit_are_read_again(data, monkeypatch):
+    options = {**FEW, "readouts": ["official"], "official": Official(epochs=2, batch_size=8)}
+    cached = position(network(), data, untrained=0, paddings=[], **options)
+    monkeypatch.setattr(measuring, "CACHE", 0)
+    streamed = position(network(), data, untrained=0, paddings=[], **options)
+    for a, b in zip(cached.rows, streamed.rows, strict=True):
+        assert a.spc.mean == pytest.approx(b.spc.mean, abs=1e-3)
+
+
+def test_finished_networks_are_not_measured_again(data, tmp_path, monkeypatch):
+    position(network(), data, untrained=1, paddings=[], out=tmp_path, **FEW)
+    assert len(list((tmp_path / "cells").iterdir())) == 2
+    monkeypatch.setattr("whatwhere.studies.position.readout.measure", None)
+    again = position(network(), data, untrained=1, paddings=[], out=tmp_path, **FEW)
+    assert PositionResult.load(tmp_path).rows == again.rows
+    assert (tmp_path / "table.csv").read_text().count("\n") == 1 + 2 * 4
+
+
+def test_another_network_in_the_same_folder_is_refused(data, tmp_path):
+    position(network(), data, untrained=0, paddings=[], out=tmp_path, **FEW)
+    with pytest.raises(InputError, match="another study"):
+        position(network(seed=1), data, untrained=0, paddings=[], out=tmp_path, **FEW)
+
+
+def test_the_page_holds_both_figures_and_says_what_follows(held, tmp_path):
+    page = held.save(tmp_path).read_text()
+    assert "gallery" in page
+    assert "untrained network&#39;s" in page
+    assert json.loads((tmp_path / "result.json").read_text())["kind"] == "position"
+
+
+def test_ones_own_target(data):
+    own = {"mine": np.arange(256.0).reshape(16, 16) ** 2}
+    held = position(network(), data, untrained=0, paddings=[], **{**FEW, "targets": own})
+    assert {r.target for r in held.rows} == {"mine"}
+
+
+def test_a_padding_that_cannot_be_had_is_a_note_or_an_error(data):
+    resnet = ww.load_model("timm/resnet18", classes=10)
+    few = {**FEW, "sites": ["layer1"], "targets": ["H"]}
+    with pytest.raises(InputError, match="none"):
+        position(resnet, data, untrained=0, paddings=["none"], input_size=16, **few)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"readouts": ["lasso"]}, "readouts='lasso'"),
+        ({"blanks": ["grey"]}, "blanks='grey'"),
+        ({"kernels": []}, "kernels"),
+        ({"kernels": [40]}, "smaller kernel"),
+        ({"untrained": -1}, "untrained=-1"),
+        ({"paddings": ["mirror"]}, "paddings='mirror'"),
+        ({"pictures": 1}, "pictures=1"),
+        ({"input_size": 0}, "input_size=0"),
+    ],
+)
+def test_wrong_arguments_say_what_to_give(data, options, message):
+    with pytest.raises(InputError, match=message):
+        position(network(), data, **{**FEW, **options})
+
+
+def test_pictures_are_divided_without_overlap(data):
+    alone = ww.Data("one", {"test": data.test})
+    p = pictures_of(alone, None, 1000, 1000, seed=0)
+    rows = [*p.rows.tolist(), *p.held_out.tolist(), *p.test_rows.tolist()]
+    assert sorted(rows) == list(range(len(data.test)))
+    both = pictures_of(data, None, 50, 10, seed=0)
+    assert (len(both.rows), len(both.held_out), len(both.test_rows)) == (40, 10, 10)
+    assert both.fit is data.train
+
+
+def test_blank_pictures():
+    prep = ww.Preprocessing(mean=(0.5,), std=(0.25,))
+    assert blank("black", prep, (1, 4, 4), 0).unique().tolist() == [-2.0]
+    assert blank("white", prep, (1, 4, 4), 0).unique().tolist() == [2.0]
+    noise = blank("noise", prep, (1, 4, 4), 0)
+    assert noise.shape == (20, 1, 4, 4)
+    assert torch.equal(noise, blank("noise", prep, (1, 4, 4), 0))
+
+
+def test_variants_begin_with_the_network_itself():
+    assert variants_of(1, ["zeros"]) == [Variant(), Variant("untrained"), Variant("padding", "zeros")]
+
+
+def test_the_pattern_of_padding_and_its_controls(data, tmp_path):
+    found = pattern_study(network(), data, input_size=8, margin=4, pictures=12, out=tmp_path, quiet=True)
+    networks = list(dict.fromkeys(r.network for r in found.rows))
+    assert networks == ["network", "untrained", "padding circular", "padding reflect", "padding replicate"]
+    first = next(r for r in found.rows if r.network == "network")
+    assert first.by_border[0] > 0
+    assert first.by_border[2] == 0  # a 3 x 3 convolution reaches one pixel
+    assert PatternResult.load(tmp_path).rows == found.rows
+    assert "SNR untrained" in (tmp_path / "table.csv").read_text()
