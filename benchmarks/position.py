@@ -68,7 +68,7 @@ def published_epoch(net: ww.Network, taps: list[Tap], group: Group, x: Tensor, k
     """One epoch for one target, the network run in every step."""
     readout = OfficialReadOut(group, targets_of(["H"]), kernel=kernel, how=Official(epochs=1))
     with evaluating(net.module), Reader(net, taps).reading() as read:
-        train_readouts([readout], lambda epoch: ((read(part), None) for part in x.split(32)))
+        train_readouts([readout], lambda epoch: (read(part) for part in x.split(32)))
 
 
 def cached(net: ww.Network, taps: list[Tap], group: Group, x: Tensor, kernel: int) -> OfficialReadOut:
@@ -80,7 +80,7 @@ def cached(net: ww.Network, taps: list[Tap], group: Group, x: Tensor, kernel: in
 
     def batches(epoch: int) -> Any:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch))
-        return (({n: m[rows] for n, m in maps.items()}, None) for rows in order.split(32) if len(rows) > 1)
+        return ({n: m[rows] for n, m in maps.items()} for rows in order.split(32) if len(rows) > 1)
 
     train_readouts([readout], batches)
     return readout

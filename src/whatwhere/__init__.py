@@ -7,6 +7,7 @@ from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.models import load_model
 from whatwhere.network import Network, Preprocessing
 from whatwhere.position import even_sizes, padding_pattern, uneven_padding, with_padding
+from whatwhere.recalibration import MSSAR, SE, recalibrate
 from whatwhere.sites import Site, Sites
 from whatwhere.sites import list_sites as sites
 from whatwhere.studies.dependency.curve import dependency
@@ -20,7 +21,9 @@ from whatwhere.surgery import untrained
 from whatwhere.training import RECIPES, Recipe, evaluate, fit
 
 __all__ = [
+    "MSSAR",
     "RECIPES",
+    "SE",
     "Cost",
     "Data",
     "DependencyResult",
@@ -46,6 +49,7 @@ __all__ = [
     "padding_pattern",
     "pool",
     "position",
+    "recalibrate",
     "red_green",
     "shuffle",
     "sites",

@@ -75,6 +75,8 @@ def untrained(net: nn.Module | Network, seed: int) -> nn.Module | Network:
         seed: of the draws; the global random state is put back.
     """
     module = copy.deepcopy(as_module(net))
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    module.cpu()  # an accelerator's generator would draw others
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for m in module.modules():
@@ -85,7 +87,7 @@ def untrained(net: nn.Module | Network, seed: int) -> nn.Module | Network:
                 for p in m.parameters(recurse=False):
                     p.copy_(p.flatten()[torch.randperm(p.numel())].view_as(p))
     name = net.name if isinstance(net, Network) else ""
-    return as_given(net, module, f"{name}, untrained (seed {seed})")
+    return as_given(net, module.to(device), f"{name}, untrained (seed {seed})")
 
 
 def describe(module: nn.Module) -> str:

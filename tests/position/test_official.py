@@ -18,7 +18,7 @@ def batches(n=3):
     g = torch.Generator().manual_seed(0)
     ramp = torch.linspace(0, 1, 10).expand(4, 1, 10, 10)
     return [
-        ({"a": torch.randn(4, 2, 10, 10, generator=g), "b": ramp + 0.1 * torch.randn(4, 1, 10, 10, generator=g)}, None)
+        {"a": torch.randn(4, 2, 10, 10, generator=g), "b": ramp + 0.1 * torch.randn(4, 1, 10, 10, generator=g)}
         for _ in range(n)
     ]
 
@@ -32,7 +32,7 @@ def by_hand(data, how, kernel):
     goal = stack(targets_of(["H"]), 10 - kernel + 1)
     for epoch in range(how.epochs):
         lr = how.lr if epoch < 10 else how.lr / 10
-        for maps, _ in data:
+        for maps in data:
             out = torch.sigmoid(norm(conv(torch.cat([maps["a"], maps["b"]], 1))))
             grads = torch.autograd.grad(((out - goal) ** 2).mean(), parameters)
             for p, v, g in zip(parameters, velocity, grads, strict=True):
@@ -50,8 +50,8 @@ def test_it_is_convolution_batch_norm_sigmoid_and_sgd(kernel):
     torch.testing.assert_close(readout.layers[0].weight, conv.weight)
     torch.testing.assert_close(readout.layers[1].running_mean, norm.running_mean)
     norm.eval()
-    x = torch.cat([data[0][0]["a"], data[0][0]["b"]], 1)
-    torch.testing.assert_close(readout.predict(data[0][0]), torch.sigmoid(norm(conv(x))))
+    x = torch.cat([data[0]["a"], data[0]["b"]], 1)
+    torch.testing.assert_close(readout.predict(data[0]), torch.sigmoid(norm(conv(x))))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -60,15 +60,15 @@ def test_targets_side_by_side_do_not_touch_each_other(layers):
     both = OfficialReadOut(GROUP, targets_of(["H", "G"]), kernel=3, size=10, how=how)
     other = OfficialReadOut(GROUP, targets_of(["H", "V"]), kernel=3, size=10, how=how)
     train_readouts([both, other], lambda epoch: data)
-    torch.testing.assert_close(both.predict(data[0][0])[:, 0], other.predict(data[0][0])[:, 0])
-    assert both.predict(data[0][0]).shape[-1] == 10 - 2 * layers
+    torch.testing.assert_close(both.predict(data[0])[:, 0], other.predict(data[0])[:, 0])
+    assert both.predict(data[0]).shape[-1] == 10 - 2 * layers
 
 
 def test_without_its_head_it_learns_a_ramp_it_is_shown():
     data = batches()
     readout = OfficialReadOut(GROUP, targets_of(["H"]), kernel=1, size=10, how=Official(epochs=60, head="linear"))
     train_readouts([readout], lambda epoch: data)
-    predicted = readout.predict(data[0][0])
+    predicted = readout.predict(data[0])
     assert float(functional.mse_loss(predicted, readout.goals.expand_as(predicted))) < 0.02
 
 

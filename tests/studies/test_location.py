@@ -14,7 +14,7 @@ from whatwhere.studies.position import location as module
 from whatwhere.studies.position import location_cell
 from whatwhere.studies.position.location import LocationResult, location_test
 from whatwhere.studies.position.location_cell import ROWS, Bench, build, paste
-from whatwhere.studies.position.rows import Row, accuracy
+from whatwhere.studies.rows import Row, accuracy
 
 OPTIONS = {
     "grid": 2, "width": 0.25, "pictures": 24, "test_pictures": 12, "epochs": 1, "batch_size": 8, "quiet": True,

@@ -11,6 +11,7 @@ import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.intervals import student
 from whatwhere.position.official import Official
+from whatwhere.studies.position import fold
 from whatwhere.studies.position import measure as measuring
 from whatwhere.studies.position.pattern_study import PatternResult, pattern_study
 from whatwhere.studies.position.pictures import blank, pictures_of
@@ -51,6 +52,16 @@ def test_every_number_has_its_controls(held):
         assert row["SPC padding circular"]
         assert row["SPC rgb"]
         assert row["pictures"] == 6
+
+
+def test_the_papers_layout(held):
+    rows = held.paper_table()
+    assert [r["network"] for r in rows if r["inputs"] == "pictures"] == [
+        "network", "shuffled positions", "rgb (PosENet)", "untrained", "padding circular",
+    ]  # fmt: skip
+    (own,) = held.of(site="all", target="H", inputs="pictures")
+    assert rows[0]["H SPC"] == f"{own.spc.mean:.3f}"
+    assert rows[0]["H MAE"] == f"{own.mae.mean:.3f}"
 
 
 def test_shuffled_positions_hold_nothing(data):
@@ -127,7 +138,7 @@ def test_another_network_in_the_same_folder_is_refused(data, tmp_path):
 def test_the_page_holds_both_figures_and_says_what_follows(held, tmp_path):
     page = held.save(tmp_path).read_text()
     assert "gallery" in page
-    assert "untrained network&#39;s" in page
+    assert "untrained networks&#39;" in page
     assert json.loads((tmp_path / "result.json").read_text())["kind"] == "position"
 
 
@@ -154,6 +165,7 @@ def test_a_padding_that_cannot_be_had_is_a_note_or_an_error(data):
         ({"untrained": -1}, "untrained=-1"),
         ({"paddings": ["mirror"]}, "paddings='mirror'"),
         ({"pictures": 1}, "pictures=1"),
+        ({"test_pictures": 1}, "test_pictures=1"),
         ({"input_size": 0}, "input_size=0"),
     ],
 )
@@ -165,11 +177,12 @@ def test_wrong_arguments_say_what_to_give(data, options, message):
 def test_pictures_are_divided_without_overlap(data):
     alone = ww.Data("one", {"test": data.test})
     p = pictures_of(alone, None, 1000, 1000, seed=0)
-    rows = [*p.rows.tolist(), *p.held_out.tolist(), *p.test_rows.tolist()]
+    rows = [r for split in (p.fit, p.held_out, p.test) for r in split.source.rows]
     assert sorted(rows) == list(range(len(data.test)))
     both = pictures_of(data, None, 50, 10, seed=0)
-    assert (len(both.rows), len(both.held_out), len(both.test_rows)) == (40, 10, 10)
-    assert both.fit is data.train
+    assert (len(both.fit), len(both.held_out), len(both.test)) == (40, 10, 10)
+    assert both.fit.source.source is data.train.source
+    assert both.test.source.source is data.test.source
 
 
 def test_blank_pictures():
@@ -194,3 +207,90 @@ def test_the_pattern_of_padding_and_its_controls(data, tmp_path):
     assert first.by_border[2] == 0  # a 3 x 3 convolution reaches one pixel
     assert PatternResult.load(tmp_path).rows == found.rows
     assert "SNR untrained" in (tmp_path / "table.csv").read_text()
+
+
+def test_deeper_readouts_are_scored_at_their_own_size(data):
+    held = position(
+        network(), data, readouts="official", official=Official(epochs=1, layers=2), untrained=0, paddings=[],
+        **{**FEW, "kernels": 3},
+    )  # fmt: skip
+    assert {r.readout for r in held.rows} == {"official"}
+
+
+def test_sites_are_chosen_once_and_hold_for_every_control(data):
+    vgg = ww.load_model("cifar/vgg11", classes=10, width=0.125)
+    held = position(vgg, data, untrained=0, paddings=["f-conv"], input_size=32, **FEW)
+    sites = {
+        name: [r.site for r in held.of(name, target="H", inputs="pictures")] for name in ("network", "padding f-conv")
+    }
+    assert sites["network"] == sites["padding f-conv"]
+    module = vgg.module.features[2]
+    by_module = position(vgg, data, sites=module, untrained=2, paddings=[], input_size=32, **FEW)
+    assert {r.site for r in by_module.rows} == {"features.2", "rgb"}
+
+
+def test_the_raw_input_is_a_site_like_any_other(data):
+    held = position(network(), data, sites="rgb", untrained=0, paddings=[], **FEW)
+    assert {r.site for r in held.rows} == {"rgb"}
+    both = position(network(), data, sites=["rgb", "levels"], untrained=0, paddings=[], **FEW)
+    assert {r.site for r in both.rows} == {"rgb", "1", "4", "all"}
+
+
+def test_the_same_weights_with_another_padding_are_another_measurement(data, tmp_path):
+    net = network()
+    wrapped = ww.with_padding(net.module, "circular", input_size=(3, 16, 16))
+    position(net, data, untrained=0, paddings=[], out=tmp_path, **FEW)
+    with pytest.raises(InputError, match="layers"):
+        position(
+            ww.Network(wrapped, net.preprocessing, "small", (3, 16, 16)),
+            data,
+            untrained=0,
+            paddings=[],
+            out=tmp_path,
+            **FEW,
+        )
+
+
+def test_the_difference_from_untrained_networks_varies_with_the_networks():
+    shared = [{"spc": [0.1, 0.2, 0.3, 0.2]}, {"spc": [0.5, 0.6, 0.7, 0.6]}, {"spc": [0.3, 0.4, 0.5, 0.4]}]
+    above = fold._above(np.array([0.5, 0.6, 0.7, 0.6]), shared)
+    assert above.mean == pytest.approx(0.2)
+    # The pictures do not vary, the three networks do: Student's t over them.
+    assert above.half_width == pytest.approx(student(2) * 0.2 / 3**0.5)
+    assert fold._above(np.array([0.5, 0.6]), shared[:1]) is None
+
+
+def test_only_the_closed_form_has_a_limit_of_columns(data, monkeypatch):
+    monkeypatch.setattr(measuring, "MOST_COLUMNS", 10)
+    held = position(
+        network(), data, readouts=["ridge", "official"], official=Official(epochs=1), untrained=0, paddings=[], **FEW
+    )
+    assert "all" not in {r.site for r in held.rows if r.readout == "ridge"}
+    assert "all" in {r.site for r in held.rows if r.readout == "official"}
+    assert any("left out" in n for n in held.notes)
+    monkeypatch.setattr(measuring, "MOST_COLUMNS", 1)
+    with pytest.raises(InputError, match="columns"):
+        position(network(), data, untrained=0, paddings=[], **FEW)
+
+
+def test_a_network_that_does_not_pad_has_no_padding_controls(data):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 4, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    )
+    net = ww.Network(module.eval(), ww.Preprocessing(size=(16, 16)), "patches", (3, 16, 16))
+    held = position(net, data, untrained=0, **FEW)
+    assert held.controls == [SHUFFLED]
+    assert sum("same network" in n for n in held.notes) == 3
+
+
+def test_double_precision_networks_are_read(data):
+    net = network()
+    net.module.double()
+    assert position(net, data, untrained=0, paddings=[], **FEW).rows
+
+
+def test_testing_on_the_fitting_pictures_is_told(data):
+    one = ww.Data("one", {"test": data.test})
+    held = position(network(), one, test=one, untrained=0, paddings=[], **FEW)
+    assert any("too high" in n for n in held.notes)

@@ -11,7 +11,7 @@ from whatwhere.studies.position import red_green as module
 from whatwhere.studies.position.red_green import RedGreenResult, red_green
 from whatwhere.studies.position.red_green_cell import PADDINGS, red_green_net, run_cell
 from whatwhere.studies.position.red_green_data import draw_blocks, red_green_data
-from whatwhere.studies.position.rows import accuracy, difference
+from whatwhere.studies.rows import accuracy, difference
 
 OPTIONS = {"pictures": (200, 20, 40), "epochs": 1, "quiet": True}
 

@@ -11,9 +11,9 @@ from whatwhere.errors import InputError
 from whatwhere.intervals import Estimate
 from whatwhere.network import Network
 from whatwhere.studies.dependency import study as module
-from whatwhere.studies.dependency.hits import pack
 from whatwhere.studies.dependency.recommend import recommend
 from whatwhere.studies.dependency.result import DependencyResult, Point
+from whatwhere.studies.hits import pack
 
 RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.05, crop_padding=1, flip=False)
 OPTIONS = {

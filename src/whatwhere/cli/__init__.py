@@ -11,6 +11,7 @@ from jsonargparse import DefaultHelpFormatter, auto_cli
 from whatwhere.cli.dependency import dependency
 from whatwhere.cli.networks import collapse, report, sites, train
 from whatwhere.cli.position import position
+from whatwhere.cli.recalibration import recalibration
 from whatwhere.errors import InputError, TrainingDiverged
 
 DESCRIPTION = """How much "where" is in your "what"?
@@ -19,13 +20,14 @@ DESCRIPTION = """How much "where" is in your "what"?
   whatwhere sites --model timm/resnet18         every place where a spatial map flows
   whatwhere dependency --model M --data D       what a trained network loses without spatial information
   whatwhere position --model M --data D         how much position its features hold, beside controls
+  whatwhere recalibration --model M --data D --out O   train with and without recalibration, and compare
   whatwhere collapse --model M --site S --out F the smaller network (GAP+FC)
 """
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a mistake is told in one line, an interruption says how to go on."""
-    commands: Any = {f.__name__: f for f in (sites, train, dependency, collapse, position, report)}
+    commands: Any = {f.__name__: f for f in (sites, train, dependency, collapse, position, recalibration, report)}
     try:
         auto_cli(
             commands, args=arguments, as_positional=False, prog="whatwhere", description=DESCRIPTION,

@@ -9,6 +9,7 @@ from whatwhere.cli.arguments import given_only, listed, numbers
 from whatwhere.data import load_data
 from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
+from whatwhere.position import Official
 from whatwhere.studies.position.location import location_test
 from whatwhere.studies.position.pattern_study import pattern_study
 from whatwhere.studies.position.readout import position as position_readout
@@ -28,6 +29,7 @@ def position(
     kernels: list[int] | int | str | None = None,
     readouts: list[str] | str | None = None,
     padding: list[str] | str | None = None,
+    layers: int = 1,
     readout_padding: int = 0,
     untrained: int | None = None,
     input_size: int | None = None,
@@ -59,7 +61,9 @@ def position(
         target_range: readout: of the targets.
         kernels: readout: k of the k x k read-outs.
         readouts: readout: ridge (closed form), official (gradient descent, as published).
-        padding: zeros, reflect, replicate, circular, none, f-conv: the paddings to measure, or to train with.
+        padding: zeros, reflect, replicate, circular, none, f-conv: the paddings to measure; red-green, location: to
+            train with (location: zeros, circular, reflect, replicate; its controls are always trained).
+        layers: readout: convolutions of the official read-out, 1 to 3.
         readout_padding: readout: zeros around the features.
         untrained: readout, pattern: untrained networks to measure as a control.
         input_size: height and width of the pictures, instead of the network's own.
@@ -84,7 +88,8 @@ def position(
         raise InputError(f"protocol={protocol} needs --model and --data (location: --data); red-green needs neither.")
     elif protocol == "location":
         sizes = {"pictures": pictures, "test_pictures": test_pictures, "batch_size": batch_size}
-        named = {"model": model, "width": width if width != 1.0 else None, "rows": listed(padding)}
+        rows = None if padding is None else [*(listed(padding) or []), "permute", "shuffled"]
+        named = {"model": model, "width": width if width != 1.0 else None, "rows": rows}
         result = location_test(load_data(data), grid=grid, **given_only({**many, **sizes, **named}))
     else:
         net = load_model(str(model), weights=weights, classes=classes, width=width)
@@ -92,15 +97,12 @@ def position(
         if protocol == "pattern":
             result = pattern_study(net, data, margin=margin, **chosen)
         else:
-            how = {"targets": listed(targets), "kernels": numbers(kernels), "readouts": listed(readouts)}
+            how = {
+                "targets": listed(targets), "kernels": numbers(kernels), "readouts": listed(readouts),
+                "official": Official(layers=layers),
+            }  # fmt: skip
             result = position_readout(
                 net, data, test=test_data, range=target_range, padding=readout_padding, seed=seed,
-                **given_only({**how, "test_pictures": test_pictures}), **_single(chosen),
+                **given_only({**how, "test_pictures": test_pictures}), **chosen,
             )  # fmt: skip
-    print(f"open {out / 'index.html'}\n{getattr(result, 'conclusion', '')}")
-
-
-def _single(options: dict[str, Any]) -> dict[str, Any]:
-    """A selection of one name is that name: `levels` and `resnet` are words, not sites."""
-    chosen = options.get("sites")
-    return {**options, "sites": chosen[0]} if chosen and len(chosen) == 1 else options
+    print(f"open {out / 'index.html'}\n{result.conclusion}")

@@ -47,18 +47,26 @@ def taps_of(
     Args:
         net: the network.
         which: `levels` (the last map of each resolution, pools and the classifier left out: the papers' f1 ... f5 of a
-            VGG), `resnet` (layer1 ... layer4, the paper's four), or any selection of sites.
+            VGG), `resnet` (layer1 ... layer4, the paper's four), any selection of sites, or a sequence of these; `rgb`
+            in it is passed over, the raw input is `rgb_tap`.
         input_size: (C, H, W) of one input.
 
     Raises:
         InputError: if nothing matches, or a chosen site puts out no map.
     """
     table = list_sites(net, input_size=input_size)
-    if isinstance(which, str) and which == "levels":
-        chosen = levels(table)
-    else:
-        chosen = table.select(list(RESNET_TAPS) if isinstance(which, str) and which == "resnet" else which)
-    return [_tap(s) for s in chosen]
+    parts = which if isinstance(which, Sequence) and not isinstance(which, str) else [which]
+    chosen: dict[int, Site] = {}
+    for part in parts:
+        if part != RGB:
+            chosen.update({s.order: s for s in _meant(table, part)})
+    return [_tap(chosen[order]) for order in sorted(chosen)]
+
+
+def _meant(table: Sites, part: Selection) -> list[Site]:
+    if isinstance(part, str) and part == "levels":
+        return levels(table)
+    return table.select(list(RESNET_TAPS) if isinstance(part, str) and part == "resnet" else part)
 
 
 def rgb_tap(input_size: tuple[int, int, int]) -> Tap:
@@ -90,7 +98,7 @@ class Reader:
     """Runs a network and hands out the maps that leave some taps.
 
     >>> with Reader(net, taps, size=28).reading() as read:
-    ...     maps = read(x)                     # {tap: (N, C, 28, 28)}
+    ...     maps = read(x)                     # {tap: (N, C, 28, 28)}, float32 on the CPU
     """
 
     def __init__(self, net: nn.Module | Network, taps: Sequence[Tap], *, size: int | None = 28) -> None:
@@ -121,9 +129,10 @@ class Reader:
         def read(x: Tensor) -> dict[str, Tensor]:
             caught.clear()
             calls.clear()
+            like = next(self.module.parameters(), x)
             if by_module:
-                self.module(x)
-            return {t.name: caught[t.name] if t.site else self._sized(x) for t in self.taps}
+                self.module(x.to(device=like.device, dtype=like.dtype))
+            return {t.name: caught[t.name] if t.site else self._sized(x.float().cpu()) for t in self.taps}
 
         try:
             yield read
@@ -138,7 +147,7 @@ class Reader:
             calls[name] += 1
             for tap in taps:
                 if tap.site and tap.site.call == calls[name] and isinstance(output, Tensor):
-                    caught[tap.name] = self._sized(maps_of(output, tap))
+                    caught[tap.name] = self._sized(maps_of(output, tap).float().cpu())
 
         return hook
 
@@ -153,7 +162,9 @@ def maps_of(output: Tensor, tap: Tap) -> Tensor:
     The size of the maps may differ from the tap's (another input size); the number of channels may not.
     """
     if output.ndim == 4:
-        return output if output.shape[1] == tap.channels else output.movedim(-1, 1)
+        first, last = output.shape[1] == tap.channels, output.shape[-1] == tap.channels
+        known = tap.site.layout if tap.site else "NCHW"  # where the shape does not tell
+        return output if first and (not last or known == "NCHW") else output.movedim(-1, 1)
     h, w = tap.shape
     return output[:, output.shape[1] - h * w :].unflatten(1, (h, w)).movedim(-1, 1)
 

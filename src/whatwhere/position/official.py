@@ -109,14 +109,14 @@ class OfficialReadOut(nn.Module):
         # Twice as fast in training on CPUs.
         return joined(dict(maps), self.group.taps).float().contiguous(memory_format=torch.channels_last)
 
-    def loss(self, maps: Mapping[str, Tensor], goals: Tensor | None = None) -> Tensor:
+    def loss(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error, summed over targets, so that each is trained as if it were alone."""
         predicted = self(self._input(maps))
-        wanted = (self.goals if goals is None else goals).expand_as(predicted)
+        wanted = self.goals.expand_as(predicted)
         return functional.mse_loss(predicted, wanted, reduction="none").mean((0, 2, 3)).sum()
 
 
-Batches = Callable[[int], Iterable[tuple[Mapping[str, Tensor], Tensor | None]]]
+Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
 
 
 def train_readouts(
@@ -126,7 +126,7 @@ def train_readouts(
 
     Args:
         readouts: all with the same settings; they are trained in place.
-        batches: from an epoch's number to its (maps by tap, the targets of each picture or None) batches, shuffled.
+        batches: from an epoch's number to its batches of maps by tap, shuffled.
         on_epoch: called after every epoch.
 
     Raises:
@@ -141,17 +141,15 @@ def train_readouts(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = how.lr * (0.1 if epoch >= 10 else 1.0)
-        for maps, goals in batches(epoch):
+        for maps in batches(epoch):
             for readout, optimizer in zip(readouts, optimizers, strict=True):
-                _step(readout.train(), optimizer, maps, goals)
+                _step(readout.train(), optimizer, maps)
         on_epoch()
 
 
-def _step(
-    readout: OfficialReadOut, optimizer: torch.optim.Optimizer, maps: Mapping[str, Tensor], goals: Tensor | None
-) -> None:
+def _step(readout: OfficialReadOut, optimizer: torch.optim.Optimizer, maps: Mapping[str, Tensor]) -> None:
     with torch.enable_grad():
-        loss = readout.loss(maps, goals)
+        loss = readout.loss(maps)
         if not torch.isfinite(loss):
             raise InputError(f"the official read-out of {readout.group.name} diverged (loss {loss.item()}); lower lr.")
         optimizer.zero_grad(set_to_none=True)

@@ -14,6 +14,7 @@ from whatwhere.studies.position.location import LocationResult
 from whatwhere.studies.position.pattern_study import PatternResult
 from whatwhere.studies.position.red_green import RedGreenResult
 from whatwhere.studies.position.result import PositionResult
+from whatwhere.studies.recalibration.study import RecalibrationResult
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "demo": DemoResult.from_dict,
@@ -22,6 +23,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "padding pattern": PatternResult.from_dict,
     RedGreenResult.kind: RedGreenResult.from_dict,
     LocationResult.kind: LocationResult.from_dict,
+    RecalibrationResult.kind: RecalibrationResult.from_dict,
 }
 
 

@@ -11,7 +11,7 @@ from whatwhere.studies.position.variants import GIVEN, UNTRAINED
 
 
 def conclude(rows: Sequence[Row]) -> str:
-    """One or two sentences: the best read-out of each target, its untrained control, and what follows."""
+    """One sentence: the best read-out of each target (best on these test pictures), and its untrained control."""
     pictured = [r for r in rows if r.inputs == PICTURES]
     readout, kernel = pictured[0].readout, pictured[0].kernel
     chosen = [r for r in pictured if (r.readout, r.kernel) == (readout, kernel)]
@@ -20,12 +20,16 @@ def conclude(rows: Sequence[Row]) -> str:
 
 
 def _sentence(rows: Sequence[Row], target: str) -> str:
-    own = [r for r in rows if r.network == GIVEN and r.target == target and r.site != RGB]
-    best = max(own, key=lambda r: r.spc.mean)
+    own = [r for r in rows if r.network == GIVEN and r.target == target]
+    best = max([r for r in own if r.site != RGB] or own, key=lambda r: r.spc.mean)
+    if best.site == RGB:
+        return f"{target} is read out of the raw input with SPC {best.spc.mean:.2f}"
     text = f"{target} is held best by {best.site} (SPC {best.spc.mean:.2f}"
     fresh = next((r for r in rows if r.network == UNTRAINED and r.place == best.place), None)
-    if fresh is None or best.above_untrained is None:
-        return f"{text}; no untrained control was measured, so training cannot be told from architecture)"
+    if fresh is None:
+        return f"{text}; no untrained network was measured, so training cannot be told from architecture)"
+    if best.above_untrained is None:
+        return f"{text}; a single untrained network: {fresh.spc.mean:.2f})"
     above = best.above_untrained
-    verdict = "more than" if above.low > 0 else "less than" if above.high < 0 else "no more than"
-    return f"{text}, {verdict} the untrained network's {fresh.spc.mean:.2f})"
+    verdict = "more than" if above.low > 0 else "less than" if above.high < 0 else "not clearly more or less than"
+    return f"{text}, {verdict} the {fresh.spc.repeats} untrained networks' {fresh.spc.mean:.2f})"

@@ -25,7 +25,7 @@ from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.position.location_cell import ROWS, Bench, build, unpasted
-from whatwhere.studies.position.rows import (
+from whatwhere.studies.rows import (
     ONE_SEED,
     SEEDS,
     Row,
@@ -57,6 +57,11 @@ class LocationResult(RowsResult):
         return 1 / self.grid**2
 
     @property
+    def conclusion(self) -> str:
+        """What the rows say, in words."""
+        return verdict(self.rows, self.chance)
+
+    @property
     def title(self) -> str:
         """Above the figure."""
         return f"{self.settings['model']}: which of {self.grid**2} cells holds the picture?"
@@ -70,7 +75,7 @@ class LocationResult(RowsResult):
             figures={"location": self.plot()},
             tables=[Table("How often the cell is told right", self.table())],
             notes=self.notes,
-            conclusion=verdict(self.rows, self.chance),
+            conclusion=self.conclusion,
             facts=self.facts,
         )
 

@@ -9,18 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whatwhere.data import Split
+from whatwhere.errors import InputError
 from whatwhere.network import Network
 from whatwhere.position.features import RGB, Reader, Tap, rgb_tap, taps_of
 from whatwhere.position.official import Official, OfficialReadOut, train_readouts
 from whatwhere.position.ridge import MOST_COLUMNS, Group, LinearReadOut, RidgeFit, output_size
 from whatwhere.position.score import Scores, score
 from whatwhere.position.targets import Target, stack
-from whatwhere.sites import Selection, evaluating
+from whatwhere.sites import evaluating
 from whatwhere.studies.position.pictures import PICTURES, Pictures, blank, prepared
+from whatwhere.studies.position.result import ALL
 
-ALL = "all"
 SHOWN = 2  # pictures whose predictions are kept to look at
 CACHE = 2 << 30  # bytes of features that the official read-out may keep instead of running the network again
+FIT, HELD_OUT, TEST, EPOCH = range(4)  # what draws are for, so that no two uses share them
 ReadOut = LinearReadOut | OfficialReadOut
 Key = tuple[str, str, int]  # readout, group, kernel
 
@@ -31,7 +34,7 @@ class Plan:
 
     Attributes:
         pictures: to fit and to test.
-        sites: where to read.
+        sites: where to read, by name; empty for the raw input alone.
         targets: what to read out.
         kernels: of the read-outs.
         readouts: `ridge`, `official`.
@@ -44,7 +47,7 @@ class Plan:
     """
 
     pictures: Pictures
-    sites: Selection
+    sites: tuple[str, ...]
     targets: tuple[Target, ...]
     kernels: tuple[int, ...]
     readouts: tuple[str, ...]
@@ -58,7 +61,7 @@ class Plan:
     def groups(self, net: Network) -> tuple[list[Tap], list[Group]]:
         """Every tap, and what is read together: each tap alone, all of the network's, and the raw input."""
         shape = self.shape(net)
-        inner = taps_of(net, self.sites, input_size=shape)
+        inner = taps_of(net, self.sites, input_size=shape) if self.sites else []
         alone = [Group(t.name, (t,)) for t in inner]
         together = [Group(ALL, tuple(inner))] if len(inner) > 1 else []
         raw = rgb_tap(shape)
@@ -94,27 +97,38 @@ class _Job:
         self.reader = Reader(net, taps, size=plan.size)
         self.read: Callable[[Tensor], dict[str, Tensor]] = lambda x: {}
         self.notes: list[str] = []
-        self.groups = {k: [g for g in groups if self._fits(g, k)] for k in plan.kernels}
+        self.groups = groups
         self.shares = {g.name: max(t.depth_share for t in g.taps) for g in groups}
-        self.shown = groups[-2].name  # all together, or the only site; the raw input is the last
+        self.shown = groups[-2 if len(groups) > 1 else 0].name  # all together, or the only site; the last is the input
 
-    def _fits(self, group: Group, kernel: int) -> bool:
-        columns = group.channels * kernel * kernel
-        if columns > MOST_COLUMNS:
-            self.notes.append(
-                f"The {kernel}x{kernel} read-out of {group.name!r} is left out: {columns} columns are more than "
-                f"{MOST_COLUMNS}."
-            )
-        return columns <= MOST_COLUMNS
+    def _solvable(self, kernel: int) -> list[Group]:
+        """What the closed form can read: it keeps (columns)² numbers; the published read-out has no such limit."""
+        small = [g for g in self.groups if g.channels * kernel**2 <= MOST_COLUMNS]
+        for g in self.groups:
+            if g not in small:
+                self.notes.append(
+                    f"The {kernel}x{kernel} ridge read-out of {g.name!r} is left out: {g.channels * kernel**2} columns "
+                    f"are more than {MOST_COLUMNS}."
+                )
+        return small
 
     # ---- fitting
 
     def fitted(self) -> dict[Key, ReadOut]:
+        """Every read-out.
+
+        Raises:
+            InputError: if none is small enough for the closed form and no other is asked for.
+        """
         found: dict[Key, ReadOut] = {}
         if "ridge" in self.plan.readouts:
             found.update(self._ridge())
         if "official" in self.plan.readouts:
             found.update(self._official())
+        if not found:
+            raise InputError(
+                f"every read-out has too many columns: {self.notes[0]} Give fewer sites or smaller kernels."
+            )
         return found
 
     def _ridge(self) -> dict[Key, ReadOut]:
@@ -122,21 +136,23 @@ class _Job:
         targets = [*p.targets, *(p.targets if self.control else ())]  # the second half has its positions shuffled
         fits = {
             ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=p.padding, size=p.size)
-            for k in p.kernels for g in self.groups[k]
+            for k in p.kernels for g in self._solvable(k)
         }  # fmt: skip
-        for rows, held_out in ((p.pictures.rows, False), (p.pictures.held_out, True)):
-            for part, x in prepared(p.pictures.fit, rows, self.net.preprocessing, p.batch):
+        for split, held_out in ((p.pictures.fit, False), (p.pictures.held_out, True)):
+            for rows, x in prepared(split, self.net.preprocessing, p.batch):
                 maps = self.read(x)
-                goals = {k: self._goals(k, part, 0) if self.control else None for k in p.kernels}
+                use = HELD_OUT if held_out else FIT
+                goals = {k: self._goals(output_size(p.size, k, p.padding), rows, use) for k in p.kernels}
                 for (_, _, k), fit in fits.items():
-                    fit.add(maps, held_out, goals[k])
+                    fit.add(maps, held_out, goals[k] if self.control else None)
                 self.on_batch(len(x))
         return {key: fit.solve() for key, fit in fits.items()}
 
-    def _goals(self, kernel: int, rows: Tensor, use: int) -> Tensor:
+    def _goals(self, size: int, rows: Tensor, use: int) -> Tensor:
         """Targets of each picture (N, 2T, h, w): as they are, then with positions in an order of the picture's own."""
-        size = output_size(self.plan.size, kernel, self.plan.padding)
         flat = stack(self.plan.targets, size).flatten(1)
+        if not self.control:
+            return flat.unflatten(1, (size, size)).expand(len(rows), -1, -1, -1)
         seeds = (_seed(self.plan.seed, use, int(row)) for row in rows)
         orders = (torch.randperm(size * size, generator=torch.Generator().manual_seed(s)) for s in seeds)
         return torch.stack([torch.cat([flat, flat[:, order]]) for order in orders]).unflatten(2, (size, size))
@@ -147,33 +163,42 @@ class _Job:
             ("official", g.name, k): OfficialReadOut(
                 g, p.targets, kernel=k, padding=p.padding, size=p.size, how=p.official, seed=p.seed
             )
-            for k in p.kernels for g in self.groups[k]
+            for k in p.kernels for g in self.groups
         }  # fmt: skip
-        everything = torch.cat([p.pictures.rows, p.pictures.held_out])
-        cache = self._cache(everything)
-        train_readouts(list(readouts.values()), lambda epoch: self._batches(everything, epoch, cache))
+        splits = (p.pictures.fit, p.pictures.held_out)  # it has no penalty to choose, so it learns from both
+        cache = self._cache(splits)
+        pictures = sum(map(len, splits))
+        train_readouts(
+            list(readouts.values()),
+            lambda epoch: self._batches(splits, epoch, cache),
+            on_epoch=lambda: self.on_batch(pictures),
+        )
         return dict(readouts)
 
-    def _cache(self, rows: Tensor) -> dict[str, Tensor] | None:
+    def _cache(self, splits: Sequence[Split]) -> dict[str, Tensor] | None:
         channels = sum(t.channels for t in self.reader.taps)
-        if 4 * len(rows) * channels * self.plan.size**2 > CACHE:
+        if 4 * sum(map(len, splits)) * channels * self.plan.size**2 > CACHE:
             return None
-        parts = [self.read(x) for _, x in prepared(self.plan.pictures.fit, rows, self.net.preprocessing, 32)]
-        return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+        prep = self.net.preprocessing
+        parts = [self.read(x) for split in splits for _, x in prepared(split, prep, self.plan.batch)]
+        return {name: torch.cat([p.pop(name) for p in parts]) for name in list(parts[0])}
 
     def _batches(
-        self, rows: Tensor, epoch: int, cache: Mapping[str, Tensor] | None
-    ) -> Iterator[tuple[Mapping[str, Tensor], None]]:
-        size = self.plan.official.batch_size
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(_seed(self.plan.seed, 2, epoch)))
-        if cache is not None:
-            for part in order.split(size):
-                if len(part) > 1:  # batch norm needs two
-                    yield {name: maps[part] for name, maps in cache.items()}, None
-            return
-        for part, x in prepared(self.plan.pictures.fit, rows[order], self.net.preprocessing, size):
-            if len(part) > 1:
-                yield self.read(x), None
+        self, splits: Sequence[Split], epoch: int, cache: Mapping[str, Tensor] | None
+    ) -> Iterator[Mapping[str, Tensor]]:
+        size, first = self.plan.official.batch_size, len(splits[0])
+        order = torch.randperm(
+            sum(map(len, splits)), generator=torch.Generator().manual_seed(_seed(self.plan.seed, EPOCH, epoch))
+        )
+        for rows in order.split(size):
+            if len(rows) < 2:  # batch norm needs two
+                continue
+            if cache is not None:
+                yield {name: maps[rows] for name, maps in cache.items()}
+                continue
+            parts = ((splits[0], rows[rows < first]), (splits[1], rows[rows >= first] - first))
+            read = [x for split, r in parts if len(r) for _, x in prepared(split, self.net.preprocessing, size, r)]
+            yield self.read(torch.cat(read))
 
     # ---- scoring
 
@@ -181,27 +206,35 @@ class _Job:
         """A row for each read-out, target and kind of picture; and some predictions to look at."""
         collected: dict[tuple[Key, int, str], list[Scores]] = {}
         shown: dict[str, Any] = {}
+        sizes: dict[Key, int] = {}
+        targets = len(self.plan.targets)
         for inputs, rows, x in self._inputs():
             maps = self.read(x)
-            goals = {k: self._goals(k, rows, 1) for k in self.plan.kernels}
+            goals: dict[int, Tensor] = {}
             for key, readout in readouts.items():
                 predicted = readout.predict(maps)
-                for t in range(predicted.shape[1] if inputs == PICTURES else len(self.plan.targets)):
+                size = predicted.shape[-1]
+                goals[size] = goals[size] if size in goals else self._goals(size, rows, TEST)
+                for t in range(predicted.shape[1] if inputs == PICTURES else targets):
                     parts = collected.setdefault((key, t, inputs), [])
-                    parts.append(score(predicted[:, t], goals[key[2]][:, t]))
+                    parts.append(score(predicted[:, t], goals[size][:, t]))
                 if inputs == PICTURES and key[1] == self.shown and not shown:
-                    shown = {"site": self.shown, "predicted": _rounded(predicted[:SHOWN, : len(self.plan.targets)])}
-        return [self._row(*found, parts, readouts[found[0]]) for found, parts in collected.items()], shown
+                    shown = {"site": self.shown, "predicted": _rounded(predicted[:SHOWN, :targets])}
+                sizes[key] = size
+        rows_out = [self._row(*found, parts, readouts[found[0]], sizes[found[0]]) for found, parts in collected.items()]
+        return rows_out, shown
 
     def _inputs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         p = self.plan
-        for part, x in prepared(p.pictures.test, p.pictures.test_rows, self.net.preprocessing, p.batch):
+        for part, x in prepared(p.pictures.test, self.net.preprocessing, p.batch):
             yield PICTURES, part, x
         for name in p.blanks:
             x = blank(name, self.net.preprocessing, p.shape(self.net), p.seed)
             yield name, torch.arange(len(x)), x
 
-    def _row(self, key: Key, t: int, inputs: str, parts: Sequence[Scores], readout: ReadOut) -> dict[str, Any]:
+    def _row(
+        self, key: Key, t: int, inputs: str, parts: Sequence[Scores], readout: ReadOut, size: int
+    ) -> dict[str, Any]:
         method, group, kernel = key
         targets = len(self.plan.targets)
         return {
@@ -210,7 +243,7 @@ class _Job:
             "spc": [round(float(v), 6) for part in parts for v in part.spc],
             "mae": [round(float(v), 6) for part in parts for v in part.mae],
             "constant": sum(part.constant for part in parts),
-            "penalty": readout.penalty[t] if isinstance(readout, LinearReadOut) else None,
+            "size": size, "penalty": readout.penalty[t] if isinstance(readout, LinearReadOut) else None,
         }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +17,14 @@ from whatwhere.data import Data, load_data
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
 from whatwhere.network import Network
+from whatwhere.position.features import taps_of
 from whatwhere.position.pattern import padding_pattern
 from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import panels_figure
 from whatwhere.runs.progress import Meter
 from whatwhere.runs.provenance import command, hardware, versions
-from whatwhere.sites import Selection
+from whatwhere.sites import Selection, expected_input_size
 from whatwhere.studies.position.variants import PADDING, Variant, variants_of
 
 if TYPE_CHECKING:
@@ -43,14 +45,14 @@ class PatternRow:
         network: `network`, `untrained`, or `padding MODE`.
         site: its name.
         n: pictures.
-        snr: power of the pattern over power of what varies around it between pictures.
+        snr: power of the pattern over power of what varies around it between pictures; None where nothing varies.
         by_border: root mean square of the pattern by distance to the border, as a share of the features' own.
     """
 
     network: str
     site: str
     n: int
-    snr: float
+    snr: float | None
     by_border: tuple[float, ...]
 
 
@@ -106,6 +108,12 @@ class PatternResult:
             for r in own
         ]  # fmt: skip
 
+    @property
+    def conclusion(self) -> str:
+        """Where padding speaks loudest, in a sentence."""
+        loudest = max((r for r in self.rows if r.network == self.rows[0].network), key=lambda r: r.snr or 0.0)
+        return f"Padding stands out most at {loudest.site}: signal to noise {_bare(loudest)}."
+
     def plot(self) -> Figure:
         """The pattern's share of the features by distance from the border, a panel for each site."""
         panels = {
@@ -132,6 +140,7 @@ class PatternResult:
             figures={"curve": self.plot()},
             tables=[Table("The pattern, site by site", self.table())],
             notes=self.notes,
+            conclusion=self.conclusion,
             facts={
                 "data": self.data, "preprocessing": self.preprocessing, "settings": self.settings, **self.provenance,
             },
@@ -156,11 +165,11 @@ def pattern_study(
 
     Args:
         net: the network; it is never changed.
-        data: pictures of at least `input_size + 2 margin` pixels, with or without labels.
+        data: pictures, with or without labels, of at least `input_size + 2 margin` pixels (smaller ones are enlarged).
         input_size: height and width of the cut-out; None is the network's own.
         margin: pixels of true surroundings on each side; at least half the receptive field of the deepest site, or
             the result is a lower bound.
-        sites: where; None is every k x k convolution.
+        sites: where; None is every k x k convolution, `levels` the last map of each resolution.
         untrained: untrained networks to measure.
         paddings: other paddings of the same network to measure.
         pictures: at most so many.
@@ -174,15 +183,18 @@ def pattern_study(
     net, data = net if isinstance(net, Network) else Network(net), data if isinstance(data, Data) else load_data(data)
     started = time.perf_counter()
     split = data.test.take(pictures)
-    size = input_size or (net.input_size or (3, 224, 224))[1]
+    size = input_size or expected_input_size(net)[1]
+    if untrained > 1:
+        raise InputError(f"untrained={untrained}: the pattern is measured in at most one untrained network.")
     variants = variants_of(untrained, paddings)
+    chosen = None if sites is None else [t.name for t in taps_of(net, sites, input_size=_shape(net, size))]
     rows: list[PatternRow] = []
     prep = replace(net.preprocessing, size=(size + 2 * margin,) * 2)
-    sized = replace(net, input_size=((net.input_size or (3,))[0], size, size))
+    sized = replace(net, input_size=_shape(net, size))
     notes: list[str] = []
     with Meter(f"padding pattern of {net.name}", len(split) * len(variants), quiet=quiet) as meter:
         for variant in variants:
-            rows += _measured(variant, sized, _served(split, prep, batch_size, meter), size, margin, sites, notes)
+            rows += _measured(variant, sized, _served(split, prep, batch_size, meter), size, margin, chosen, notes)
     result = PatternResult(
         network=net.name,
         data=data.describe(),
@@ -200,6 +212,10 @@ def pattern_study(
     return result
 
 
+def _shape(net: Network, size: int) -> tuple[int, int, int]:
+    return (expected_input_size(net)[0], size, size)
+
+
 def _measured(
     variant: Variant,
     net: Network,
@@ -210,14 +226,21 @@ def _measured(
     notes: list[str],
 ) -> list[PatternRow]:
     try:
-        built = variant.build(net)
+        built = variant.build(net, net.input_size or expected_input_size(net))
     except InputError as error:
         if variant.kind != PADDING:
             raise
         notes.append(f"Padding {variant.mode} is left out: {error}")
         return []
     found = padding_pattern(built, served, size=size, margin=margin, sites=sites)
-    return [PatternRow(variant.label, p.site, p.n, float(p.snr), tuple(p.by_border.tolist())) for p in found]
+    return [
+        PatternRow(variant.label, p.site, p.n, _finite(p.snr), tuple(_finite(v) or 0.0 for v in p.by_border))
+        for p in found
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _served(split: Any, prep: Any, batch: int, meter: Meter) -> Iterator[Tensor]:
@@ -227,7 +250,9 @@ def _served(split: Any, prep: Any, batch: int, meter: Meter) -> Iterator[Tensor]
 
 
 def _bare(r: PatternRow | None) -> str:
-    return f"{r.snr:.3g}" if r else ""
+    if r is None:
+        return ""
+    return "infinite" if r.snr is None else f"{r.snr:.3g}"
 
 
 def _line(r: PatternRow) -> Line:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from whatwhere.data import Data, Split
+from whatwhere.data.parts import EVALUATION
+from whatwhere.data.sources import Rows
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 
@@ -21,29 +24,26 @@ class Pictures:
     """Which pictures fit, which choose the penalty, which test.
 
     Attributes:
-        fit: the split that the first two come from.
-        rows: (n,) of `fit`, to fit.
-        held_out: (m,) of `fit`, to choose the penalty.
-        test: the split to test on.
-        test_rows: (t,) of `test`.
+        fit: to fit.
+        held_out: to choose the penalty.
+        test: to test on.
     """
 
     fit: Split
-    rows: Tensor
-    held_out: Tensor
+    held_out: Split
     test: Split
-    test_rows: Tensor
 
-    def describe(self) -> dict[str, int]:
-        """Counts, for a record."""
-        return {"fit": len(self.rows), "held out": len(self.held_out), "test": len(self.test_rows)}
+    def describe(self) -> dict[str, Any]:
+        """Counts and fingerprints, for a record."""
+        parts = {"fit": self.fit, "held out": self.held_out, "test": self.test}
+        return {name: {"pictures": len(s), "fingerprint": s.fingerprint} for name, s in parts.items()}
 
 
 def pictures_of(data: Data, test: Data | None, most: int, most_test: int, seed: int) -> Pictures:
     """Divide the pictures at random.
 
     With a test set of its own, or a split `train` beside the test split, four fifths of the first fit and one chooses
-    the penalty; a single split is divided 60 : 15 : 25.
+    the penalty; a single split is divided 60 : 15 : 25 (fit, choose, test).
 
     Args:
         data: to fit on; also to test on if there is no `test`.
@@ -55,24 +55,31 @@ def pictures_of(data: Data, test: Data | None, most: int, most_test: int, seed: 
     Raises:
         InputError: for too few pictures.
     """
-    if most < 2 or most_test < 1:
-        raise InputError(f"pictures={most}, test_pictures={most_test}: give at least 2 to fit and 1 to test.")
+    if most < 2 or most_test < 2:
+        raise InputError(f"pictures={most}, test_pictures={most_test}: give at least 2 to fit and 2 to test.")
     g = torch.Generator().manual_seed(seed)
     fit = data.train if "train" in data.splits else data.test
     order = torch.randperm(len(fit), generator=g)
-    if test is not None or fit is not data.test:
-        other = test.test if test is not None else data.test
-        test_rows = torch.randperm(len(other), generator=g)
-    else:
-        other, cut = fit, max(1, len(fit) // 4)
+    has_test = test is not None or ("train" in data.splits and set(EVALUATION) & set(data.splits))
+    if not has_test:
+        other, cut = fit, len(fit) // 4
         order, test_rows = order[cut:], order[:cut]
-    order = order[:most]
-    if len(order) < 2:
+    else:
+        other = (test or data).test
+        test_rows = torch.randperm(len(other), generator=g)
+    order, test_rows = order[:most], test_rows[:most_test]
+    if len(order) < 2 or len(test_rows) < 2:
         raise InputError(
-            f"{len(order) + len(test_rows)} pictures are too few to fit, choose and test; give at least 4."
+            f"{len(order)} pictures to fit and {len(test_rows)} to test are too few; give at least 2 of each "
+            "(a single split is divided 3 : 1, so 8)."
         )
     held_out = max(1, len(order) // 5)
-    return Pictures(fit, order[held_out:], order[:held_out], other, test_rows[:most_test])
+    return Pictures(_part(fit, order[held_out:]), _part(fit, order[:held_out]), _part(other, test_rows))
+
+
+def _part(split: Split, rows: Tensor) -> Split:
+    """Some pictures alone, so that no other is decoded."""
+    return Split(split.name, Rows(split.source, rows), split.labels[rows], split.classes)
 
 
 def blank(name: str, prep: Preprocessing, shape: tuple[int, int, int], seed: int) -> Tensor:
@@ -92,8 +99,10 @@ def blank(name: str, prep: Preprocessing, shape: tuple[int, int, int], seed: int
     return prep.normalise(raw)
 
 
-def prepared(split: Split, rows: Tensor, prep: Preprocessing, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of (row numbers, prepared pictures)."""
-    served = split.batches(batch, geometry=prep, order=rows)
-    for part, (images, _) in zip(rows.split(batch), served, strict=True):
+def prepared(
+    split: Split, prep: Preprocessing, batch: int, order: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of (numbers in the split, prepared pictures)."""
+    order = torch.arange(len(split)) if order is None else order
+    for part, (images, _) in zip(order.split(batch), split.batches(batch, geometry=prep, order=order), strict=True):
         yield part, prep.normalise(images)

@@ -21,7 +21,7 @@ from whatwhere.runs.executors import run_cells
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.position.red_green_cell import BATCH, CHANNELS, OPTIMIZER, PADDINGS, PATIENCE, STRIDES, run_cell
 from whatwhere.studies.position.red_green_data import CLASSES
-from whatwhere.studies.position.rows import (
+from whatwhere.studies.rows import (
     ONE_SEED,
     SEEDS,
     Row,
@@ -64,6 +64,11 @@ class RedGreenResult(RowsResult):
         return 1 / len(CLASSES)
 
     @property
+    def conclusion(self) -> str:
+        """What the rows say, in words."""
+        return verdict(self.rows)
+
+    @property
     def title(self) -> str:
         """Above the figure."""
         return "Red-Green: place agrees with the class (similar) or contradicts it (dissimilar)"
@@ -76,7 +81,7 @@ class RedGreenResult(RowsResult):
             figures={"red-green": self.plot()},
             tables=[Table("Accuracy where place agrees with the class and where it contradicts it", self.table())],
             notes=self.notes,
-            conclusion=verdict(self.rows),
+            conclusion=self.conclusion,
             facts=self.facts,
         )
 

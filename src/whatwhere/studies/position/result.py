@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 THUMBNAIL = 48  # pixels
 SHUFFLED = "shuffled positions"
+ALL = "all"
 LEAD = (
     "Absolute position is read out of frozen features, site by site. SPC: Spearman's rank correlation of the predicted "
     "and the true map, 1 is perfect, 0 is none; MAE: mean absolute error. Every number stands beside its controls."
@@ -47,9 +48,10 @@ class Row:
         inputs: `pictures`, or black, white, noise.
         spc: rank correlation, in [-1, 1]; the interval is over pictures, of untrained networks over seeds.
         mae: mean absolute error, in the target's units.
-        constant: predictions that were constant, which count as SPC 0.
+        constant: predictions that were constant, which count as SPC 0; of all untrained networks together.
         baseline: mean absolute error of the best constant.
-        above_untrained: SPC minus the mean of the untrained networks on the same pictures; None where there are none.
+        above_untrained: SPC minus the mean of the untrained networks on the same pictures, the interval over pictures
+            and networks; None with fewer than two of them.
         penalty: what the ridge chose; None of the official read-out, or where there are several networks.
     """
 
@@ -149,6 +151,28 @@ class PositionResult:
             "pictures": r.spc.n,
         }  # fmt: skip
 
+    def paper_table(self) -> list[dict[str, Any]]:
+        """The paper's layout: a row for each network, read-out and kind of pictures, SPC and MAE of each target.
+
+        Of all sites together, or of the deepest one that was read; the raw input is the paper's row "PosENet".
+        """
+        deepest = {(r.readout, r.kernel): r.site for r in self.rows if r.site not in (ALL, RGB)}
+        deepest |= {(r.readout, r.kernel): ALL for r in self.rows if r.site == ALL}
+        found: dict[Any, dict[str, Any]] = {}
+        for r in self.rows:
+            if r.site == deepest.get((r.readout, r.kernel)) or (r.site == RGB and r.network == GIVEN):
+                label = "rgb (PosENet)" if r.site == RGB else r.network
+                named = {
+                    "network": label,
+                    "site": r.site,
+                    "read-out": r.readout,
+                    "kernel": r.kernel,
+                    "inputs": r.inputs,
+                }
+                row = found.setdefault(tuple(named.values()), named)
+                row.update({f"{r.target} SPC": f"{r.spc.mean:.3f}", f"{r.target} MAE": f"{r.mae.mean:.3f}"})
+        return list(found.values())
+
     def blanks(self) -> list[dict[str, Any]]:
         """The same read-outs on pictures without content: one row each, SPC and MAE by kind of picture."""
         found: dict[Any, dict[str, Any]] = {}
@@ -205,6 +229,7 @@ class PositionResult:
             figures={"curve": self.plot(), **({"gallery": gallery} if gallery else {})},
             tables=[
                 Table("Position, site by site, beside its controls", self.table()),
+                Table("In the paper's layout", self.paper_table()),
                 *([Table("On pictures without content", blanks)] if blanks else []),
             ],
             notes=self.notes,

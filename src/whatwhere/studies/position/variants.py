@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from whatwhere.errors import InputError, unknown
 from whatwhere.network import Network
@@ -11,6 +12,7 @@ from whatwhere.position.padding import PADDINGS, with_padding
 from whatwhere.surgery import untrained
 
 GIVEN, UNTRAINED, PADDING = "network", "untrained", "padding"
+SAME = "it would be the same network again"
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,27 @@ class Variant:
         """How results call it; seeds of an untrained network share one label."""
         return f"padding {self.mode}" if self.kind == PADDING else self.kind
 
-    def build(self, net: Network) -> Network:
+    def build(self, net: Network, input_size: tuple[int, int, int]) -> Network:
         """The network itself; the given one is never changed.
 
+        Args:
+            net: the given one.
+            input_size: (C, H, W) on which it must run.
+
         Raises:
-            InputError: if the network cannot have that padding.
+            InputError: if the network cannot have that padding, or has nothing to pad.
         """
         if self.kind == GIVEN:
             return net
-        made = untrained(net, self.seed) if self.kind == UNTRAINED else self._padded(net)
+        made = untrained(net, self.seed) if self.kind == UNTRAINED else self._padded(net, input_size)
         assert isinstance(made, Network)
         return made
 
-    def _padded(self, net: Network) -> object:
-        return with_padding(net, self.mode, input_size=net.input_size)  # type: ignore[arg-type]
+    def _padded(self, net: Network, input_size: tuple[int, int, int]) -> object:
+        made: Any = with_padding(net, self.mode, input_size=input_size)  # type: ignore[arg-type]
+        if not made.module.surgery.replaced:
+            raise InputError(f"the network pads with {self.mode!r} already, or not at all: {SAME}.")
+        return made
 
 
 def variants_of(untrained_seeds: int, paddings: Sequence[str]) -> list[Variant]:

@@ -1,4 +1,4 @@
-"""What the position studies share: a result of a few rows, each with shares of pictures over seeds."""
+"""What some studies share: a result of a few rows, each with shares of pictures over seeds."""
 
 from __future__ import annotations
 
@@ -110,8 +110,13 @@ class RowsResult:
         return write_report(Path(folder), self.report())
 
     @property
-    def chance(self) -> float:
-        """The accuracy of a guess, in [0, 1]."""
+    def chance(self) -> float | None:
+        """The accuracy of a guess, in [0, 1], if the figure shows it."""
+        raise NotImplementedError
+
+    @property
+    def conclusion(self) -> str:
+        """What the rows say, in words."""
         raise NotImplementedError
 
     @property
@@ -175,21 +180,32 @@ def difference(better: Sequence[int], worse: Sequence[int], n: int) -> Estimate:
     return over_pictures(values, np.zeros(n), np.ones(n, dtype=np.int64), [])
 
 
-def rows_figure(rows: Sequence[Row], measures: Sequence[str], *, chance: float, title: str) -> Figure:
-    """Rows one below the other: a marker and an interval for each measure, hollow grey where it was published."""
+def rows_figure(
+    rows: Sequence[Row], measures: Sequence[str], *, chance: float | None, title: str, x: str = "accuracy (%)"
+) -> Figure:
+    """Rows one below the other: a marker and an interval for each measure, hollow grey where it was published.
+
+    Args:
+        rows: from above.
+        measures: which of their measures.
+        chance: a line there, and the whole range of accuracies, in [0, 1]; None draws the range that was measured.
+        title: above the axes.
+        x: along the horizontal axis.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 1.6 + 0.55 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
-        axes.axvline(100 * chance, color="0.25", lw=1, ls=(0, (6, 2)), label=f"chance: {100 * chance:.1f} %")
+        if chance is not None:
+            axes.axvline(100 * chance, color="0.25", lw=1, ls=(0, (6, 2)), label=f"chance: {100 * chance:.1f} %")
+            axes.set_xlim(-3, 103)
         for i, measure in enumerate(measures):
             _draw_measure(axes, rows, measure, i, (i - (len(measures) - 1) / 2) * 0.3)
         axes.set_yticks(range(len(rows)), [r.label for r in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlim(-3, 103)
-        axes.set_xlabel("accuracy (%)")
+        axes.set_xlabel(x)
         axes.set_title(title, loc="left", fontsize=11)
         figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -1,0 +1,212 @@
+"""Put recalibration into a network: into residual branches before the addition, onto a dense layer's new maps."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from whatwhere.errors import InputError, unknown
+from whatwhere.layers import is_residual_block
+from whatwhere.network import Network, as_module
+from whatwhere.recalibration.ms_sar import MSSAR, SE
+from whatwhere.sites import Selection, blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.surgery import Replaced, as_given, describe, modules_that_ran, put
+
+OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
+Make = Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
+class RecalibrationReport:
+    """What `recalibrate` did; the new module carries it as its attribute `surgery`.
+
+    Attributes:
+        method: the module's name.
+        inserted: where modules were put in, and what they are.
+        parameters: learned numbers before and after.
+        flops: floating-point operations of one picture before and after, of convolutions and linear layers.
+    """
+
+    method: str
+    inserted: tuple[Replaced, ...]
+    parameters: tuple[int, int]
+    flops: tuple[int, int]
+
+    def __str__(self) -> str:
+        """A summary line, then one line for each module."""
+        (p0, p1), (f0, f1) = self.parameters, self.flops
+        head = (
+            f"{self.method}: {len(self.inserted)} modules inserted; parameters {p0:,} -> {p1:,} (+{p1 / p0 - 1:.2%}), "
+            f"FLOPs {f0:,} -> {f1:,} (+{f1 / max(f0, 1) - 1:.2%})."
+        )
+        return "\n".join([head, *(f"  {r}" for r in self.inserted)])
+
+
+def recalibrate(
+    net: nn.Module | Network,
+    method: str | type[nn.Module] | Make = "ms_sar",
+    *,
+    sites: Selection = None,
+    input_size: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> nn.Module | Network:
+    """A new network with recalibration modules inside.
+
+    >>> gated = ww.recalibrate(net, "ms_sar", scales=(1, 2), identity_init=True)
+    >>> print(gated.module.surgery)
+
+    Args:
+        net: the network; it is left alone, and its weights are kept.
+        method: `ms_sar`, `se`, the name of one of timm's attention modules (`eca`, `cbam`, `ge`, ...), a module class,
+            or a function from a number of channels to a module.
+        sites: residual blocks or dense layers to put it into; None is all of them.
+        input_size: (C, H, W) of one picture on which the new network must run; None takes the network's own.
+        seed: of the new modules' weights; the global random state is put back.
+        options: of the method, such as `ratio` and `scales`.
+
+    Returns:
+        What was given: a module for a module, a `Network` for a `Network`. The module's attribute `surgery` is the
+        `RecalibrationReport`.
+
+    Raises:
+        InputError: for an unknown method, options it does not take, a network without residual blocks or dense layers,
+            a selection that holds none, or modules that did not run.
+    """
+    make, name = maker(method, options), _name(method)
+    size = input_size or expected_input_size(net)
+    before = list_sites(net, input_size=size)
+    module = copy.deepcopy(as_module(net))
+    places = [n for n, m in module.named_modules() if place_of(m)]
+    wanted = places if sites is None else [s.module for s in before.select(sites) if s.module in places]
+    if not wanted:
+        there = ", ".join(places[:8]) or "none in this network"
+        raise InputError(
+            f"sites={sites!r} holds no residual block (conv1, bn1, conv2, downsample) and no dense layer; there are "
+            f"{there}."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        inserted = [_insert(module, place, make) for place in dict.fromkeys(wanted)]
+    _check_ran(module, size, inserted)
+    report = RecalibrationReport(
+        name, tuple(inserted), (count(as_module(net)), count(module)),
+        (before.total_flops, list_sites(module, input_size=size).total_flops),
+    )  # fmt: skip
+    module.__dict__["surgery"] = report
+    return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
+
+
+def count(module: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> Make:
+    """A function from a number of channels to a module.
+
+    Raises:
+        InputError: for a name nobody knows, or options the method does not take.
+    """
+    build = _named(method) if isinstance(method, str) else method
+
+    def make(channels: int) -> nn.Module:
+        try:
+            made = build(channels, **options)
+        except TypeError as error:
+            raise InputError(f"method={_name(method)!r} cannot be made with {dict(options)}: {error}.") from error
+        if not isinstance(made, nn.Module):
+            raise InputError(f"method={method!r} gives a {type(made).__name__} for {channels} channels, no module.")
+        return made
+
+    return make
+
+
+def _named(name: str) -> Callable[..., nn.Module]:
+    if name in OWN:
+        return OWN[name]
+    from timm.layers.create_attn import get_attn  # takes seconds to import
+
+    try:
+        found: Any = get_attn(name)
+    except (AssertionError, KeyError, ValueError, RuntimeError):
+        found = None
+    if found is None:
+        raise unknown("method", name, [*OWN, *TIMM])
+    return found
+
+
+# What timm's ResNets take by name; others of its names need arguments of their own.
+TIMM = ("se", "ese", "eca", "ecam", "ge", "gc", "gca", "cbam", "lcbam", "coord", "simam", "sk", "splat", "nl", "bat")
+
+
+def _name(method: object) -> str:
+    return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+
+
+def place_of(block: nn.Module) -> str | None:
+    """The submodule of a block behind which recalibration belongs; None if the module is no such block.
+
+    Of a residual block its last normalisation, the last thing of the branch before the addition; of a dense layer its
+    last convolution, which makes the new maps.
+    """
+    if is_residual_block(block):
+        norms = [n for n in ("bn4", "bn3", "bn2") if hasattr(block, n)]
+        return norms[0] if norms else None
+    return "conv2" if all(hasattr(block, n) for n in ("norm1", "conv1", "norm2", "conv2")) else None
+
+
+def _insert(module: nn.Module, place: str, make: Make) -> Replaced:
+    block = module.get_submodule(place)
+    last = place_of(block)
+    assert last
+    old: Any = block.get_submodule(last)
+    channels = getattr(old, "num_features", None) or old.out_channels
+    gate = make(channels)
+    like = next(block.parameters())
+    gate.to(device=like.device, dtype=like.dtype).train(old.training)
+    name = f"{place}.{last}".lstrip(".")
+    put(module, name, Recalibrated(old, gate))
+    return Replaced(name, describe(old), describe(gate))
+
+
+class Recalibrated(nn.Sequential):
+    """A layer and the recalibration of its output; weights saved without the recalibration still load.
+
+    Args:
+        layer: the layer, its last thing a map.
+        gate: the recalibration.
+    """
+
+    def __init__(self, layer: nn.Module, gate: nn.Module) -> None:
+        super().__init__(OrderedDict(layer=layer, gate=gate))
+        self.register_load_state_dict_pre_hook(_accept_plain)
+
+
+def _accept_plain(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Give the layer's tensors of a network without recalibration their new names."""
+    own = [k for k in state if k.startswith(prefix)]
+    if any(k.startswith((f"{prefix}layer.", f"{prefix}gate.")) for k in own):
+        return
+    for key in own:
+        state[f"{prefix}layer.{key.removeprefix(prefix)}"] = state.pop(key)
+
+
+def _check_ran(module: nn.Module, size: tuple[int, int, int], inserted: Sequence[Replaced]) -> None:
+    with evaluating(module):
+        try:
+            ran = modules_that_ran(module, blank_picture(module, size))
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise InputError(
+                f"the recalibrated network does not run on a picture of shape {size} (C, H, W): {error}. Choose "
+                "another method or other options, or give input_size=(C, H, W)."
+            ) from error
+    idle = [r.name for r in inserted if f"{r.name}.gate" not in ran]
+    if idle:
+        raise InputError(f"these modules were put in but never ran: {', '.join(idle)}.")

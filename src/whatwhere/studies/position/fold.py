@@ -1,0 +1,99 @@
+"""From the cells of a position study to its rows and its gallery."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from whatwhere.intervals import Estimate, over_scores, student
+from whatwhere.network import Network
+from whatwhere.position.features import RGB
+from whatwhere.position.score import best_constant
+from whatwhere.position.targets import stack
+from whatwhere.studies.position.measure import SHOWN, Plan
+from whatwhere.studies.position.pictures import PICTURES
+from whatwhere.studies.position.result import SHUFFLED, THUMBNAIL, Row
+from whatwhere.studies.position.variants import GIVEN, UNTRAINED, Variant
+
+Cells = Sequence[tuple[Variant, Mapping[str, Any]]]
+
+
+def folded_rows(cells: Cells, plan: Plan) -> list[Row]:
+    """Rows of every network; the seeds of untrained ones are one row."""
+    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for variant, result in cells:
+        for r in result["rows"]:
+            label = SHUFFLED if r["shuffled"] else variant.label
+            key = (label, r["readout"], r["group"], r["kernel"], r["target"], r["inputs"])
+            grouped.setdefault(key, []).append(r)
+    return [_folded(key, every, grouped, plan) for key, every in grouped.items()]
+
+
+def _folded(key: tuple[Any, ...], every: Sequence[Mapping[str, Any]], grouped: Mapping[Any, Any], plan: Plan) -> Row:
+    label, readout, group, kernel, target, inputs = key
+    goal = next(t for t in plan.targets if t.name == target)
+    shown = stack([goal], every[0]["size"])[0]
+    scores = [np.array(r["spc"]) for r in every]
+    controls = grouped.get((UNTRAINED, *key[1:]), []) if label == GIVEN and inputs == PICTURES else []
+    return Row(
+        label, readout, group, every[0]["depth_share"], kernel, target, inputs,
+        spc=_over(scores, -1.0), mae=_over([np.array(r["mae"]) for r in every], 0.0, np.inf),
+        constant=sum(r["constant"] for r in every), baseline=best_constant(shown),
+        above_untrained=_above(scores[0], controls) if group != RGB else None,
+        penalty=every[0]["penalty"] if len(every) == 1 else None,
+    )  # fmt: skip
+
+
+def _over(scores: Sequence[np.ndarray[Any, Any]], low: float, high: float = 1.0) -> Estimate:
+    """Over pictures of one network; over networks where there are several."""
+    if len(scores) == 1:
+        return over_scores(scores[0], low=low, high=high)
+    means = np.array([s.mean() for s in scores])
+    spread = float(means.std(ddof=1))
+    half = student(len(means) - 1) * spread / len(means) ** 0.5
+    mean = float(means.mean())
+    return Estimate(mean, max(low, mean - half), min(high, mean + half), spread, len(scores[0]), len(scores))
+
+
+def _above(scores: np.ndarray[Any, Any], controls: Sequence[Mapping[str, Any]]) -> Estimate | None:
+    """What the network has above its untrained twins on the same pictures; over pictures and over the twins."""
+    n, m = len(scores), len(controls)
+    if m < 2:
+        return None
+    others = np.array([c["spc"] for c in controls])
+    differences = scores - others.mean(0)
+    pictures, twins = differences.var(ddof=1) / n, others.mean(1).var(ddof=1) / m
+    freedom = (pictures + twins) ** 2 / max(pictures**2 / (n - 1) + twins**2 / (m - 1), 1e-300)  # Welch, Satterthwaite
+    half = student(freedom) * float(pictures + twins) ** 0.5
+    mean = float(differences.mean())
+    return Estimate(mean, mean - half, mean + half, float(differences.std(ddof=1)), n, m)
+
+
+def gallery_of(cells: Cells, plan: Plan, net: Network) -> dict[str, Any]:
+    """Some predictions of the network and of an untrained one, beside the targets, for the first test pictures."""
+    found = {v.kind: c["maps"] for v, c in reversed(cells) if v.kind in (GIVEN, UNTRAINED) and c["maps"]}
+    if GIVEN not in found:  # too many columns
+        return {}
+    rows = torch.arange(min(SHOWN, len(plan.pictures.test)))
+    images = next(plan.pictures.test.batches(SHOWN, geometry=net.preprocessing, order=rows))[0]
+    return {
+        "site": found[GIVEN]["site"],
+        "names": [t.name for t in plan.targets],
+        "pictures": _thumbnails(images),
+        "targets": (1000 * stack(plan.targets, plan.size)).round().div(1000).tolist(),
+        "predicted": {kind: maps["predicted"] for kind, maps in sorted(found.items())},
+    }
+
+
+def _thumbnails(images: torch.Tensor) -> list[str]:
+    """Small pictures as base64 of their bytes, (THUMBNAIL, THUMBNAIL, 3) each."""
+    small = torch.nn.functional.interpolate(images.float(), size=(THUMBNAIL, THUMBNAIL), mode="area")
+    low, high = small.amin(), small.amax()
+    scaled = (small - low) / (high - low).clamp_min(1e-9) if images.is_floating_point() else small / 255
+    shown = scaled if scaled.shape[1] == 3 else scaled[:, :1].expand(-1, 3, -1, -1)
+    pixels = shown.mul(255).round().byte().permute(0, 2, 3, 1).contiguous()
+    return [base64.b64encode(p.numpy().tobytes()).decode() for p in pixels]

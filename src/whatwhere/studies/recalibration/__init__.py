@@ -1,0 +1,1 @@
+"""Recalibration compared: the same network with and without, trained alike."""

@@ -1,0 +1,134 @@
+"""Recalibration put into networks, by their own families."""
+
+import pytest
+import torch
+from torch import nn
+
+import whatwhere as ww
+from whatwhere.errors import InputError
+from whatwhere.recalibration import MSSAR, SE, recalibrate
+from whatwhere.recalibration.insert import Recalibrated
+
+
+def gates(module):
+    return [m for m in module.modules() if isinstance(m, MSSAR)]
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("cifar/resnet20", 9),
+        ("torchvision/resnet18", 8),
+        ("torchvision/resnet50", 16),
+        ("torchvision/wide_resnet50_2", 16),
+        ("timm/resnext50_32x4d", 16),
+        ("timm/resnet18", 8),
+        ("torchvision/densenet121", 58),
+        ("timm/densenet121", 58),
+    ],
+)
+def test_every_block_gets_one_and_the_outputs_stay_what_they_were(name, blocks):
+    net = ww.load_model(name, classes=10)
+    gated = recalibrate(net, "ms_sar", identity_init=True)
+    assert isinstance(gated, ww.Network)
+    assert len(gates(gated.module)) == blocks == len(gated.module.surgery.inserted)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(gated.module(x), net.module(x), atol=0, rtol=0)
+    assert not gates(net.module)
+
+
+def test_it_stands_before_the_addition():
+    torch.manual_seed(0)
+    block = ww.load_model("torchvision/resnet18", classes=2).module.layer1[0]
+    net = nn.Sequential(block, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    gated = recalibrate(net, "se", ratio=4, input_size=(64, 8, 8)).eval()
+    x = torch.randn(2, 64, 8, 8)
+    with torch.no_grad():
+        branch = block.bn2(block.conv2(block.bn1(block.conv1(x)).relu()))
+        gate = gates(gated)[0]
+        expected = (gate(branch) + x).relu()
+        torch.testing.assert_close(gated[0](x), expected)
+
+
+def test_a_dense_layers_new_maps_are_recalibrated():
+    net = ww.load_model("torchvision/densenet121", classes=2).module
+    gated = recalibrate(net, "se", input_size=(3, 64, 64))
+    assert {g.channels for g in gates(gated)} == {32}  # the growth rate: new maps only
+
+
+def test_sites_choose_the_blocks():
+    net = ww.load_model("timm/resnet18")
+    gated = recalibrate(net, "se", sites="layer4*")
+    assert [r.name for r in gated.module.surgery.inserted] == ["layer4.0.bn2", "layer4.1.bn2"]
+
+
+@pytest.mark.parametrize("method", ["eca", "cbam", "gca", "coord"])
+def test_timms_attention_by_name(method):
+    gated = recalibrate(ww.load_model("cifar/resnet20", classes=10), method)
+    assert len(gated.module.surgery.inserted) == 9
+    assert gated.module(torch.randn(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_a_class_or_a_function_of_ones_own():
+    net = ww.load_model("cifar/resnet20", classes=10)
+    by_class = recalibrate(net, SE, ratio=4)
+    by_function = recalibrate(net, lambda channels: nn.BatchNorm2d(channels))
+    assert len(gates(by_class.module)) == 9
+    assert by_function.module.surgery.method == "<lambda>"
+
+
+def test_the_report_counts_what_was_added():
+    net = ww.load_model("cifar/resnet20", classes=10)
+    gated = recalibrate(net, "ms_sar")
+    added = sum(sum(p.numel() for p in g.parameters()) for g in gates(gated.module))
+    before, after = gated.module.surgery.parameters
+    assert after - before == added
+    assert "9 modules inserted" in str(gated.module.surgery)
+
+
+def test_new_weights_depend_on_the_seed_alone():
+    net = ww.load_model("cifar/resnet20", classes=10)
+    state = torch.get_rng_state()
+    a, b, c = (recalibrate(net, "ms_sar", seed=s).module.state_dict() for s in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_weights_of_the_plain_network_load_into_the_recalibrated_one():
+    plain, other = (ww.load_model("cifar/resnet20", classes=10, seed=s) for s in (1, 0))
+    gated = recalibrate(other, "ms_sar", identity_init=True)
+    missing, unexpected = gated.module.load_state_dict(plain.module.state_dict(), strict=False)
+    assert not unexpected
+    assert all(".gate." in name for name in missing)
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(gated.module(x), plain.module(x))
+    again = recalibrate(other, "ms_sar", seed=5)
+    again.module.load_state_dict(gated.module.state_dict())  # its own names too
+    assert isinstance(again.module.layers[0][0].bn2, Recalibrated)
+
+
+def test_it_can_stand_in_timms_slot():
+    import timm
+
+    net = timm.create_model("resnet18", num_classes=2, block_args={"attn_layer": MSSAR})
+    assert len(gates(net)) == 8
+    assert net(torch.randn(1, 3, 64, 64)).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "options", "message"),
+    [
+        ("cifar/resnet20", "ms_sarr", {}, "Did you mean 'ms_sar'"),
+        ("cifar/resnet20", "ms_sar", {"scale": 3}, "cannot be made"),
+        ("cifar/vgg11", "ms_sar", {}, "no residual block"),
+        ("cifar/resnet20", "ms_sar", {"sites": "conv1"}, "no residual block"),
+        ("cifar/resnet20", lambda channels: 3, {}, "no module"),
+        ("cifar/resnet20", lambda channels: nn.Conv2d(3, 3, 1), {}, "does not run"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(name, method, options, message):
+    with pytest.raises(InputError, match=message):
+        recalibrate(ww.load_model(name, classes=10), method, **options)

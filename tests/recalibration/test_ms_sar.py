@@ -1,0 +1,175 @@
+"""MS-SAR against a slow loop over neurons, and its identities."""
+
+import io
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import SqueezeExcitation
+
+from whatwhere.errors import InputError
+from whatwhere.recalibration import MSSAR, SE
+from whatwhere.recalibration.partition import cell_means, cell_of, coarser, scaled_by_cells
+
+
+def by_definition(module, x):
+    """Neuron by neuron: the means of the cells that contain it, concatenated, two layers, a sigmoid."""
+    n, _, h, w = x.shape
+    y = torch.empty_like(x)
+    first = torch.cat([layer.weight for layer in module.reduce], 1)
+    for i in range(n):
+        for row in range(h):
+            for column in range(w):
+                described, cell = [], None
+                for s in module.scales:
+                    inside = [
+                        [(r * 0 + a) for a in range(size) if bounds(size, s)[0][k] <= a < bounds(size, s)[1][k]]
+                        for r, (size, at) in enumerate(((h, row), (w, column)))
+                        for k in [which(size, s, at)]
+                    ]
+                    described.append(x[i][:, inside[0]][:, :, inside[1]].mean((1, 2)))
+                    cell = (which(h, s, row), which(w, s, column))
+                hidden = (first @ torch.cat(described) + module.reduce[0].bias).relu()
+                expand, bias = module.expand.weight, module.expand.bias
+                if module.weights == "per-cell":
+                    expand, bias = expand[cell], bias[cell]
+                z = module.factor * torch.sigmoid(expand @ hidden + bias)
+                y[i, :, row, column] = x[i, :, row, column] * z
+    return y
+
+
+def bounds(size, cells):
+    edges = [k * size // cells for k in range(cells + 1)]
+    return edges[:-1], edges[1:]
+
+
+def which(size, cells, at):
+    low, high = bounds(size, cells)
+    return next(k for k in range(cells) if low[k] <= at < high[k])
+
+
+@pytest.mark.parametrize("scales", [(1,), (1, 2), (1, 2, 4), (2, 4), (1, 3)])
+@pytest.mark.parametrize("shape", [(8, 8), (7, 7), (5, 9), (2, 3), (1, 1)])
+@pytest.mark.parametrize("weights", ["shared", "per-cell"])
+def test_it_follows_the_definition(scales, shape, weights):
+    torch.manual_seed(0)
+    module = MSSAR(6, scales, ratio=2, weights=weights)
+    x = torch.randn(2, 6, *shape)
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(module(given), by_definition(module, x), atol=1e-5, rtol=1e-4)
+
+
+def test_every_position_has_one_cell_and_cells_are_nested():
+    for size in range(1, 20):
+        for cells in (1, 2, 3, 4, 8):
+            assert cell_of(size, cells).tolist() == [which(size, cells, i) for i in range(size)]
+        assert (cell_of(size, 4) // 2).tolist() == cell_of(size, 2).tolist()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (3, 3)])
+def test_coarse_means_are_those_of_the_map(shape):
+    x = torch.randn(2, 3, *shape)
+    torch.testing.assert_close(coarser(cell_means(x, 4), shape, 2), cell_means(x, 2))
+    torch.testing.assert_close(coarser(cell_means(x, 4), shape, 1), x.mean((2, 3))[:, None, None])
+
+
+def test_one_scale_is_torchvisions_squeeze_and_excitation():
+    torch.manual_seed(0)
+    ours, theirs = SE(32, ratio=4), SqueezeExcitation(32, 8)
+    for conv, linear in ((theirs.fc1, ours.reduce[0]), (theirs.fc2, ours.expand)):
+        conv.weight.data, conv.bias.data = linear.weight.data[:, :, None, None], linear.bias.data
+    x = torch.randn(2, 32, 9, 7)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+def test_a_zero_expansion_with_a_large_bias_is_the_identity():
+    module, x = MSSAR(8, ratio=2), torch.randn(2, 8, 8, 8)
+    nn.init.zeros_(module.expand.weight)
+    nn.init.constant_(module.expand.bias, 100.0)
+    assert torch.equal(module(x), x)
+
+
+@pytest.mark.parametrize("weights", ["shared", "per-cell"])
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+def test_at_initialisation_it_can_be_exactly_the_identity(weights, upsample):
+    x = torch.randn(2, 8, 7, 8)
+    module = MSSAR(8, ratio=2, weights=weights, upsample=upsample, identity_init=True)
+    assert torch.equal(module(x), x)
+    module(x).sum().backward()
+    assert module.expand.weight.grad.abs().sum() > 0  # and it can leave it
+
+
+def test_bilinear_weights_are_those_of_the_cells_at_their_centres():
+    torch.manual_seed(0)
+    module, x = MSSAR(4, (1, 2), ratio=1, upsample="bilinear"), torch.randn(1, 4, 6, 6)
+    gate = module.weigh(x)
+    torch.testing.assert_close(module(x)[..., 1, 1] / x[..., 1, 1], gate[:, 0, 0])
+    torch.testing.assert_close(module(x)[..., 4, 1] / x[..., 4, 1], gate[:, 1, 0])
+
+
+def test_it_has_no_more_weights_than_squeeze_and_excitation():
+    for channels in (64, 256, 2048):
+        ours, se = (sum(p.numel() for p in m(channels).parameters()) for m in (MSSAR, SE))
+        assert ours <= se
+
+
+def test_surroundings_matter_beyond_the_neuron():
+    torch.manual_seed(0)
+    module, x = MSSAR(4, (1, 2), ratio=0.1), torch.randn(1, 4, 8, 8)
+    near, far = x.clone(), x.clone()
+    near[..., 1, 1] += 5  # in the same cell as (0, 0)
+    far[..., 7, 7] += 5
+    changes = [(module(changed) - module(x))[0, :, 0, 0].abs().sum() for changed in (near, far)]
+    assert changes[0] > 0
+    assert changes[1] > 0
+    only_cell = MSSAR(4, (2,), ratio=0.1)
+    assert torch.equal(only_cell(far)[..., 0, 0], only_cell(x)[..., 0, 0])
+
+
+def test_half_precision_compile_and_export():
+    torch.manual_seed(0)
+    module, x = MSSAR(8, ratio=2).eval(), torch.randn(1, 8, 8, 8)
+    assert module.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+    module.float()
+    exported = torch.export.export(module, (x,))
+    torch.testing.assert_close(exported.module()(x), module(x))
+    traced = torch.jit.trace(module, x)
+    buffer = io.BytesIO()
+    torch.jit.save(traced, buffer)
+    torch.testing.assert_close(torch.compile(module, backend="aot_eager")(x), module(x))
+
+
+def test_gates_are_kept_on_request():
+    module, x = MSSAR(8, ratio=2), torch.randn(2, 8, 8, 8)
+    module(x)
+    assert module.gate.numel() == 0
+    module.keep_gate = True
+    module(x)
+    assert module.gate.shape == (2, 4, 4, 8)
+
+
+def test_the_broadcast_product_is_the_plain_one():
+    x, gate = torch.randn(2, 3, 8, 4), torch.rand(2, 3, 4, 4)
+    plain = x * gate.repeat_interleave(2, 2)
+    gate = gate.permute(0, 2, 3, 1)
+    torch.testing.assert_close(scaled_by_cells(x, gate), plain)
+    last = scaled_by_cells(x.contiguous(memory_format=torch.channels_last), gate)
+    torch.testing.assert_close(last, plain)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": ()}, "scales"),
+        ({"scales": (1, 1)}, "different"),
+        ({"scales": (2, 3)}, "divide"),
+        ({"weights": "own"}, "weights"),
+        ({"upsample": "cubic"}, "upsample"),
+        ({"ratio": 0}, "ratio"),
+    ],
+)
+def test_wrong_settings_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        MSSAR(8, **options)
