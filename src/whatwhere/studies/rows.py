@@ -206,7 +206,7 @@ def rows_figure(
         axes.set_yticks(range(len(rows)), [r.label for r in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(x)
-        axes.set_title(title, loc="left", fontsize=11)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
