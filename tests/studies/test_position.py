@@ -258,6 +258,7 @@ def test_the_difference_from_untrained_networks_varies_with_the_networks():
     # The pictures do not vary, the three networks do: Student's t over them.
     assert above.half_width == pytest.approx(student(2) * 0.2 / 3**0.5)
     assert fold._above(np.array([0.5, 0.6]), shared[:1]) is None
+    assert fold._above(np.zeros(4), [{"spc": [0.0] * 4}] * 2).half_width == 0
 
 
 def test_only_the_closed_form_has_a_limit_of_columns(data, monkeypatch):

@@ -67,8 +67,10 @@ def _above(scores: np.ndarray[Any, Any], controls: Sequence[Mapping[str, Any]]) 
     others = np.array([c["spc"] for c in controls])
     differences = scores - others.mean(0)
     pictures, twins = differences.var(ddof=1) / n, others.mean(1).var(ddof=1) / m
-    freedom = (pictures + twins) ** 2 / max(pictures**2 / (n - 1) + twins**2 / (m - 1), 1e-300)  # Welch, Satterthwaite
-    half = student(freedom) * float(pictures + twins) ** 0.5
+    total = float(pictures + twins)
+    # Welch and Satterthwaite; where nothing varies (every prediction constant, say) there is nothing to be unsure of.
+    freedom = total**2 / (pictures**2 / (n - 1) + twins**2 / (m - 1)) if total > 0 else 1.0
+    half = student(float(freedom)) * total**0.5
     mean = float(differences.mean())
     return Estimate(mean, mean - half, mean + half, float(differences.std(ddof=1)), n, m)
 
