@@ -11,6 +11,7 @@ import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.intervals import student
 from whatwhere.position.official import Official
+from whatwhere.studies.packed import pack_scores
 from whatwhere.studies.position import fold
 from whatwhere.studies.position import measure as measuring
 from whatwhere.studies.position.pattern_study import PatternResult, pattern_study
@@ -252,13 +253,13 @@ def test_the_same_weights_with_another_padding_are_another_measurement(data, tmp
 
 
 def test_the_difference_from_untrained_networks_varies_with_the_networks():
-    shared = [{"spc": [0.1, 0.2, 0.3, 0.2]}, {"spc": [0.5, 0.6, 0.7, 0.6]}, {"spc": [0.3, 0.4, 0.5, 0.4]}]
+    shared = [{"spc": pack_scores([m - 0.1, m, m + 0.1, m])} for m in (0.2, 0.6, 0.4)]
     above = fold._above(np.array([0.5, 0.6, 0.7, 0.6]), shared)
     assert above.mean == pytest.approx(0.2)
     # The pictures do not vary, the three networks do: Student's t over them.
     assert above.half_width == pytest.approx(student(2) * 0.2 / 3**0.5)
     assert fold._above(np.array([0.5, 0.6]), shared[:1]) is None
-    assert fold._above(np.zeros(4), [{"spc": [0.0] * 4}] * 2).half_width == 0
+    assert fold._above(np.zeros(4), [{"spc": pack_scores([0.0] * 4)}] * 2).half_width == 0
 
 
 def test_only_the_closed_form_has_a_limit_of_columns(data, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.intervals import student
-from whatwhere.studies.hits import pack
+from whatwhere.studies.packed import pack
 from whatwhere.studies.recalibration import study as studying
 from whatwhere.studies.recalibration.cell import build
 from whatwhere.studies.recalibration.study import RecalibrationResult, recalibration_study, verdict

@@ -13,7 +13,7 @@ from whatwhere.network import Network
 from whatwhere.studies.dependency import study as module
 from whatwhere.studies.dependency.recommend import recommend
 from whatwhere.studies.dependency.result import DependencyResult, Point
-from whatwhere.studies.hits import pack
+from whatwhere.studies.packed import pack
 
 RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.05, crop_padding=1, flip=False)
 OPTIONS = {

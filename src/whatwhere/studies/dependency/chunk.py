@@ -21,7 +21,7 @@ from whatwhere.intervals import Batch
 from whatwhere.interventions import Intervention
 from whatwhere.network import Network
 from whatwhere.sites import Site, Sites, evaluating
-from whatwhere.studies.hits import pack, unpack
+from whatwhere.studies.packed import pack, unpack
 from whatwhere.training.evaluate import check_scores
 
 MEAN = "mean"

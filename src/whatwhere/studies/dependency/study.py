@@ -22,7 +22,7 @@ from whatwhere.studies.dependency.cell import GAP_FC, INTACT, build
 from whatwhere.studies.dependency.grid import Grid, Planned, plan, run_grid
 from whatwhere.studies.dependency.recommend import recommend
 from whatwhere.studies.dependency.result import DependencyResult, Entry, Point, Recommendation
-from whatwhere.studies.hits import unpack
+from whatwhere.studies.packed import unpack
 from whatwhere.training.recipes import Recipe, recipe_named
 
 PLAIN = "no augmentation"

@@ -14,6 +14,7 @@ from whatwhere.network import Network
 from whatwhere.position.features import RGB
 from whatwhere.position.score import best_constant
 from whatwhere.position.targets import stack
+from whatwhere.studies.packed import pack_maps, unpack_scores
 from whatwhere.studies.position.measure import SHOWN, Plan
 from whatwhere.studies.position.pictures import PICTURES
 from whatwhere.studies.position.result import SHUFFLED, THUMBNAIL, Row
@@ -37,11 +38,11 @@ def _folded(key: tuple[Any, ...], every: Sequence[Mapping[str, Any]], grouped: M
     label, readout, group, kernel, target, inputs = key
     goal = next(t for t in plan.targets if t.name == target)
     shown = stack([goal], every[0]["size"])[0]
-    scores = [np.array(r["spc"]) for r in every]
+    scores = [unpack_scores(r["spc"]) for r in every]
     controls = grouped.get((UNTRAINED, *key[1:]), []) if label == GIVEN and inputs == PICTURES else []
     return Row(
         label, readout, group, every[0]["depth_share"], kernel, target, inputs,
-        spc=_over(scores, -1.0), mae=_over([np.array(r["mae"]) for r in every], 0.0, np.inf),
+        spc=_over(scores, -1.0), mae=_over([unpack_scores(r["mae"]) for r in every], 0.0, np.inf),
         constant=sum(r["constant"] for r in every), baseline=best_constant(shown),
         above_untrained=_above(scores[0], controls) if group != RGB else None,
         penalty=every[0]["penalty"] if len(every) == 1 else None,
@@ -64,7 +65,7 @@ def _above(scores: np.ndarray[Any, Any], controls: Sequence[Mapping[str, Any]]) 
     n, m = len(scores), len(controls)
     if m < 2:
         return None
-    others = np.array([c["spc"] for c in controls])
+    others = np.array([unpack_scores(c["spc"]) for c in controls])
     differences = scores - others.mean(0)
     pictures, twins = differences.var(ddof=1) / n, others.mean(1).var(ddof=1) / m
     total = float(pictures + twins)
@@ -86,7 +87,7 @@ def gallery_of(cells: Cells, plan: Plan, net: Network) -> dict[str, Any]:
         "site": found[GIVEN]["site"],
         "names": [t.name for t in plan.targets],
         "pictures": _thumbnails(images),
-        "targets": (1000 * stack(plan.targets, plan.size)).round().div(1000).tolist(),
+        "targets": pack_maps(stack(plan.targets, plan.size)),
         "predicted": {kind: maps["predicted"] for kind, maps in sorted(found.items())},
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from whatwhere.position.ridge import MOST_COLUMNS, Group, LinearReadOut, RidgeFi
 from whatwhere.position.score import Scores, score
 from whatwhere.position.targets import Target, stack
 from whatwhere.sites import evaluating
+from whatwhere.studies.packed import pack_maps, pack_scores
 from whatwhere.studies.position.pictures import PICTURES, Pictures, blank, prepared
 from whatwhere.studies.position.result import ALL
 
@@ -219,7 +221,7 @@ class _Job:
                     parts = collected.setdefault((key, t, inputs), [])
                     parts.append(score(predicted[:, t], goals[size][:, t]))
                 if inputs == PICTURES and key[1] == self.shown and not shown:
-                    shown = {"site": self.shown, "predicted": _rounded(predicted[:SHOWN, :targets])}
+                    shown = {"site": self.shown, "predicted": pack_maps(predicted[:SHOWN, :targets])}
                 sizes[key] = size
         rows_out = [self._row(*found, parts, readouts[found[0]], sizes[found[0]]) for found, parts in collected.items()]
         return rows_out, shown
@@ -240,8 +242,8 @@ class _Job:
         return {
             "readout": method, "group": group, "kernel": kernel, "target": self.plan.targets[t % targets].name,
             "inputs": inputs, "shuffled": t >= targets, "depth_share": self.shares[group],
-            "spc": [round(float(v), 6) for part in parts for v in part.spc],
-            "mae": [round(float(v), 6) for part in parts for v in part.mae],
+            "spc": pack_scores(np.concatenate([part.spc for part in parts])),
+            "mae": pack_scores(np.concatenate([part.mae for part in parts])),
             "constant": sum(part.constant for part in parts),
             "size": size, "penalty": readout.penalty[t] if isinstance(readout, LinearReadOut) else None,
         }  # fmt: skip
@@ -250,7 +252,3 @@ class _Job:
 def _seed(*parts: int) -> int:
     """One seed of several numbers, none of them large."""
     return sum((part + 1) * 1_000_003**i for i, part in enumerate(parts)) % (1 << 62)
-
-
-def _rounded(maps: Tensor) -> list[Any]:
-    return (1000 * maps).round().div(1000).tolist()

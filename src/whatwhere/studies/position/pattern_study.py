@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 1
+VISIBLE = 1e-3  # of the features: further in, the figure shows nothing
 LEAD = (
     "Each picture is cut out of a larger one. What the features of the cut-out differ by from those with the true "
     "surroundings is what padding did. Its mean over pictures is a pattern that marks positions whatever the content."
@@ -116,9 +117,11 @@ class PatternResult:
 
     def plot(self) -> Figure:
         """The pattern's share of the features by distance from the border, a panel for each site."""
-        panels = {
-            site: [_line(r) for r in self.rows if r.site == site] for site in dict.fromkeys(r.site for r in self.rows)
-        }
+        panels = {}
+        for site in dict.fromkeys(r.site for r in self.rows):
+            there = [r for r in self.rows if r.site == site]
+            reach = max((i for r in there for i, v in enumerate(r.by_border) if v > VISIBLE), default=0) + 3
+            panels[site] = [_line(r, reach) for r in there]
         return panels_figure(
             panels,
             (),
@@ -255,5 +258,6 @@ def _bare(r: PatternRow | None) -> str:
     return "infinite" if r.snr is None else f"{r.snr:.3g}"
 
 
-def _line(r: PatternRow) -> Line:
-    return Line(r.network, tuple(float(i) for i in range(len(r.by_border))), r.by_border)
+def _line(r: PatternRow, reach: int) -> Line:
+    shown = r.by_border[:reach]
+    return Line(r.network, tuple(float(i) for i in range(len(shown))), shown)

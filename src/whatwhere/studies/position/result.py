@@ -18,6 +18,7 @@ from whatwhere.position.features import RGB
 from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import maps_figure, panels_figure
+from whatwhere.studies.packed import unpack_maps
 from whatwhere.studies.position.pictures import PICTURES
 from whatwhere.studies.position.variants import GIVEN, UNTRAINED
 
@@ -85,7 +86,7 @@ class PositionResult:
         preprocessing: what the network's input looked like.
         settings: sites, targets, kernels, read-outs, seeds, ...
         rows: every read-out.
-        gallery: `pictures` as thumbnails, `targets` and `predicted` maps by network and site.
+        gallery: `pictures` as thumbnails, packed `targets` and `predicted` maps by network and site.
         conclusion: in words.
         notes: what the reader must know.
         provenance: versions, hardware, command, seconds.
@@ -208,9 +209,9 @@ class PositionResult:
         if not self.gallery:
             return None
         names = list(self.gallery["names"])
-        rows: dict[str, list[Any]] = {"target": [None, *self.gallery["targets"]]}
+        rows: dict[str, list[Any]] = {"target": [None, *unpack_maps(self.gallery["targets"])]}
         for network, maps in self.gallery["predicted"].items():
-            for i, (picture, predicted) in enumerate(zip(self.gallery["pictures"], maps, strict=False), 1):
+            for i, (picture, predicted) in enumerate(zip(self.gallery["pictures"], unpack_maps(maps), strict=False), 1):
                 rows[f"{network}, picture {i}"] = [_pixels(picture), *predicted]
         return maps_figure(rows, ["", *names], title=f"{self.network}, read out of {self.gallery['site']!r}")
 

@@ -17,7 +17,7 @@ from whatwhere.recalibration import recalibrate
 from whatwhere.runs.cells import Cell
 from whatwhere.runs.progress import Meter
 from whatwhere.sites import list_sites
-from whatwhere.studies.hits import pack
+from whatwhere.studies.packed import pack
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe

@@ -18,7 +18,7 @@ from whatwhere.report.page import Report, Table
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
 from whatwhere.runs.provenance import command, hardware, versions
-from whatwhere.studies.hits import unpack
+from whatwhere.studies.packed import unpack
 from whatwhere.studies.recalibration.cell import NONE, Bench
 from whatwhere.studies.rows import ONE_SEED, SEEDS, Row, RowsResult, accuracy, checked_seeds, difference
 from whatwhere.training.recipes import RECIPES, Recipe

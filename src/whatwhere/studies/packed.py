@@ -1,0 +1,51 @@
+"""Arrays in a form small enough for a JSON file."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def pack(hits: NDArray[np.integer]) -> str:
+    """(N,) counts of at most 255, compressed, as text."""
+    return _text(hits.astype(np.uint8).tobytes())
+
+
+def unpack(text: str) -> NDArray[np.uint8]:
+    """(N,) counts."""
+    return np.frombuffer(_bytes(text), np.uint8)
+
+
+def pack_scores(scores: ArrayLike) -> str:
+    """(N,) numbers, as float32, as text."""
+    return _text(np.asarray(scores, dtype="<f4").tobytes())
+
+
+def unpack_scores(text: str) -> NDArray[np.float64]:
+    """(N,) numbers."""
+    return np.frombuffer(_bytes(text), "<f4").astype(np.float64)
+
+
+def pack_maps(maps: ArrayLike) -> dict[str, Any]:
+    """Maps to look at, of any shape, as float16 with their shape."""
+    array = np.asarray(maps, dtype="<f2")
+    return {"shape": list(array.shape), "float16": _text(array.tobytes())}
+
+
+def unpack_maps(packed: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The maps in their shape."""
+    shape: Sequence[int] = packed["shape"]
+    return np.frombuffer(_bytes(packed["float16"]), "<f2").astype(np.float32).reshape(shape)
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content, 9)).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))
