@@ -13,7 +13,7 @@ SLIM = 1 / 16
 @pytest.mark.parametrize(("name", "convs", "linears"), [
     ("vgg11", 8, 3), ("vgg16", 13, 3),
     ("resnet20", 19 + 2, 1), ("resnet32", 31 + 2, 1), ("resnet56", 55 + 2, 1),  # + projections
-    ("resnet50", 49 + 4, 1), ("resnet152", 151 + 4, 1),
+    ("resnet50", 49 + 4, 1), ("resnet152", 151 + 4, 1), ("densenet40", 39, 1), ("densenet100", 99, 1),
 ])  # fmt: skip
 def test_depths_counted_by_hand(name: str, convs: int, linears: int) -> None:
     net = make(name, classes=7, width=SLIM)
@@ -23,7 +23,8 @@ def test_depths_counted_by_hand(name: str, convs: int, linears: int) -> None:
 
 
 def test_every_model_is_counted() -> None:
-    assert set(CIFAR_MODELS) == {"vgg11", "vgg16", "resnet20", "resnet32", "resnet56", "resnet50", "resnet152"}
+    resnets = {"resnet20", "resnet32", "resnet56", "resnet50", "resnet152"}
+    assert set(CIFAR_MODELS) == {"vgg11", "vgg16", *resnets, "densenet40", "densenet100"}
 
 
 def test_vgg16_has_the_papers_widths_and_head() -> None:
@@ -106,3 +107,13 @@ def test_initialisation_is_hes() -> None:
     assert not net[0].bias.any()
     assert not net[2].bias.any()
     assert net[3].weight.abs().max().item() <= 1 / math.sqrt(150)  # the last layer keeps torch's own
+
+
+def test_densenet_bc_has_the_published_size():
+    # Huang et al. 2017, table 2: DenseNet-BC, L = 100, k = 12, has 0.8 million parameters.
+    net = make("densenet100", classes=10)
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(0.8e6, rel=0.05)
+    net.eval()
+    with torch.no_grad():
+        assert net.features(torch.zeros(1, 3, 32, 32)).shape[2:] == (8, 8)
+        assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

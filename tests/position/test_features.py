@@ -28,6 +28,14 @@ def test_levels_are_the_last_map_of_each_resolution():
     assert names(taps_of(vgg)) == [f"features.{i}" for i in (3, 8, 15, 22, 29)]  # the authors' taps
 
 
+def test_taps_come_in_the_order_of_their_outputs():
+    squeeze = ww.load_model("torchvision/squeezenet1_1", classes=10)
+    assert names(taps_of(squeeze)) == ["features.1", "features.4", "features.7", "features"]
+    assert names(taps_of(squeeze, ["features", "features.4.expand3x3_activation", "features.4"])) == [
+        "features.4.expand3x3_activation", "features.4", "features",
+    ]  # fmt: skip
+
+
 def test_a_resnets_levels_are_its_stages():
     net = ww.load_model("timm/resnet18")
     assert names(taps_of(net)) == ["act1", "layer1", "layer2", "layer3", "layer4"]

@@ -6,11 +6,13 @@ projection shortcuts) and ResNet-50/152 with a 3 x 3 stride-1 stem and no max-po
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.densenet import _DenseBlock, _Transition
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from whatwhere.errors import InputError
@@ -122,6 +124,44 @@ class CifarResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
+class CifarDenseNet(nn.Module):
+    """DenseNet-BC for small pictures, of torchvision's blocks: 3 x 3 stride-1 stem, three blocks, maps halved between.
+
+    Args:
+        layers: dense layers in each block.
+        growth: new maps of a layer at width 1.
+        classes: number of scores.
+        width: factor on the growth rate, and so on all hidden layers.
+        channels: of the input.
+    """
+
+    def __init__(
+        self, layers: Sequence[int], growth: int, *, classes: int, width: float = 1.0, channels: int = 3
+    ) -> None:
+        super().__init__()
+        new = scaled(growth, width)
+        maps = 2 * new
+        self.features = nn.Sequential(OrderedDict(conv0=nn.Conv2d(channels, maps, 3, padding=1, bias=False)))
+        for i, count in enumerate(layers):
+            self.features.add_module(f"denseblock{i + 1}", _DenseBlock(count, maps, 4, new, 0.0))
+            maps += count * new
+            if i < len(layers) - 1:
+                self.features.add_module(f"transition{i + 1}", _Transition(maps, maps // 2))
+                maps //= 2
+        self.features.add_module("norm", nn.BatchNorm2d(maps))
+        self.features.add_module("relu", nn.ReLU(inplace=True))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(maps, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, classes)."""
+        return self.classifier(self.pool(self.features(x)).flatten(1))
+
+
+def _densenet(layers: Sequence[int], growth: int) -> Callable[..., nn.Module]:
+    return lambda **options: CifarDenseNet(layers, growth, **options)
+
+
 def _resnet(stages: Sequence[int], block: type[BasicBlock] | type[Bottleneck], planes: int) -> Callable[..., nn.Module]:
     return lambda **options: CifarResNet(block, stages, planes, **options)
 
@@ -138,6 +178,8 @@ CIFAR_MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet56": _resnet((9, 9, 9), BasicBlock, 16),
     "resnet50": _resnet((3, 4, 6, 3), Bottleneck, 64),
     "resnet152": _resnet((3, 8, 36, 3), Bottleneck, 64),
+    "densenet40": _densenet((6, 6, 6), 12),
+    "densenet100": _densenet((16, 16, 16), 12),
 }
 
 

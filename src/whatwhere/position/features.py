@@ -56,11 +56,17 @@ def taps_of(
     """
     table = list_sites(net, input_size=input_size)
     parts = which if isinstance(which, Sequence) and not isinstance(which, str) else [which]
-    chosen: dict[int, Site] = {}
-    for part in parts:
-        if part != RGB:
-            chosen.update({s.order: s for s in _meant(table, part)})
-    return [_tap(chosen[order]) for order in sorted(chosen)]
+    chosen = {s.name: s for part in parts if not _is_rgb(part) for s in _meant(table, part)}
+    return [_tap(s) for s in sorted(chosen.values(), key=lambda s: _end(table, s))]
+
+
+def _is_rgb(part: object) -> bool:
+    return isinstance(part, str) and part == RGB
+
+
+def _end(table: Sites, site: Site) -> tuple[int, int]:
+    """When the output of a site is there: after everything inside of it, and after the last thing inside of it."""
+    return max([site.order, *(s.order for s in table if site.name in s.parents)]), -site.order
 
 
 def _meant(table: Sites, part: Selection) -> list[Site]:
