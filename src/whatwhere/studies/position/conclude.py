@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from whatwhere.position.features import RGB
 from whatwhere.studies.position.pictures import PICTURES
-from whatwhere.studies.position.result import Row
+from whatwhere.studies.position.result import ALL, Row
 from whatwhere.studies.position.variants import GIVEN, UNTRAINED
 
 
@@ -24,7 +24,8 @@ def _sentence(rows: Sequence[Row], target: str) -> str:
     best = max([r for r in own if r.site != RGB] or own, key=lambda r: r.spc.mean)
     if best.site == RGB:
         return f"{target} is read out of the raw input with SPC {best.spc.mean:.2f}"
-    text = f"{target} is held best by {best.site} (SPC {best.spc.mean:.2f}"
+    site = "all sites together" if best.site == ALL else best.site
+    text = f"{target} is held best by {site} (SPC {best.spc.mean:.2f}"
     fresh = next((r for r in rows if r.network == UNTRAINED and r.place == best.place), None)
     if fresh is None:
         return f"{text}; no untrained network was measured, so training cannot be told from architecture)"
