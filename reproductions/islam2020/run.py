@@ -25,13 +25,16 @@ HERE = Path(__file__).parent
 TWIN_SIZE = 128  # larger than in training, so that without padding the last maps are maps
 
 VGG: dict[str, Any] = {"input_size": 224, "untrained": 2}
+DEEPER: dict[str, Any] = {
+    "readouts": "official", "targets": ["H", "G", "HS"], "paddings": [], "blanks": [], "untrained": 1,
+}  # fmt: skip
 CONTROLS: dict[str, dict[str, Any]] = {
     "vgg16": {**VGG, "kernels": [3, 1]},
     "vgg16-kernel7": {**VGG, "kernels": 7, "readouts": "official", "paddings": []},
-    "vgg16-layers2": {**VGG, "readouts": "official", "official": Official(layers=2), "paddings": []},
-    "vgg16-layers3": {**VGG, "readouts": "official", "official": Official(layers=3), "paddings": []},
+    "vgg16-layers2": {**VGG, **DEEPER, "official": Official(layers=2)},
+    "vgg16-layers3": {**VGG, **DEEPER, "official": Official(layers=3)},
     "squeezenet": {"kernels": 1, "untrained": 2, "paddings": ["circular"]},
-    "vgg11-trunk": {"untrained": 2, "paddings": ["circular", "none"]},
+    "vgg11-trunk": {"untrained": 1, "paddings": ["circular"]},
 }
 # The raw input alone, the read-out with zeros around it: what padding gives by itself. "raw" leaves out normalisation,
 # as the authors' code does: a zero is then black, not the mean colour.

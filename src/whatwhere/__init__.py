@@ -17,6 +17,8 @@ from whatwhere.studies.position.location import location_test
 from whatwhere.studies.position.readout import position
 from whatwhere.studies.position.red_green import red_green
 from whatwhere.studies.position.result import PositionResult
+from whatwhere.studies.recalibration.gates import gates, plot_gates
+from whatwhere.studies.recalibration.study import RecalibrationResult, recalibration_study
 from whatwhere.surgery import untrained
 from whatwhere.training import RECIPES, Recipe, evaluate, fit
 
@@ -31,6 +33,7 @@ __all__ = [
     "Network",
     "PositionResult",
     "Preprocessing",
+    "RecalibrationResult",
     "Recipe",
     "SharedPrefix",
     "Site",
@@ -43,13 +46,16 @@ __all__ = [
     "evaluate",
     "even_sizes",
     "fit",
+    "gates",
     "load_data",
     "load_model",
     "location_test",
     "padding_pattern",
+    "plot_gates",
     "pool",
     "position",
     "recalibrate",
+    "recalibration_study",
     "red_green",
     "shuffle",
     "sites",

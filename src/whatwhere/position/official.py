@@ -16,7 +16,7 @@ from whatwhere.position.ridge import Group, output_size
 from whatwhere.position.targets import Target, stack
 
 Head = Literal["bn-sigmoid", "linear"]
-HIDDEN = 64  # channels between the layers of a deeper read-out; the paper does not say
+HIDDEN = 16  # channels between the layers of a deeper read-out; the paper does not say
 
 
 @dataclass(frozen=True)

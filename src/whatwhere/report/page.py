@@ -72,9 +72,7 @@ def write_report(folder: Path, report: Report) -> Path:
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as comma-separated values with a head line."""
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        buffer, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()

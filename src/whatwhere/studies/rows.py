@@ -98,7 +98,9 @@ class RowsResult:
 
     def table(self) -> list[dict[str, Any]]:
         """One line for each row, in per cent."""
-        return [self._line(r) for r in self.rows]
+        lines = [self._line(r) for r in self.rows]
+        columns = dict.fromkeys(name for line in lines for name in line)
+        return [{name: line.get(name, "") for name in columns} for line in lines]
 
     def plot(self) -> Figure:
         """The rows one below the other, with their intervals, beside what was published and chance."""
