@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 PACKAGES = ("whatwhere", "torch", "torchvision", "timm", "datasets", "lightning-fabric", "numpy", "scipy")
 
@@ -46,7 +45,7 @@ def command() -> str:
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def fingerprint(module: nn.Module) -> str:
+def fingerprint(module: torch.nn.Module) -> str:
     """16 hexadecimal digits of the network's weights and buffers."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
