@@ -179,15 +179,17 @@ def _spread(batches: Sequence[Batch]) -> float:
     return float(np.std([sum(b.totals[r] for b in batches) / n for r in range(common)], ddof=1))
 
 
-def over_seeds(values: Sequence[float], n: int) -> Estimate:
-    """Mean over at least two independently trained networks, with Student's t interval.
+def over_seeds(values: Sequence[float], n: int, *, low: float = -1.0, high: float = 1.0) -> Estimate:
+    """Mean over at least two independent networks, with Student's t interval.
 
     Args:
         values: one for each seed.
         n: pictures each value rests on.
+        low: the least a value can be.
+        high: the most.
     """
     if len(values) < 2:
         raise ValueError(f"{len(values)} seeds have no spread; take `over_pictures` of a single one.")
     spread = float(np.std(values, ddof=1))
-    half = student(len(values) - 1) * spread / math.sqrt(len(values))
-    return _estimate(float(np.mean(values)), half, spread, n, len(values))
+    half, mean = student(len(values) - 1) * spread / math.sqrt(len(values)), float(np.mean(values))
+    return Estimate(mean, max(mean - half, low), min(mean + half, high), spread, n, len(values))

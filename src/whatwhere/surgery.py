@@ -90,6 +90,11 @@ def untrained(net: nn.Module | Network, seed: int) -> nn.Module | Network:
     return as_given(net, module.to(device), f"{name}, untrained (seed {seed})")
 
 
+def count_parameters(module: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(p.numel() for p in module.parameters())
+
+
 def describe(module: nn.Module) -> str:
     """A module on one short line, without its children."""
     children = list(module.children())

@@ -28,7 +28,7 @@ from whatwhere.sites import (
     expected_input_size,
     list_sites,
 )
-from whatwhere.surgery import Edit, Replaced, as_given, edit, modules_that_ran
+from whatwhere.surgery import Edit, Replaced, as_given, count_parameters, edit, modules_that_ran
 
 Init = Literal["kernel-sum", "fresh"]
 ADAPTIVE = nn.modules.pooling._AdaptiveAvgPoolNd
@@ -120,11 +120,6 @@ def _new_name(name: str, start: Site) -> str:
     """A module's name after the site was wrapped in `Sequential(pool, then)`."""
     inner = name.removeprefix(start.module + ".")
     return name if inner == name else f"{start.module}.then.{inner}"
-
-
-def count_parameters(module: nn.Module) -> int:
-    """How many numbers a network learns."""
-    return sum(p.numel() for p in module.parameters())
 
 
 def _edits(module: nn.Module, table: Sites, start: Site) -> dict[str, Edit]:

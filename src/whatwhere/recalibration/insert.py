@@ -16,7 +16,7 @@ from whatwhere.layers import is_residual_block
 from whatwhere.network import Network, as_module
 from whatwhere.recalibration.ms_sar import MSSAR, SE
 from whatwhere.sites import Selection, blank_picture, evaluating, expected_input_size, list_sites
-from whatwhere.surgery import Replaced, as_given, describe, modules_that_ran, put
+from whatwhere.surgery import Replaced, as_given, count_parameters, describe, modules_that_ran, put
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
 Make = Callable[[int], nn.Module]
@@ -96,16 +96,11 @@ def recalibrate(
         inserted = [_insert(module, place, make) for place in dict.fromkeys(wanted)]
     _check_ran(module, size, inserted)
     report = RecalibrationReport(
-        name, tuple(inserted), (count(as_module(net)), count(module)),
+        name, tuple(inserted), (count_parameters(as_module(net)), count_parameters(module)),
         (before.total_flops, list_sites(module, input_size=size).total_flops),
     )  # fmt: skip
     module.__dict__["surgery"] = report
     return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
-
-
-def count(module: nn.Module) -> int:
-    """How many numbers a network learns."""
-    return sum(p.numel() for p in module.parameters())
 
 
 def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> Make:

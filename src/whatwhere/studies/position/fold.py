@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from whatwhere.intervals import Estimate, over_scores, student
+from whatwhere.intervals import Estimate, over_scores, over_seeds, student
 from whatwhere.network import Network
 from whatwhere.position.features import RGB
 from whatwhere.position.score import best_constant
@@ -53,11 +53,7 @@ def _over(scores: Sequence[np.ndarray[Any, Any]], low: float, high: float = 1.0)
     """Over pictures of one network; over networks where there are several."""
     if len(scores) == 1:
         return over_scores(scores[0], low=low, high=high)
-    means = np.array([s.mean() for s in scores])
-    spread = float(means.std(ddof=1))
-    half = student(len(means) - 1) * spread / len(means) ** 0.5
-    mean = float(means.mean())
-    return Estimate(mean, max(low, mean - half), min(high, mean + half), spread, len(scores[0]), len(scores))
+    return over_seeds([float(s.mean()) for s in scores], len(scores[0]), low=low, high=high)
 
 
 def _above(scores: np.ndarray[Any, Any], controls: Sequence[Mapping[str, Any]]) -> Estimate | None:
