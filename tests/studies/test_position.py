@@ -68,7 +68,9 @@ def test_the_papers_layout(held):
 def test_shuffled_positions_hold_nothing(data):
     few = {**FEW, "test_pictures": 60}
     held = position(network(), data, untrained=0, paddings=[], **few)
-    for row in held.of(SHUFFLED):
+    rows = held.of(SHUFFLED)
+    assert len(rows) == 2 * 4  # targets, sites
+    for row in rows:
         assert abs(row.spc.mean) < 4 / np.sqrt(14 * 14 * 60)
 
 
