@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint
+.PHONY: setup demo demo-say test lint
 
 # Made again whenever the package's metadata or the tested versions change.
 setup: $(VENV)/.ready
@@ -14,6 +14,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup ## small networks on tasks with a known answer; ends with a page to open
 	$(BIN)/whatwhere dependency --out demo
+
+demo-say: setup ## a segmentation network that speaks in concepts; ends with a page to open
+	$(BIN)/whatwhere bottleneck demo --out demo-say
 
 test: setup ## everything that must hold
 	$(BIN)/python -m pytest

@@ -8,6 +8,7 @@ import pytest
 import whatwhere as ww
 from whatwhere.cli import main
 from whatwhere.models.load import save_weights
+from whatwhere.studies.recalibration.study import NAMED
 
 
 def run(capsys, *arguments: str) -> str:
@@ -156,3 +157,37 @@ def test_uneven_padding_is_listed(capsys):
     out = capsys.readouterr().out
     assert "conv1" in out
     assert "193, 225" in out
+
+
+def test_recalibration_names_every_method_there_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["recalibration", "--help"])
+    said = "".join(capsys.readouterr().out.split())  # lines may break at any hyphen
+    assert "METHODS,oroneof" not in said
+    assert all(name in said for name in ("none", "wider", "se", *NAMED))
+
+
+def test_arguments_of_the_joint_question_are_refused_without_it(capsys, tmp_path):
+    said = fails(
+        capsys,
+        "recalibration",
+        "--model",
+        "cifar/resnet20",
+        "--data",
+        "digits",
+        "--out",
+        str(tmp_path),
+        "--repeats",
+        "3",
+    )
+    assert "repeats: for --protocol joint" in said
+
+
+def test_the_joint_question_is_one_command(capsys, tmp_path):
+    main(
+        "recalibration --protocol joint --model cifar/resnet20 --width 0.5 --data digits --methods none --seeds 0 --epochs 1 "
+        f"--recipe demo --sites layers.2.2 --targets H --pictures 10 --test_pictures 4 --limit 10 --repeats 2 --out {tmp_path}".split()
+    )
+    assert f"open {tmp_path / 'joint' / 'index.html'}" in capsys.readouterr().out
+    assert (tmp_path / "index.html").exists()
+    main(["report", "--folder", str(tmp_path / "joint")])

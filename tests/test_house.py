@@ -8,7 +8,7 @@ import pytest
 import whatwhere
 
 SOURCE = Path(whatwhere.__file__).parent
-INSTRUMENTS = ("dependency", "position", "recalibration")
+INSTRUMENTS = ("dependency", "position", "recalibration", "bottleneck")
 FOR_INSTRUMENTS = {"network", "sites", "layers", "interventions", "surgery", "errors"}
 UPSTAIRS = {"cli", "studies", *INSTRUMENTS}
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -51,6 +51,40 @@ def test_it_stands_before_the_addition():
         torch.testing.assert_close(gated[0](x), expected)
 
 
+class PyramidBlock(nn.Module):
+    """A block of PyramidNet (Han et al. 2017): norm first and last, an identity padded with zero channels."""
+
+    def __init__(self, channels, more, downsample=None):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, more, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(more)
+        self.conv2 = nn.Conv2d(more, more, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(more)
+        self.downsample = downsample
+
+    def branch(self, x):
+        return self.conv2(self.bn2(self.conv1(self.bn1(x))).relu())
+
+    def forward(self, x):
+        out = self.bn3(self.branch(x))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return out + nn.functional.pad(shortcut, (0, 0, 0, 0, 0, out.shape[1] - x.shape[1]))
+
+
+def test_in_a_pyramid_block_it_stands_behind_the_last_norm():
+    torch.manual_seed(0)
+    net = nn.Sequential(PyramidBlock(6, 9), PyramidBlock(9, 12), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    gated = recalibrate(net, "ms_sar", ratio=1, input_size=(6, 8, 8))
+    assert [(r.name, g.channels) for r, g in zip(gated.surgery.inserted, gates(gated), strict=True)] == [
+        ("0.bn3", 9), ("1.bn3", 12),
+    ]  # fmt: skip
+    block, x = net[0], torch.randn(2, 6, 8, 8)
+    with torch.no_grad():
+        expected = gates(gated)[0](block.bn3(block.branch(x))) + nn.functional.pad(x, (0, 0, 0, 0, 0, 3))
+        torch.testing.assert_close(gated[0](x), expected)
+
+
 def test_a_dense_layers_new_maps_are_recalibrated():
     net = ww.load_model("torchvision/densenet121", classes=2).module
     gated = recalibrate(net, "se", input_size=(3, 64, 64))

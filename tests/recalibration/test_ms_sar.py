@@ -92,9 +92,10 @@ def test_a_zero_expansion_with_a_large_bias_is_the_identity():
 
 @pytest.mark.parametrize("weights", ["shared", "per-cell"])
 @pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
-def test_at_initialisation_it_can_be_exactly_the_identity(weights, upsample):
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_at_initialisation_it_can_be_exactly_the_identity(weights, upsample, symmetric):
     x = torch.randn(2, 8, 7, 8)
-    module = MSSAR(8, ratio=2, weights=weights, upsample=upsample, identity_init=True)
+    module = MSSAR(8, ratio=2, weights=weights, upsample=upsample, identity_init=True, symmetric=symmetric)
     assert torch.equal(module(x), x)
     module(x).sum().backward()
     assert module.expand.weight.grad.abs().sum() > 0  # and it can leave it
@@ -138,6 +139,26 @@ def test_half_precision_compile_and_export():
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer)
     torch.testing.assert_close(torch.compile(module, backend="aot_eager")(x), module(x))
+
+
+@pytest.mark.parametrize("weights", ["shared", "per-cell"])
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5)])
+def test_the_symmetric_form_gives_all_positions_the_sigmoid_of_their_mean_score(weights, shape):
+    torch.manual_seed(0)
+    plain, x = MSSAR(6, ratio=0.5, weights=weights), torch.randn(2, 6, *shape)
+    symmetric = MSSAR(6, ratio=0.5, weights=weights, symmetric=True)
+    symmetric.load_state_dict(plain.state_dict())
+    each = torch.logit((by_definition(plain, x) / x).double())  # the score of every neuron
+    expected = x * torch.sigmoid(each.mean((2, 3), keepdim=True)).float()
+    torch.testing.assert_close(symmetric(x), expected, atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(plain(x), expected, atol=1e-3)
+
+
+def test_with_one_scale_the_symmetric_form_is_the_same():
+    torch.manual_seed(0)
+    se, symmetric, x = SE(8, ratio=2), SE(8, ratio=2, symmetric=True), torch.randn(2, 8, 7, 5)
+    symmetric.load_state_dict(se.state_dict())
+    torch.testing.assert_close(symmetric(x), se(x))
 
 
 def test_gates_are_kept_on_request():

@@ -29,3 +29,14 @@ def test_maps_stand_in_rows_and_an_empty_place_stays_empty():
     assert [len(at.get_images()) for at in figure.axes] == [0, 1, 1, 1]
     assert figure.axes[2].get_ylabel() == "seen"
     assert figure.axes[1].get_title() == "H"
+
+
+def test_panels_may_have_vertical_axes_of_their_own():
+    a = Line("a", (0.0, 1.0), (0.1, 0.5))
+    figure = panels_figure(
+        {"hold": [a], "need": [a]}, ["rgb", "conv"], y={"hold": "SPC", "need": "accuracy (%)"}, width=5.0
+    )
+    assert [at.get_ylabel() for at in figure.axes] == ["SPC", "accuracy (%)"]
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
+    shared = panels_figure({"H": [a], "V": [a]}, ["rgb", "conv"], y="SPC")
+    assert [at.get_ylabel() for at in shared.axes] == ["SPC", ""]

@@ -6,10 +6,12 @@ import pytest
 import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.intervals import student
+from whatwhere.recalibration.insert import maker
 from whatwhere.studies.packed import pack
 from whatwhere.studies.recalibration import study as studying
 from whatwhere.studies.recalibration.cell import build
 from whatwhere.studies.recalibration.study import RecalibrationResult, recalibration_study, verdict
+from whatwhere.studies.recalibration.wider import equal_width
 
 RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False)
 FEW = {"methods": ["se"], "seeds": [0], "recipe": RECIPE, "quiet": True}
@@ -73,6 +75,48 @@ def test_every_method_starts_from_the_same_weights():
     shared = [k for k in plain if k in gated]
     assert len(shared) > 40
     assert all((plain[k] == gated[k]).all() for k in shared)
+
+
+@pytest.mark.parametrize("model", ["cifar/bagnet4", "cifar/resnet20"])
+def test_wider_has_the_least_width_with_the_parameters_of_ms_sar(model):
+    gated = count(ww.recalibrate(ww.load_model(model, classes=10, width=0.5), "ms_sar"))
+    width = equal_width(model, 10, 0.5)
+    just_less = width - 0.5 / 256
+    assert count(ww.load_model(model, classes=10, width=just_less)) < gated
+    assert gated <= count(ww.load_model(model, classes=10, width=width)) < 1.15 * gated
+
+
+def count(net):
+    return sum(p.numel() for p in net.module.parameters())
+
+
+def test_the_wider_cell_is_a_plain_network_and_says_its_width():
+    shared = {"model": "cifar/bagnet4", "options": {"classes": 10, "width": 0.5}, "recipe": {}}
+    cell = studying.cell_of("wider", 1, shared, {})
+    assert cell.config["options"] == {"classes": 10, "width": equal_width("cifar/bagnet4", 10, 0.5)}
+    assert shared["options"]["width"] == 0.5
+    net = build(cell.config)
+    assert not hasattr(net.module, "surgery")
+    assert count(net) > count(ww.load_model("cifar/bagnet4", classes=10, width=0.5))
+
+
+def test_wider_needs_a_network_with_a_width(tmp_path):
+    with pytest.raises(InputError, match=r"'wider'.*timm/resnet18 has none"):
+        recalibration_study("timm/resnet18", "digits", out=tmp_path, **{**FEW, "methods": ["wider"]})
+
+
+def test_keys_of_cells_stay_what_they_were():
+    """Folders of earlier runs go on only if the keys of their cells do not change."""
+    shared = {"model": "cifar/resnet20", "options": {"classes": 10, "width": 1.0}, "recipe": RECIPE.to_dict()}
+    keys = [studying.cell_of(name, 0, shared, {"train": "a", "test": "b"}).key for name in ("none", "se", "ms_sar-4")]
+    assert keys == ["92c3e064fe4f7730", "9ee6b7aa870a99bc", "2c440249d530c260"]
+
+
+@pytest.mark.parametrize("name", studying.NAMED)
+def test_every_name_makes_a_module_with_its_settings(name):
+    method, settings = studying.NAMED[name]
+    module = maker(method, settings)(64)
+    assert all(getattr(module, key) == value for key, value in settings.items())
 
 
 def test_an_unknown_method_is_refused_before_anything_is_trained(tmp_path):

@@ -1,9 +1,11 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from whatwhere.training.augment import augment, random_crop, random_flip
-from whatwhere.training.recipes import Recipe
+from whatwhere.errors import InputError
+from whatwhere.training.augment import augment, crop_and_scale, random_crop, random_flip
+from whatwhere.training.recipes import Recipe, SceneRecipe
 
 TYPES = [torch.uint8, torch.float32, torch.float16]
 
@@ -82,3 +84,117 @@ def test_every_place_is_drawn_alike() -> None:
     assert ((counts - n / 9).abs() < 5 * (n / 9 * 8 / 9) ** 0.5).all()
     flips = (random_flip(batch(n=4000), torch.Generator().manual_seed(0)) != batch(n=4000)).flatten(1).any(1)
     assert abs(int(flips.sum()) - 2000) < 5 * 1000**0.5
+
+
+# Scenes: a picture with its label map
+
+
+def scene(h: int = 9, w: int = 13, classes: int = 200) -> tuple[Tensor, Tensor]:
+    """A picture of bytes and labels, both random."""
+    g = torch.Generator().manual_seed(3)
+    picture = torch.randint(1, 256, (3, h, w), generator=g, dtype=torch.uint8)
+    return picture, torch.randint(0, classes, (h, w), generator=g, dtype=torch.uint8)
+
+
+def recipe(crop: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0), flip: bool = True) -> SceneRecipe:
+    return SceneRecipe(epochs=1, crop=crop, scale=scale, flip=flip)
+
+
+def cut_out(
+    picture: Tensor, labels: Tensor, crop: tuple[int, int], draws: list[float], flip: bool
+) -> tuple[Tensor, Tensor]:
+    """At scale 1, pixel by pixel: what lies outside is black and unlabelled."""
+    sizes = labels.shape
+    starts = [int(u * (max(n, c) - c + 1)) if n > c else 0 for n, c, u in zip(sizes, crop, draws[1:3], strict=True)]
+    shown, classes = torch.zeros(3, *crop, dtype=torch.uint8), torch.full(crop, 255)
+    for i in range(crop[0]):
+        for j in range(crop[1]):
+            row, column = i + starts[0], j + starts[1]
+            if row < sizes[0] and column < sizes[1]:
+                at = crop[1] - 1 - j if flip and draws[3] < 0.5 else j
+                shown[:, i, at], classes[i, at] = picture[:, row, column], int(labels[row, column])
+    return shown, classes
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("crop", [(4, 5), (9, 13), (12, 6), (5, 20), (15, 16)])
+def test_a_crop_at_scale_one_is_exact(crop: tuple[int, int], flip: bool) -> None:
+    picture, labels = scene()
+    kept = picture.clone(), labels.clone()
+    for seed in range(6):
+        shown, classes = crop_and_scale(picture, labels, recipe(crop, flip=flip), torch.Generator().manual_seed(seed))
+        draws = torch.rand(4, generator=torch.Generator().manual_seed(seed)).tolist()
+        expected = cut_out(picture, labels, crop, draws, flip)
+        assert torch.equal(shown, expected[0])
+        assert torch.equal(classes, expected[1])
+        assert (shown.dtype, classes.dtype) == (torch.uint8, torch.int64)
+    assert torch.equal(picture, kept[0])
+    assert torch.equal(labels, kept[1])
+
+
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize("scale", [(0.3, 0.6), (0.5, 2.0), (2.0, 5.0)])
+def test_picture_and_labels_stay_together(scale: tuple[float, float], upright: bool) -> None:
+    """Stripes of two classes, the one with the colour 20, the other with 100: only where they meet colours mix."""
+    labels = (torch.arange(40) // 8 % 2).to(torch.uint8).expand(30, 40)
+    labels = labels if upright else labels.T
+    picture = (20 + 80 * labels)[None].expand(3, -1, -1)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        shown, classes = crop_and_scale(picture, labels, recipe((20, 24), scale), draws)
+        outside = classes == 255
+        assert not shown[:, outside].any()
+        meant = torch.where(outside, 0, 20 + 80 * classes)
+        off = (shown[0].long() - meant).abs()
+        high, low = (s * functional.max_pool2d(s * meant[None].float(), 7, 1, 3)[0] for s in (1, -1))
+        assert not off[high == low].any()
+        assert float((off <= 41).float().mean()) > 0.97  # the class is the one that has most of a pixel
+
+
+def test_a_smaller_picture_is_surrounded_by_nothing() -> None:
+    picture, labels = scene(8, 12)
+    shown, classes = crop_and_scale(picture, labels, recipe((10, 10), (0.5, 0.5), flip=False), torch.Generator())
+    assert (classes != 255).nonzero().max(0).values.tolist() == [3, 5]
+    assert int((classes != 255).sum()) == 4 * 6
+    assert not shown[:, classes == 255].any()
+    halved = functional.interpolate(picture[None].float(), size=(4, 6), mode="bilinear", antialias=True)[0]
+    assert torch.equal(shown[:, :4, :6], halved.round().to(torch.uint8))
+
+
+def test_a_larger_picture_fills_the_crop() -> None:
+    """Whatever the factor: no border of rounding is black."""
+    picture, labels = scene(60, 70)
+    draws = torch.Generator().manual_seed(1)
+    for _ in range(200):
+        _, classes = crop_and_scale(picture, labels, recipe((31, 37), (0.7, 4.0)), draws)
+        assert classes.shape == (31, 37)
+        assert bool((classes != 255).all())
+
+
+def test_the_scale_is_drawn_evenly_on_a_logarithmic_scale() -> None:
+    """The height of the picture in a crop that is large enough for all of it tells the factor."""
+    labels = torch.zeros(100, 100, dtype=torch.uint8)
+    draws, factors = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        _, classes = crop_and_scale(labels[None].expand(3, -1, -1), labels, recipe((200, 200), (0.5, 2.0)), draws)
+        factors.append(int((classes != 255).any(1).sum()) / 100)
+    logs = torch.tensor(factors).log2()
+    assert 0.5 <= min(factors) < 0.53
+    assert 1.9 < max(factors) <= 2.0
+    assert abs(float(logs.mean())) < 5 * (1 / 3 / 300) ** 0.5
+
+
+def test_every_place_of_a_crop_is_drawn_and_four_numbers_for_each_scene() -> None:
+    labels = torch.arange(5, dtype=torch.uint8)[:, None] * 10 + torch.arange(4, dtype=torch.uint8)
+    one, two = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    crops = [
+        crop_and_scale(labels[None].expand(3, -1, -1), labels, recipe((3, 3), flip=False), one)[1] for _ in range(200)
+    ]
+    assert {int(c[0, 0]) for c in crops} == {0, 1, 10, 11, 20, 21}
+    torch.rand(4 * 200, generator=two)
+    assert torch.equal(torch.rand(4, generator=one), torch.rand(4, generator=two))
+
+
+def test_prepared_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match=r"pictures of torch\.float32 cannot be scaled and cropped; give bytes"):
+        crop_and_scale(torch.zeros(3, 4, 4), torch.zeros(4, 4), recipe((2, 2)), torch.Generator())

@@ -8,19 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.data import Split
+from whatwhere.data.drawn_scenes import drawn_streets
+from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.data.sources import Memory
 from whatwhere.dependency import shuffle
 from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.models.load import load_model
 from whatwhere.network import Network
 from whatwhere.sites import list_sites
 from whatwhere.training.augment import augment
+from whatwhere.training.class_weights import logarithmic
 from whatwhere.training.evaluate import evaluate
+from whatwhere.training.evaluate_scenes import evaluate_scenes
 from whatwhere.training.fit import History, fit
-from whatwhere.training.recipes import Recipe
+from whatwhere.training.recipes import Recipe, SceneRecipe
 
 MakeSplit = Callable[..., Split]
 MakeNet = Callable[..., Network]
 RECIPE = Recipe(epochs=3, batch_size=5, lr=0.05, crop_padding=1)
+SCENE_RECIPE = SceneRecipe(epochs=3, batch_size=4, lr=3e-3, optimizer="adamw", crop=(32, 32))
 
 
 def weights(net: Network) -> dict[str, Tensor]:
@@ -35,7 +41,9 @@ def without_seconds(history: History) -> list[dict[str, float]]:
     return [{k: v for k, v in e.items() if k != "seconds"} for e in history.epochs]
 
 
-def trained(net: Network, split: Split, recipe: Recipe = RECIPE, **options: Any) -> tuple[dict[str, Tensor], History]:
+def trained(
+    net: Network, split: Split | SceneSplit, recipe: Recipe = RECIPE, **options: Any
+) -> tuple[dict[str, Tensor], History]:
     torch.manual_seed(11)  # dropout draws from the global generator
     history = fit(net, split, recipe, device="cpu", **options)
     return weights(net), history
@@ -359,3 +367,95 @@ def test_pictures_without_labels(pictures: MakeSplit, small_net: MakeNet) -> Non
 def test_a_device_that_is_not_there(pictures: MakeSplit, small_net: MakeNet) -> None:
     with pytest.raises(InputError, match=r"device='tube' cannot be used .* give 'auto' or 'cpu'"):
         fit(small_net(), pictures(), RECIPE, device="tube")
+
+
+# Scenes
+
+
+@pytest.fixture(scope="module")
+def streets() -> Scenes:
+    return drawn_streets(train=8, validation=1, test=3, size=(32, 48))
+
+
+def segmenter(scenes: Scenes) -> Network:
+    return load_model("pspnet/resnet10t", classes=len(scenes.classes), width=0.1, seed=1)
+
+
+def test_a_segmentation_network_learns_streets(streets: Scenes) -> None:
+    net = segmenter(streets)
+    before = evaluate_scenes(net, streets.train)
+    recipe = replace(SCENE_RECIPE, epochs=10, batch_size=2, lr=1e-2, scale=(1.0, 1.5))
+    history = fit(net, streets.train, recipe, device="cpu", test=streets.test)
+    losses = [e["loss"] for e in history.epochs]
+    assert losses[-1] < 0.8 * losses[0]
+    assert history.epochs[-1]["test_accuracy"] == evaluate_scenes(net, streets.test).accuracy
+    assert evaluate_scenes(net, streets.train).accuracy > before.accuracy + 0.2
+    assert not net.module.training
+
+
+def test_an_interrupted_segmentation_ends_at_the_same_bits(streets: Scenes, tmp_path: Path) -> None:
+    """With dropout, and draws of scale, place and mirror; stopped in the middle of the second epoch."""
+
+    def run(file: Path | None, stop: int | None = None) -> tuple[dict[str, Tensor], History]:
+        def on_step(done: int, total: int) -> None:
+            if done == stop:
+                raise KeyboardInterrupt
+
+        return trained(segmenter(streets), streets.train, SCENE_RECIPE, file=file, on_step=on_step)
+
+    expected, history = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "c.pt", stop=3)
+    found, resumed = run(tmp_path / "c.pt")
+    assert same(found, expected)
+    assert without_seconds(resumed) == without_seconds(history)
+    assert len(resumed.epochs) == 3
+    with pytest.raises(InputError, match=r"another recipe: crop \(\(32, 32\) there, \(32, 40\) now\)"):
+        fit(
+            segmenter(streets),
+            streets.train,
+            replace(SCENE_RECIPE, crop=(32, 40)),
+            device="cpu",
+            file=tmp_path / "c.pt",
+        )
+
+
+def test_segmentation_is_sgd_by_hand() -> None:
+    """One score a class for every pixel, whatever it shows; a quarter of the pixels is not labelled."""
+
+    class Bias(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bias.view(1, 3, 1, 1).expand(len(x), 3, *x.shape[2:])
+
+    maps = torch.tensor([[[0, 1], [1, 255]], [[2, 1], [1, 255]]], dtype=torch.uint8)
+    split = SceneSplit("train", Memory(torch.zeros(2, 3, 2, 2, dtype=torch.uint8)), {"class": Memory(maps)}, "abc")
+    recipe = SceneRecipe(
+        epochs=3, batch_size=2, lr=0.5, momentum=0.0, weight_decay=0.0, crop=None, class_weights=(1.0, 0.5, 4.0),
+    )  # fmt: skip
+    bias, weights_, labels = torch.zeros(3, dtype=torch.float64), torch.tensor([1.0, 0.5, 4.0]), [0, 1, 1, 2, 1, 1]
+    for step in range(3):
+        p, gradient = torch.softmax(bias, 0), torch.zeros(3, dtype=torch.float64)
+        for label in labels:
+            gradient += weights_[label] * (p - torch.eye(3, dtype=torch.float64)[label])
+        bias -= 0.5 * (1 - step / 3) ** 0.9 * gradient / sum(weights_[label] for label in labels)
+    module = Bias()
+    net = Network(module)
+    history = fit(net, split, recipe, device="cpu", test=split)
+    assert torch.allclose(module.bias.detach().double(), bias, atol=1e-6)
+    assert history.epochs[-1]["test_accuracy"] == 1 / 6
+    assert history.epochs[-1]["train_accuracy"] == 1 / 6
+
+
+def test_what_scenes_cannot_be_learned_is_said(streets: Scenes) -> None:
+    few = load_model("pspnet/resnet10t", classes=2, width=0.1)
+    with pytest.raises(InputError, match="the network gives 2 scores a pixel; load it with classes="):
+        fit(few, streets.train, SCENE_RECIPE, device="cpu")
+    with pytest.raises(InputError, match=r"batch_size=9 is more than the 8 training pictures"):
+        fit(few, streets.train, replace(SCENE_RECIPE, batch_size=9), device="cpu")
+    weighted = replace(SCENE_RECIPE, class_weights=logarithmic(streets.train))
+    with pytest.raises(InputError, match=rf"{len(streets.classes)} class_weights, but the network gives 2 scores"):
+        fit(few, streets.train, weighted, device="cpu")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from whatwhere.errors import InputError
-from whatwhere.training.recipes import RECIPES, Recipe, recipe_named
+from whatwhere.training.recipes import RECIPES, SCENES, Recipe, SceneRecipe, recipe_named
 
 
 def factors(recipe: Recipe, steps: int) -> list[float]:
@@ -30,6 +30,10 @@ def test_one_cycle_by_hand() -> None:
 @pytest.mark.parametrize(("warmup", "expected"), [(0.0, [1, 1, 2 / 3, 1 / 3]), (1.0, [1 / 4, 2 / 4, 3 / 4, 1])])
 def test_one_cycle_at_its_ends(warmup: float, expected: list[float]) -> None:
     assert factors(Recipe(epochs=4, warmup=warmup), 1) == pytest.approx(expected)
+
+
+def test_poly_by_hand() -> None:
+    assert factors(Recipe(epochs=2, schedule="poly"), 2) == pytest.approx([1, 0.75**0.9, 0.5**0.9, 0.25**0.9])
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -91,3 +95,42 @@ def test_a_recipe_survives_json() -> None:
 def test_an_unknown_name_shows_the_nearest() -> None:
     with pytest.raises(InputError, match=r"recipe='fats' matches nothing\. Did you mean 'fast'"):
         recipe_named("fats")
+
+
+# Scenes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"crop": (0, 8)}, r"crop=\(0, 8\) must be \(height, width\), both at least 1"),
+        ({"crop": (8,)}, r"crop=\(8,\) must be"),
+        ({"scale": (0.0, 1.0)}, r"scale=\(0\.0, 1\.0\) must be \(least, most\), above 0"),
+        ({"scale": (2.0, 1.0)}, r"scale=\(2\.0, 1\.0\) must be"),
+        ({"scale": (1.0, math.nan)}, r"scale=\(1\.0, nan\) must be"),
+        ({"scale": (1.0, math.inf)}, r"scale=\(1\.0, inf\) must be"),
+        ({"auxiliary": -0.1}, r"auxiliary=-0\.1 must be a number of at least 0"),
+        ({"auxiliary": math.nan}, r"auxiliary=nan must be"),
+        ({"class_weights": (1.0, -1.0)}, r"class_weights=\(1\.0, -1\.0\) must be numbers of at least 0"),
+        ({"class_weights": (math.nan,)}, r"class_weights=\(nan,\) must be"),
+        ({"lr": -0.1}, r"lr=-0\.1 must be a number of at least 0"),
+    ],
+)
+def test_a_scene_recipes_errors_name_the_value(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match="recipe: " + message):
+        SceneRecipe(**{"epochs": 1, **wrong})
+
+
+def test_whole_scenes_without_augmentation() -> None:
+    plain = SCENES.without_augmentation()
+    assert (plain.crop, plain.flip) == (None, False)
+    assert {**plain.to_dict(), "crop": SCENES.crop, "flip": True} == SCENES.to_dict()
+
+
+def test_a_scene_recipe_survives_json() -> None:
+    recipe = SceneRecipe(epochs=2, crop=(8, 9), class_weights=(1.0, 2.0))
+    plain = json.loads(json.dumps(recipe.to_dict()))
+    pairs = {k: tuple(plain[k]) for k in ("crop", "scale", "milestones", "class_weights")}
+    assert SceneRecipe(**{**plain, **pairs}) == recipe
+    assert SCENES.optimizer == "adamw"
+    assert SCENES.factor(0, 10) == 1.0

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from whatwhere.cli.arguments import adapted, given_only, listed, numbers
-from whatwhere.studies.recalibration.study import recalibration_study, verdict
+from whatwhere.errors import InputError
+from whatwhere.recalibration.insert import OWN
+from whatwhere.studies.recalibration.cell import NONE
+from whatwhere.studies.recalibration.joint import FOLDER, joint_study
+from whatwhere.studies.recalibration.study import NAMED, recalibration_study, verdict
+from whatwhere.studies.recalibration.wider import WIDER
 from whatwhere.training.recipes import recipe_named
 
 
@@ -14,6 +19,7 @@ def recalibration(
     model: str,
     data: str,
     out: Path,
+    protocol: Literal["compare", "joint"] = "compare",
     methods: list[str] | str | None = None,
     seeds: list[int] | int | str | None = None,
     recipe: str = "fast",
@@ -27,15 +33,22 @@ def recalibration(
     workers: int = 0,
     device: str = "auto",
     run: bool = True,
+    sites: list[str] | str | None = None,
+    targets: list[str] | str | None = None,
+    pictures: int | None = None,
+    test_pictures: int | None = None,
+    repeats: int | None = None,
+    limit: int | None = None,
 ) -> None:
-    """Train a network with and without recalibration, and compare.
+    """Train a network with and without recalibration, and compare; or look what it holds and needs of *where*.
 
     Args:
         model: timm/NAME, torchvision/NAME, or cifar/NAME, with residual blocks or dense layers.
         data: hf/ID, a folder, known/what, known/where, or digits.
         out: folder for cells, result.json, table.csv, the figure and index.html; run again to go on.
-        methods: none, se, ms_sar, ms_sar-per-cell, ms_sar-bilinear, ms_sar-1-2, ms_sar-2, ms_sar-4, or one of timm's
-            attention modules; several with commas.
+        protocol: "compare" compares accuracies; "joint" also measures how much position each network holds and how
+            much it needs, beside its plain twin, into out/joint (networks that are not trained yet are trained first).
+        methods: METHODS, or one of timm's attention modules; several with commas.
         seeds: one network for each, such as 0,1,2.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, demo.
         epochs: instead of the recipe's.
@@ -48,11 +61,31 @@ def recalibration(
         workers: processes side by side.
         device: auto, cpu, cuda or mps.
         run: false only folds the cells that are there.
+        sites: joint: where to read position and to shuffle from; residual or dense blocks if not given.
+        targets: joint: H, V, G, HS, VS.
+        pictures: joint: to fit the read-outs to.
+        test_pictures: joint: to test them on.
+        repeats: joint: draws of every shuffle.
+        limit: joint: at most so many test pictures to shuffle.
     """
     how = adapted(recipe_named(recipe), augment, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision)
-    lists = given_only({"methods": listed(methods), "seeds": numbers(seeds)})
-    study = recalibration_study(
-        model, data, out=out, recipe=how, width=width, weights=weights_folder, workers=workers, device=device, run=run,
-        **lists,
-    )  # fmt: skip
+    shared: Any = {
+        "out": out, "recipe": how, "width": width, "weights": weights_folder, "workers": workers, "device": device,
+        "run": run, **given_only({"methods": listed(methods), "seeds": numbers(seeds)}),
+    }  # fmt: skip
+    look: Any = given_only({
+        "sites": listed(sites), "targets": listed(targets), "pictures": pictures, "test_pictures": test_pictures,
+        "repeats": repeats, "limit": limit,
+    })  # fmt: skip
+    if protocol == "joint":
+        joint = joint_study(model, data, **shared, **look)
+        print(f"open {out / FOLDER / 'index.html'}\n{joint.conclusion}")
+        return
+    if look:
+        raise InputError(f"{', '.join(look)}: for --protocol joint only.")
+    study = recalibration_study(model, data, **shared)
     print(f"open {out / 'index.html'}\n{verdict(study.rows)}")
+
+
+# The help names what there is, and python -OO has no docstrings.
+recalibration.__doc__ = (recalibration.__doc__ or "").replace("METHODS", ", ".join([NONE, WIDER, *OWN, *NAMED]))

@@ -3,5 +3,6 @@
 from whatwhere.data.known_answer import known_answer
 from whatwhere.data.load import Data, load_data
 from whatwhere.data.split import Split
+from whatwhere.data.surroundings import surroundings
 
-__all__ = ["Data", "Split", "known_answer", "load_data"]
+__all__ = ["Data", "Split", "known_answer", "load_data", "surroundings"]

@@ -15,6 +15,7 @@ has 12 bags of textures in random places: the average over positions is enough, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Literal, TypeAlias, get_args
 
@@ -87,14 +88,24 @@ def known_answer(task: Task, *, train: int = 6000, test: int = 2000, seed: int =
 def drawn_part(task: Task, n: int, rng: np.random.Generator) -> Part:
     """Draw the classes, the pictures and their nuisances, in whole numbers: exact on every machine."""
     labels = rng.permutation(np.arange(n) % len(BAGS))
+    phases, brightness, contrast = nuisances(n, rng)
+    pictures = render(layout(task, labels, rng), phases, brightness, contrast)
+    return Part(noisy(pictures, rng), torch.from_numpy(labels), class_names(task))
+
+
+def nuisances(n: int, rng: np.random.Generator) -> tuple[Whole, Whole, Whole]:
+    """Phases (N, 8, 2), brightness (N,) and contrast (N,), drawn without regard to class and place."""
     phases = rng.integers(0, PERIOD, (n, len(TEXTURES), 2))
     brightness = rng.integers(-BRIGHTNESS, BRIGHTNESS + 1, n)
-    contrast = rng.integers(CONTRAST[0], CONTRAST[1] + 1, n)
-    pictures = render(layout(task, labels, rng), phases, brightness, contrast)
-    noise = rng.integers(0, NOISE + 1, (2, n, 3, SIDE, SIDE), dtype=np.uint8)
-    noisy = pictures[:, None] + noise[0] - noise[1]  # wraps and unwraps within uint8: the result is in range
-    names = class_names(task)
-    return Part(Memory(torch.from_numpy(noisy)), torch.from_numpy(labels), names)
+    return phases, brightness, rng.integers(CONTRAST[0], CONTRAST[1] + 1, n)
+
+
+def noisy(pictures: Bytes, rng: np.random.Generator) -> Memory:
+    """Pictures (N, H, W) in three channels, with noise of its own at every pixel and channel."""
+    n, *sides = pictures.shape
+    noise = rng.integers(0, NOISE + 1, (2, n, 3, *sides), dtype=np.uint8)
+    # Wraps and unwraps within uint8: the result is in range.
+    return Memory(torch.from_numpy(pictures[:, None] + noise[0] - noise[1]))
 
 
 def layout(task: Task, labels: Whole, rng: np.random.Generator) -> Whole:
@@ -110,14 +121,21 @@ def class_names(task: Task) -> tuple[str, ...]:
     return tuple((" + " if task == "what" else " ").join(TEXTURES[i] for i in bag) for bag in bags)
 
 
-def render(textures: Whole, phases: Whole, brightness: Whole, contrast: Whole) -> Bytes:
+def render(
+    textures: Whole,
+    phases: Whole,
+    brightness: Whole,
+    contrast: Whole,
+    places: Sequence[tuple[int, int]] = PLACES,
+) -> Bytes:
     """Lay textures on grey, without noise.
 
     Args:
-        textures: (N, 4), the texture at each place.
+        textures: (N, places), the texture at each place; -1 leaves it grey.
         phases: (N, 8, 2), the shift in rows and columns of every texture.
         brightness: (N,), added to mid-grey.
         contrast: (N,), how far a texture goes up and down.
+        places: row and column of each patch's corner.
 
     Returns:
         (N, 32, 32), uint8.
@@ -125,10 +143,11 @@ def render(textures: Whole, phases: Whole, brightness: Whole, contrast: Whole) -
     n = len(textures)
     signs = texture_bank()
     pictures = np.zeros((n, SIDE, SIDE), dtype=np.int64)
-    for place, (top, left) in enumerate(PLACES):
+    for place, (top, left) in enumerate(places):
         which = textures[:, place]
         shift = phases[np.arange(n), which]
-        pictures[:, top : top + PATCH, left : left + PATCH] = signs[which, shift[:, 0], shift[:, 1]]
+        drawn = signs[which, shift[:, 0], shift[:, 1]] * (which >= 0)[:, None, None]
+        pictures[:, top : top + PATCH, left : left + PATCH] = drawn
     pictures = GREY + brightness[:, None, None] + contrast[:, None, None] * pictures
     return pictures.astype(np.uint8)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ from whatwhere.data.folders import from_folder, is_table_folder
 from whatwhere.data.known_answer import known_answer
 from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.data.split import Split
+from whatwhere.data.surroundings import surroundings
 from whatwhere.data.torch_sets import dataset_part, loader_part
 from whatwhere.errors import InputError, unknown
 
@@ -36,7 +37,12 @@ else:
 
 __all__ = ["Data", "load_data"]
 
-BUILT_IN = ("known/what", "known/where", "digits")
+BUILT_IN: Mapping[str, Callable[[], Data]] = {
+    "known/what": lambda: known_answer("what"),
+    "known/where": lambda: known_answer("where"),
+    "known/surroundings": surroundings,
+    "digits": digits,
+}
 NAMES = (*BUILT_IN, "hf/<hub id>", "<a folder>")
 
 
@@ -47,9 +53,9 @@ def load_data(source: Source, *, image_column: str | None = None, label_column: 
     >>> load_data({"train": mine, "test": other}).train  # a split from any of the kinds below
 
     Args:
-        source: `"hf/<hub id>"`; `"known/what"`, `"known/where"`, `"digits"`; a folder of parquet files, of
-            class folders, or of pictures without labels; a Hugging Face or torch Dataset; a DataLoader; or a
-            mapping from split names to any of these objects. One split without a name is "test".
+        source: `"hf/<hub id>"`; `"known/what"`, `"known/where"`, `"known/surroundings"`, `"digits"`; a folder of
+            parquet files, of class folders, or of pictures without labels; a Hugging Face or torch Dataset; a
+            DataLoader; or a mapping from split names to any of these objects. One split without a name is "test".
         image_column: the column of the pictures, for tables; found by its type or name if not given.
         label_column: the column of the class numbers, likewise; "" reads the pictures without labels.
 
@@ -77,18 +83,12 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
     if any(column is not None for column in columns):
         raise InputError(f"image_column and label_column are for tables (parquet, hf/...), and {name!r} is none.")
     if name in BUILT_IN:
-        return _built_in(name)
+        return BUILT_IN[name]()
     if folder.is_dir():
         return from_folder(folder)
     if folder.exists():
         raise InputError(f"data={name!r} is a file; give the folder that holds it.")
     raise unknown("data", name, NAMES)
-
-
-def _built_in(name: str) -> Data:
-    if name == "digits":
-        return digits()
-    return known_answer("what" if name == "known/what" else "where")
 
 
 def _part(split: str, value: Any, image_column: str | None, label_column: str | None) -> Part | Split:

@@ -41,7 +41,12 @@ def from_hub(hub_id: str, image_column: str | None, label_column: str | None) ->
 
 
 def from_parquet(folder: Path, image_column: str | None, label_column: str | None) -> Data:
-    """Load a folder of parquet files, or one written by `save_to_disk`.
+    """Load a folder of parquet files, or one written by `save_to_disk`."""
+    return from_tables(folder.resolve().name, stored_tables(folder), image_column, label_column)
+
+
+def stored_tables(folder: Path) -> dict[str, datasets.Dataset]:
+    """The tables in a folder of parquet files, or in one written by `save_to_disk`, by split.
 
     Raises:
         InputError: `datasets` cannot read it.
@@ -55,16 +60,21 @@ def from_parquet(folder: Path, image_column: str | None, label_column: str | Non
             f"{error}); "
             "write it with Dataset.to_parquet or save_to_disk."
         ) from error
-    return from_tables(folder.resolve().name, found, image_column, label_column)
+    return by_split(found)
+
+
+def by_split(tables: Any) -> dict[str, datasets.Dataset]:
+    """Tables by split; a single `Dataset` without a split name counts as "test"."""
+    if isinstance(tables, datasets.Dataset):
+        return {split_name(tables): tables}
+    return {str(name): table for name, table in tables.items()}
 
 
 def from_tables(name: str, tables: Any, image_column: str | None, label_column: str | None) -> Data:
-    """A `Dataset` or `DatasetDict` as data; a single `Dataset` without a split name counts as "test"."""
+    """A `Dataset` or `DatasetDict` as data."""
     if not isinstance(tables, datasets.Dataset | Mapping):
         raise InputError(f"source is a {type(tables).__name__}, which has no rows by number; give a datasets.Dataset.")
-    if isinstance(tables, datasets.Dataset):
-        tables = {split_name(tables): tables}
-    return assemble(name, {str(k): table_part(str(k), v, image_column, label_column) for k, v in tables.items()})
+    return assemble(name, {k: table_part(k, v, image_column, label_column) for k, v in by_split(tables).items()})
 
 
 def split_name(table: datasets.Dataset) -> str:

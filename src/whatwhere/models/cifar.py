@@ -1,14 +1,15 @@
 """The papers' networks for 32 x 32 pictures, at any width.
 
 VGG-11/16 with batch norm and the 512-4096-4096-classes head of Fan et al. 2020; ResNet-20/32/56 (He et al. 2016, with
-projection shortcuts) and ResNet-50/152 with a 3 x 3 stride-1 stem and no max-pool. `width` scales every hidden layer.
+projection shortcuts) and ResNet-50/152 with a 3 x 3 stride-1 stem and no max-pool; a BagNet whose positions see 4 x 4
+pixels. `width` scales every hidden layer.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torchvision.models.densenet import _DenseBlock, _Transition
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from whatwhere.errors import InputError
+from whatwhere.models.bagnet import BagNet
 
 VGG_PLANS: dict[int, tuple[tuple[int, int], ...]] = {  # (convolutions, channels) of each stage
     11: ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512)),
@@ -166,6 +168,13 @@ def _resnet(stages: Sequence[int], block: type[BasicBlock] | type[Bottleneck], p
     return lambda **options: CifarResNet(block, stages, planes, **options)
 
 
+def _bagnet(window: int, blocks: int, planes: int) -> Callable[..., nn.Module]:
+    def build(width: float = 1.0, **options: Any) -> nn.Module:
+        return BagNet(window, blocks, scaled(planes, width), **options)
+
+    return build
+
+
 def _vgg(depth: int) -> Callable[..., nn.Module]:
     return lambda **options: CifarVGG(depth, **options)
 
@@ -180,6 +189,7 @@ CIFAR_MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet152": _resnet((3, 8, 36, 3), Bottleneck, 64),
     "densenet40": _densenet((6, 6, 6), 12),
     "densenet100": _densenet((16, 16, 16), 12),
+    "bagnet4": _bagnet(4, 3, 64),
 }
 
 

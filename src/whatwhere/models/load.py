@@ -34,13 +34,15 @@ def load_model(
     >>> ww.load_model("timm/resnet18", pretrained=True)
     >>> ww.load_model("torchvision/vgg16_bn", weights="vgg16_bn.safetensors")
     >>> ww.load_model("cifar/vgg16", classes=100, width=0.5)
+    >>> ww.load_model("pspnet/resnet18", classes=11, width=0.5)              # segmentation
 
     Args:
-        name: `timm/…`, `torchvision/…`, or one of the papers' `cifar/…` networks.
+        name: `timm/…`, `torchvision/…` (its segmentation networks too), one of the papers' `cifar/…` networks,
+            `pspnet/…` with a timm ResNet's name, or `smp/architecture/encoder` of segmentation_models_pytorch.
         weights: a `.safetensors` file, or a PyTorch checkpoint that holds nothing but tensors.
         pretrained: the library's own weights, which it downloads.
-        classes: number of scores; None is the library's default (1000), 100 for `cifar/…`.
-        width: width factor, of `cifar/…` only.
+        classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation.
+        width: width factor, of `cifar/…` and `pspnet/…` only.
         seed: of the initial weights.
         strict: the file must hold exactly the network's tensors.
 
@@ -53,8 +55,8 @@ def load_model(
     family, _, rest = name.partition("/")
     if family not in _FAMILIES or not rest:
         raise unknown("model", name, [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in _cifar().CIFAR_MODELS])
-    if width != 1.0 and family != "cifar":
-        raise InputError(f"width={width} is for cifar/… networks; {name} has the widths its name says.")
+    if width != 1.0 and family not in ("cifar", "pspnet"):
+        raise InputError(f"width={width} is for cifar/… and pspnet/… networks; {name} has the widths its name says.")
     net = _FAMILIES[family](rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
     if weights is not None:
         load_weights(net.module, weights, strict=strict)
@@ -159,9 +161,12 @@ def _timm_source(name: str, config: dict[str, Any]) -> str:
 def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
     import torchvision
 
+    segmenters = torchvision.models.list_models(module=torchvision.models.segmentation)
+    if name in segmenters:
+        return _segmenter("torchvision")(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise unknown("model", f"torchvision/{name}", [f"torchvision/{n}" for n in known])
+        raise unknown("model", f"torchvision/{name}", [f"torchvision/{n}" for n in [*known, *segmenters]])
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if pretrained:
         options["weights"] = "DEFAULT"
@@ -195,8 +200,19 @@ def _from_cifar(name: str, *, pretrained: bool, classes: int | None, width: floa
     return Network(module, preprocessing, f"cifar/{name}", (3, 32, 32))
 
 
+def _segmenter(family: str) -> Callable[..., Network]:
+    def build(name: str, **options: Any) -> Network:
+        from whatwhere.models import segmenters
+
+        return segmenters.FAMILIES[family](name, **options)
+
+    return build
+
+
 _FAMILIES: dict[str, Callable[..., Network]] = {
     "timm": _from_timm,
     "torchvision": _from_torchvision,
     "cifar": _from_cifar,
+    "pspnet": _segmenter("pspnet"),
+    "smp": _segmenter("smp"),
 }

@@ -39,6 +39,9 @@ class MSSAR(nn.Module):
         upsample: `nearest`, the cell's weight at all its positions; `bilinear` between cell centres.
         identity_init: start with weights of exactly 1, whatever the map: the expansion starts at zero, and the weight
             is twice the sigmoid, in (0, 2).
+        symmetric: one weight for all positions: the scores of the neurons are averaged over positions before the
+            sigmoid. Scales, descriptors and number of weights stay, so that the difference is the asymmetry alone;
+            averaged before the sigmoid, because a score of 0 then stays one.
         divisor: least number of hidden channels.
         device: of the weights.
         dtype: of the weights.
@@ -49,12 +52,12 @@ class MSSAR(nn.Module):
 
     def __init__(
         self, channels: int, scales: Sequence[int] = (1, 2, 4), ratio: float = 16, weights: Weights = "shared",
-        upsample: Upsample = "nearest", identity_init: bool = False, *, divisor: int = 1,
+        upsample: Upsample = "nearest", identity_init: bool = False, *, symmetric: bool = False, divisor: int = 1,
         device: torch.device | str | None = None, dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.channels, self.scales, self.ratio = channels, checked_scales(scales), ratio
-        self.weights, self.upsample = weights, upsample
+        self.weights, self.upsample, self.symmetric = weights, upsample, symmetric
         _check(channels, ratio, weights, upsample)
         self.hidden = max(divisor, round(2 * channels / (ratio * (len(self.scales) + 1))))
         where: Any = {"device": device, "dtype": dtype}
@@ -83,8 +86,11 @@ class MSSAR(nn.Module):
         return x * functional.interpolate(gate.permute(0, 3, 1, 2), size=x.shape[-2:], mode="bilinear")
 
     def weigh(self, x: Tensor) -> Tensor:
-        """The weights, (N, cells, cells, C) on the finest grid."""
-        gate = torch.sigmoid(self.expand(functional.relu(self._reduced(x))))
+        """The weights, (N, cells, cells, C) on the finest grid; (N, 1, 1, C) if symmetric."""
+        score = self.expand(functional.relu(self._reduced(x)))
+        if self.symmetric:
+            score = coarser(score, (x.shape[-2], x.shape[-1]), 1)
+        gate = torch.sigmoid(score)
         return gate if self.factor == 1.0 else self.factor * gate
 
     def _reduced(self, x: Tensor) -> Tensor:
@@ -124,7 +130,9 @@ class PerCellLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, cells, cells, inputs) to (N, cells, cells, outputs)."""
-        return torch.einsum("nrci,rcoi->nrco", x, self.weight) + self.bias
+        flat = x.flatten(1, 2).transpose(0, 1)  # (cells², N, inputs): one product for each cell
+        out = torch.bmm(flat, self.weight.flatten(0, 1).transpose(1, 2)).transpose(0, 1)
+        return out.unflatten(1, self.weight.shape[:2]).contiguous() + self.bias  # contiguous: the map is read along it
 
 
 def _spread(cells: Tensor, step: int) -> Tensor:

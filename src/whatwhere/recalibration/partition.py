@@ -87,7 +87,8 @@ def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
     """Multiply every position by the value of its cell.
 
     Where the cells divide the map, the gate is broadcast and never written at full size: x is read once and the result
-    written once, the least that any gate needs.
+    written once, the least that any gate needs. Not so while a gradient is wanted: the sum that goes backward through
+    such a broadcast takes 1.2 to 7 times as long as through nearest upsampling (one thread of a CPU).
 
     Args:
         x: (N, C, H, W).
@@ -100,6 +101,10 @@ def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
     if cells == 1:
         return x * gate.permute(0, 3, 1, 2)
     last = is_channels_last(x)
+    # A trace is checked with and without gradients, and must be the same.
+    wanted = gate.requires_grad and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if wanted and not (h % cells or w % cells):
+        return x * functional.interpolate(gate.permute(0, 3, 1, 2), size=(h, w), mode="nearest")
     if h % cells or w % cells:
         rows, columns = cell_of(h, cells, x.device), cell_of(w, cells, x.device)
         if last:

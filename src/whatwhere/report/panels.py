@@ -19,8 +19,9 @@ def panels_figure(
     *,
     title: str = "",
     x: str = "",
-    y: str = "",
+    y: str | Mapping[str, str] = "",
     columns: int = 3,
+    width: float = 3.3,
 ) -> Figure:
     """Curves over named places, a panel for each entry, with one legend.
 
@@ -29,8 +30,9 @@ def panels_figure(
         ticks: names of the places; none for numbers.
         title: above all.
         x: along the horizontal axis, of numbers.
-        y: along the vertical axis.
+        y: along the vertical axis, which all panels share; or by panel title, each with an axis of its own.
         columns: panels in a row.
+        width: of a panel, in inches.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -38,26 +40,36 @@ def panels_figure(
     labels = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
-        size = (3.3 * min(columns, len(panels)) + 0.4, 2.7 * rows + 0.9 + 0.2 * (len(labels) // 3))
+        size = (width * min(columns, len(panels)) + 0.4, 2.7 * rows + 0.9 + 0.2 * (len(labels) // 3))
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, min(columns, len(panels)), sharey=True, squeeze=False).ravel()
+        axes = figure.subplots(rows, min(columns, len(panels)), sharey=isinstance(y, str), squeeze=False).ravel()
         for at, (name, lines) in zip(axes, panels.items(), strict=False):
             for line in lines:
                 _panel_line(at, line, labels.index(line.label))
             at.set_title(name, loc="left", fontsize=10)
             if ticks:
                 at.set_xticks(range(len(ticks)), ticks, rotation=40, ha="right", fontsize=8)
+                at.set_xlim(-0.5, len(ticks) - 0.5)
             else:
                 at.set_xlabel(x)
             at.axhline(0, color="0.6", lw=0.8)
         for at in axes[len(panels) :]:
             at.set_axis_off()
-        for at in axes[:: min(columns, len(panels))]:
-            at.set_ylabel(y)
+        _name_vertical(list(axes[: len(panels)]), panels, y, min(columns, len(panels)))
         handles = {h.get_label(): h for at in axes for h in at.get_lines() if not h.get_label().startswith("_")}
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, fontsize=9)
+        wide = round(3 * width / 3.3)  # entries that fit side by side
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=wide, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _name_vertical(axes: Sequence[Any], panels: Mapping[str, Any], y: str | Mapping[str, str], columns: int) -> None:
+    """What is along the vertical axes: at the first of each row where they are shared, else at every one."""
+    for i, (at, panel) in enumerate(zip(axes, panels, strict=True)):
+        if not isinstance(y, str):
+            at.set_ylabel(y[panel])
+        elif i % columns == 0:
+            at.set_ylabel(y)
 
 
 def _panel_line(axes: Any, line: Line, number: int) -> None:

@@ -8,15 +8,18 @@ from typing import Any, Protocol
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
+from whatwhere.studies.bottleneck.result import BottleneckResult
 from whatwhere.studies.demo import DemoResult
 from whatwhere.studies.dependency.result import DependencyResult
 from whatwhere.studies.position.location import LocationResult
 from whatwhere.studies.position.pattern_study import PatternResult
 from whatwhere.studies.position.red_green import RedGreenResult
 from whatwhere.studies.position.result import PositionResult
+from whatwhere.studies.recalibration.joint_result import JointResult
 from whatwhere.studies.recalibration.study import RecalibrationResult
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    BottleneckResult.kind: BottleneckResult.from_dict,
     "demo": DemoResult.from_dict,
     "dependency": DependencyResult.from_dict,
     "position": PositionResult.from_dict,
@@ -24,6 +27,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     RedGreenResult.kind: RedGreenResult.from_dict,
     LocationResult.kind: LocationResult.from_dict,
     RecalibrationResult.kind: RecalibrationResult.from_dict,
+    JointResult.kind: JointResult.from_dict,
 }
 
 

@@ -1,4 +1,4 @@
-"""Crop and flip, on whole batches of byte tensors: one gather for the batch, not a loop over pictures."""
+"""Crop, scale and flip byte tensors: batches of pictures by one gather, scenes (of any size) one by one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whatwhere.training.recipes import Recipe
+from whatwhere.data.concepts import IGNORE
+from whatwhere.errors import InputError
+from whatwhere.training.recipes import Recipe, SceneRecipe
 
 
 def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
@@ -41,3 +43,49 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each picture left-right with probability one half: (N, C, H, W) to the same."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def crop_and_scale(
+    picture: Tensor, labels: Tensor, recipe: SceneRecipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Resize a scene by a random factor, cut a crop out at a random place, and mirror it half of the time.
+
+    Only what the crop will show is resized. Outside the picture is black, and unlabelled.
+
+    Args:
+        picture: (3, H, W), uint8.
+        labels: (H, W) class of each pixel.
+        recipe: its `crop`, `scale` and `flip`.
+        generator: source of the draws, four numbers for every scene.
+
+    Returns:
+        (3, h, w), uint8, and (h, w), int64, of the recipe's crop.
+
+    Raises:
+        InputError: for prepared pictures (floats): what is black in them is not known.
+    """
+    assert recipe.crop
+    if picture.dtype != torch.uint8:
+        raise InputError(f"pictures of {picture.dtype} cannot be scaled and cropped; give bytes (uint8), or crop=None.")
+    draws = torch.rand(4, generator=generator).tolist()
+    least, most = recipe.scale
+    factor = least * (most / least) ** draws[0]
+    spans = [_span(n, crop, factor, u) for n, crop, u in zip(labels.shape, recipe.crop, draws[1:3], strict=True)]
+    (top, rows, height), (left, columns, width) = spans
+    part = picture[:, top : top + rows, left : left + columns]
+    shown = functional.interpolate(
+        part[None].float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False
+    )[0].round().clamp(0, 255).to(torch.uint8)  # fmt: skip
+    classes = functional.interpolate(
+        labels[None, None, top : top + rows, left : left + columns].float(), size=(height, width), mode="nearest-exact"
+    )[0, 0].long()
+    margins = (0, recipe.crop[1] - width, 0, recipe.crop[0] - height)
+    shown, classes = functional.pad(shown, margins), functional.pad(classes, margins, value=IGNORE)
+    return (shown.flip(2), classes.flip(1)) if recipe.flip and draws[3] < 0.5 else (shown, classes)
+
+
+def _span(size: int, crop: int, factor: float, draw: float) -> tuple[int, int, int]:
+    """Of one axis: where the crop begins and how far it reaches in the picture, and how long that is when resized."""
+    reach = min(size, max(1, round(crop / factor)))
+    start = min(int(draw * (size - reach + 1)), size - reach)
+    return start, reach, crop if reach < size else min(crop, max(1, round(size * factor)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.data import Split
+from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.network import Network
 from whatwhere.training import checkpoint
-from whatwhere.training.augment import augment
-from whatwhere.training.evaluate import check_scores, evaluate
+from whatwhere.training.evaluate import evaluate
+from whatwhere.training.evaluate_scenes import evaluate_scenes
+from whatwhere.training.objectives import Loss, Objective, Train, objective_of
 from whatwhere.training.recipes import Recipe
 
 OnStep = Callable[[int, int], None]
@@ -43,13 +46,13 @@ class History:
 
 def fit(
     net: Network,
-    train: Split,
+    train: Train,
     recipe: Recipe,
     *,
     seed: int = 0,
     device: str = "auto",
     file: Path | None = None,
-    test: Split | None = None,
+    test: Split | SceneSplit | None = None,
     generators: Mapping[str, torch.Generator] | None = None,
     on_step: OnStep | None = None,
 ) -> History:
@@ -59,8 +62,8 @@ def fit(
 
     Args:
         net: the network; its module is trained, and moved to the device.
-        train: labelled pictures.
-        recipe: how to train.
+        train: labelled pictures, or scenes with label maps.
+        recipe: how to train; a `SceneRecipe` for scenes.
         seed: of the order of the pictures and of their augmentation.
         device: `auto`, `cpu`, `cuda`, `mps` (Fabric's accelerator).
         file: checkpoint, written after every epoch; an existing one is resumed, one of another training is refused.
@@ -90,13 +93,17 @@ def fit(
         while progress.epoch < recipe.epochs:
             record = loop.epoch(progress.epoch)
             if test is not None:
-                record["test_accuracy"] = evaluate(net, test).accuracy
+                record["test_accuracy"] = _tested(net, test)
             progress.history.append(record)
             progress.epoch += 1
             if file:
                 checkpoint.save(file, progress, recipe.to_dict(), **about)
     net.module.eval()
     return History(progress.history)
+
+
+def _tested(net: Network, test: Split | SceneSplit) -> float:
+    return evaluate_scenes(net, test).accuracy if isinstance(test, SceneSplit) else evaluate(net, test).accuracy
 
 
 @contextmanager
@@ -132,10 +139,15 @@ class _Loop:
     net: Network
     optimizer: Any
     recipe: Recipe
-    train: Split
+    train: Train
     draws: torch.Generator
     on_step: OnStep | None
     file: Path | None
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is to be learned."""
+        return objective_of(self.recipe)
 
     @property
     def steps(self) -> int:
@@ -143,39 +155,39 @@ class _Loop:
         return len(self.train) // self.recipe.batch_size
 
     def epoch(self, number: int) -> dict[str, float]:
-        started, total, right = time.perf_counter(), 0.0, 0
+        started, total, right, counted = time.perf_counter(), 0.0, 0, 0
         self.module.train()
         for i, (images, labels) in enumerate(self._batches()):
             step = number * self.steps + i
-            loss, scores = self._step(step, images, labels)
-            total += self._finite(loss, step)
-            right += int((scores.argmax(1) == labels).sum())
+            loss = self._step(step, images, labels)
+            total += self._finite(loss.value, step)
+            right, counted = right + loss.right, counted + loss.counted
             if self.on_step:
                 self.on_step(step + 1, self.steps * self.recipe.epochs)
         self._finite_weights(step)
-        seen = self.steps * self.recipe.batch_size
         return {
-            "loss": total / self.steps, "train_accuracy": right / seen, "seconds": time.perf_counter() - started,
+            "loss": total / self.steps, "train_accuracy": right / max(counted, 1),
+            "seconds": time.perf_counter() - started,
         }  # fmt: skip
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.recipe.batch_size
         order = torch.randperm(len(self.train), generator=self.draws)[: self.steps * size]
-        for images, labels in self.train.batches(size, geometry=self.net.preprocessing, order=order):
-            mixed = augment(images, self.recipe, self.draws).to(self.fabric.device)
-            yield self.net.preprocessing.normalise(mixed), labels.to(self.fabric.device)
+        for images, labels in self.objective.batches(self.train, order, self.draws, self.net.preprocessing):
+            there = images.to(self.fabric.device)
+            yield self.net.preprocessing.normalise(there), labels.to(self.fabric.device)
 
-    def _step(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, step: int, images: Tensor, labels: Tensor) -> Loss:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * self.recipe.factor(step, self.steps)
-        scores = self.module(images).float()
+        output = self.module(images)
         if step == 0:
-            check_scores(scores, self.train.labels)
-        loss = nn.functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
+            self.objective.check(output, self.train)
+        loss = self.objective.loss(output, labels)
         self.optimizer.zero_grad()
-        self.fabric.backward(loss)
+        self.fabric.backward(loss.value)
         self.optimizer.step()
-        return loss.detach(), scores.detach()
+        return replace(loss, value=loss.value.detach())
 
     def _finite(self, loss: Tensor, step: int) -> float:
         value = loss.item()

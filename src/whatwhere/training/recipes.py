@@ -21,6 +21,9 @@ BOUNDS: dict[str, tuple[Any, float, float]] = {  # type, least, most
 }
 
 
+POLY = 0.9  # the power, as in DeepLab and PSPNet
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train.
@@ -31,7 +34,7 @@ class Recipe:
         optimizer: `sgd` (with momentum) or `adamw`.
         lr: the (peak) learning rate.
         schedule: `step` multiplies by `gamma` at each milestone; `one-cycle` rises linearly for `warmup` of the steps
-            and falls linearly to zero; `constant`.
+            and falls linearly to zero; `constant`; `poly` falls to zero as (1 - step / steps) to the power of 0.9.
         milestones: epochs at which `step` acts.
         gamma: factor of `step`.
         warmup: share of all steps in which `one-cycle` rises.
@@ -48,7 +51,7 @@ class Recipe:
     batch_size: int = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
-    schedule: Literal["step", "one-cycle", "constant"] = "one-cycle"
+    schedule: Literal["step", "one-cycle", "constant", "poly"] = "one-cycle"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     warmup: float = 0.2
@@ -76,7 +79,7 @@ class Recipe:
             raise InputError("recipe: nesterov=True needs a momentum above 0; momentum=0.9 is usual.")
         choices = {
             "optimizer": ("sgd", "adamw"),
-            "schedule": ("step", "one-cycle", "constant"),
+            "schedule": ("step", "one-cycle", "constant", "poly"),
             "precision": ("32-true", "bf16-mixed"),
         }
         for name, known in choices.items():
@@ -94,6 +97,8 @@ class Recipe:
         if self.schedule == "step":
             return math.prod(self.gamma for m in self.milestones if step >= m * steps_per_epoch)
         total = self.epochs * steps_per_epoch
+        if self.schedule == "poly":
+            return (1 - step / total) ** POLY
         rise = max(1, round(self.warmup * total))
         return (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)
 
@@ -101,6 +106,51 @@ class Recipe:
         """Plain values, for keys and result files."""
         return asdict(self)
 
+
+@dataclass(frozen=True)
+class SceneRecipe(Recipe):
+    """How to train a segmentation network; `crop_padding` does nothing here.
+
+    Attributes:
+        crop: (height, width) of the random crop; None takes whole inputs as they are, neither scaled nor mirrored.
+        scale: the picture is first resized by a factor between these, drawn evenly on a logarithmic scale.
+        auxiliary: weight of the auxiliary scores' loss.
+        class_weights: of each class in the loss; empty: all alike.
+    """
+
+    batch_size: int = 8
+    lr: float = 0.01
+    schedule: Literal["step", "one-cycle", "constant", "poly"] = "poly"
+    weight_decay: float = 1e-4
+    crop_padding: int = 0
+    crop: tuple[int, int] | None = (256, 256)
+    scale: tuple[float, float] = (0.5, 2.0)
+    auxiliary: float = 0.4
+    class_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train.
+
+        Raises:
+            InputError: naming the field, the value, and what it may be.
+        """
+        super().__post_init__()
+        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
+            raise InputError(f"recipe: crop={self.crop!r} must be (height, width), both at least 1.")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise InputError(f"recipe: scale={self.scale!r} must be (least, most), above 0, such as (0.5, 2.0).")
+        if not 0 <= self.auxiliary < math.inf:
+            raise InputError(f"recipe: auxiliary={self.auxiliary!r} must be a number of at least 0.")
+        if not all(0 <= w < math.inf for w in self.class_weights):
+            raise InputError(f"recipe: class_weights={self.class_weights!r} must be numbers of at least 0.")
+
+    def without_augmentation(self) -> SceneRecipe:
+        """The same recipe on whole pictures as they are."""
+        return replace(self, crop=None, flip=False)
+
+
+# Segmentation from fresh weights: AdamW gets further in few epochs than the papers' SGD.
+SCENES = SceneRecipe(epochs=60, optimizer="adamw", lr=1e-3, weight_decay=1e-2)
 
 RECIPES: dict[str, Recipe] = {
     # [fan2020], the authors' code: CIFAR-100, Small-ImageNet (lr 0.01), ImageNet.

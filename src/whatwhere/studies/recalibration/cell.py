@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from whatwhere.data import Data, load_data
-from whatwhere.models.load import load_model, save_weights
+from whatwhere.models.load import load_model, load_weights, save_weights
 from whatwhere.network import Network
 from whatwhere.recalibration import recalibrate
 from whatwhere.runs.cells import Cell
@@ -41,7 +41,7 @@ class Bench:
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell."""
-        data, net = _data(self.data), build(config)
+        data, net = data_of(self.data), build(config)
         recipe = Recipe(**{**config["recipe"], "milestones": tuple(config["recipe"]["milestones"])})
         steps = recipe.epochs * (len(data.train) // recipe.batch_size)
         with Meter(f"{config['name']}, seed {config['seed']}", steps) as meter:
@@ -65,9 +65,16 @@ class Bench:
         """Where a cell's weights are."""
         return self.folder / "weights" / f"{cell.key}.safetensors"
 
+    def trained(self, config: Mapping[str, Any]) -> Network:
+        """The network of a cell after its training."""
+        net = build(config)
+        load_weights(net.module, self.weights(Cell(config)))
+        return net
+
 
 @lru_cache(maxsize=2)
-def _data(source: str) -> Data:
+def data_of(source: str) -> Data:
+    """The pictures; cells of one process share them."""
     return load_data(source)
 
 

@@ -20,6 +20,7 @@ from whatwhere.runs.executors import run_cells
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.packed import unpack
 from whatwhere.studies.recalibration.cell import NONE, Bench
+from whatwhere.studies.recalibration.wider import WIDER, check_wider, widened
 from whatwhere.studies.rows import ONE_SEED, SEEDS, Row, RowsResult, accuracy, checked_seeds, difference
 from whatwhere.training.recipes import RECIPES, Recipe
 
@@ -30,6 +31,11 @@ NAMED: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ms_sar-1-2": ("ms_sar", {"scales": (1, 2)}),
     "ms_sar-2": ("ms_sar", {"scales": (2,)}),
     "ms_sar-4": ("ms_sar", {"scales": (4,)}),
+    "ms_sar-symmetric": ("ms_sar", {"symmetric": True}),
+    "ms_sar-ratio-8": ("ms_sar", {"ratio": 8}),
+    "ms_sar-ratio-32": ("ms_sar", {"ratio": 32}),
+    "se-ratio-8": ("se", {"ratio": 8}),
+    "se-ratio-32": ("se", {"ratio": 32}),
 }
 MEASURE, GAIN = "accuracy", "above none"
 
@@ -95,8 +101,9 @@ def recalibration_study(
         model: by name.
         data: by name or folder; the train split is trained on, the test split tested on.
         out: folder for cells and result; an interrupted call goes on there, methods and seeds may be added later.
-        methods: `none`, `se`, `ms_sar`, `ms_sar-per-cell`, `ms_sar-bilinear`, `ms_sar-1-2`, `ms_sar-2`, `ms_sar-4`,
-            or one of timm's attention modules.
+        methods: `none`; `wider` (the plain network, as wide as gives it the parameters of `ms_sar`); `se`, `ms_sar`; a
+            variant of them, `ms_sar-` with `per-cell`, `bilinear`, `symmetric`, `1-2`, `2`, `4`, `ratio-8` or
+            `ratio-32`, `se-` with `ratio-8` or `ratio-32`; or one of timm's attention modules.
         seeds: of initial weights, order and augmentation; the same for every method.
         recipe: how to train; None is `fast`.
         width: width factor of cifar/ networks.
@@ -110,13 +117,13 @@ def recalibration_study(
         InputError: for an unknown method or model, or a folder that holds another study.
     """
     started, how = time.perf_counter(), recipe or RECIPES["fast"]
-    names, given = _checked(methods), checked_seeds(seeds)
+    names, given = _checked(methods, model), checked_seeds(seeds)
     loaded = load_data(os.fspath(data))
     options = {"classes": len(loaded.classes), "width": width}
     shared = {"model": model, "options": options, "recipe": how.to_dict()}
     fingerprints = {"train": loaded.train.fingerprint, "test": loaded.test.fingerprint}
     store = Store(Path(out), {"study": "recalibration", **shared, "data": fingerprints})
-    cells = {(name, seed): _cell(name, seed, shared, fingerprints) for seed in given for name in names}
+    cells = {(name, seed): cell_of(name, seed, shared, fingerprints) for seed in given for name in names}
     if run:
         bench = Bench(os.fspath(data), Path(weights or out), device)
         run_cells(list(cells.values()), bench, store, workers=workers, quiet=quiet)
@@ -126,16 +133,21 @@ def recalibration_study(
     return result
 
 
-def _checked(methods: Sequence[str]) -> tuple[str, ...]:
+def _checked(methods: Sequence[str], model: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys([NONE, *methods]))  # the plain network is what everything is compared with
-    for name in names[1:]:
+    if WIDER in names:
+        check_wider(model)
+    for name in (n for n in names if n not in (NONE, WIDER)):
         method, settings = NAMED.get(name, (name, {}))
         maker(method, settings)(64)
     return names
 
 
-def _cell(name: str, seed: int, shared: Mapping[str, Any], data: Mapping[str, str]) -> Cell:
+def cell_of(name: str, seed: int, shared: Mapping[str, Any], data: Mapping[str, str]) -> Cell:
+    """The cell that trains one network; `shared` is model, options and recipe, `data` the fingerprints."""
     method, settings = NAMED.get(name, (name, {}))
+    if name == WIDER:
+        shared, method = widened(shared), NONE
     config = {**shared, "do": "train", "name": name, "method": method, "settings": settings, "seed": seed, "data": data}
     return Cell(config, f"{name}, seed {seed}")
 
@@ -152,6 +164,8 @@ def _folded(
     base = found[NONE, complete[0]]
     missing = [f"{n}, seed {s}" for n in names for s in seeds if (n, s) not in found]
     notes = [SEEDS if len(complete) > 1 else ONE_SEED, "Differences are paired: the same seed, the same pictures."]
+    if WIDER in names:
+        notes.append(f"{WIDER}: the plain network at width {widened(shared)['options']['width']:.4g}.")
     return RecalibrationResult(
         there,
         data=data,

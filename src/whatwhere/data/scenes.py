@@ -1,0 +1,326 @@
+"""Scenes: pictures with label maps, one value a pixel, decoded when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from whatwhere.data.concepts import CLASS, IGNORE
+from whatwhere.data.memory import memory_budget
+from whatwhere.data.pixels import BROKEN, BrokenPicture, Raw, to_pixels
+from whatwhere.data.sources import Rows, Source
+from whatwhere.data.split import SAMPLED, stored_bytes, workers
+from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
+
+AHEAD = 32  # rows that threads decode ahead of the reader
+
+Labels = dict[str, Tensor]
+Stored = tuple[Raw, dict[str, Raw]]
+
+
+class SceneSplit:
+    """Pictures and their label maps.
+
+    >>> picture, labels = split[0]
+    >>> picture.shape, labels["class"].shape     # (3, 360, 480), (360, 480)
+
+    Attributes:
+        name: "train", "test", ...
+        classes: the names of the values of the map `class`.
+        groups: (N,) which rows belong together, such as the frames of one piece of a video; each row on its own if
+            nothing is known.
+    """
+
+    def __init__(
+        self, name: str, pictures: Source, maps: Mapping[str, Source], classes: Sequence[str],
+        groups: Tensor | None = None, values: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """Join pictures and label maps.
+
+        Args:
+            name: how errors and records call the split.
+            pictures: N stored pictures.
+            maps: label maps by name, N each, `class` among them.
+            classes: a name for each value of the map `class`.
+            groups: (N,) integers.
+            values: (256,) what a stored value of the map `class` stands for, `IGNORE` (255) for no class; None: the
+                class itself, and 255 for no class.
+
+        Raises:
+            InputError: no pictures, no map `class`, more than 255 classes, or another number of maps than pictures.
+        """
+        self.name, self.pictures, self.maps, self.classes = name, pictures, dict(maps), tuple(classes)
+        self.groups = torch.arange(len(pictures)) if groups is None else groups
+        self.values = values
+        self._kept: dict[int, tuple[Tensor, Labels]] = {}
+        self._budget: float | None = None
+        self._fingerprint: str | None = None
+        self._check()
+
+    def _check(self) -> None:
+        if len(self) == 0:
+            raise InputError(f"split {self.name!r} is empty; give one with at least one picture, or leave it out.")
+        if CLASS not in self.maps:
+            raise InputError(f"split {self.name!r} has no map {CLASS!r}; it has {', '.join(self.maps) or 'none'}.")
+        if len(self.classes) > IGNORE:
+            raise InputError(f"split {self.name!r} has {len(self.classes)} classes; there can be {IGNORE} at the most.")
+        counts = {**{f"maps {k!r}": len(v) for k, v in self.maps.items()}, "groups": len(self.groups)}
+        for what, count in counts.items():
+            if count != len(self):
+                raise InputError(f"split {self.name!r} has {len(self)} pictures but {count} {what}; give as many.")
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs: not the pictures decoded here."""
+        return {**self.__dict__, "_kept": {}}
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.pictures)
+
+    def __repr__(self) -> str:
+        """Name and counts."""
+        return f"SceneSplit({self.name!r}, {len(self)} pictures, {len(self.classes)} classes)"
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Labels]:
+        """A picture (3, H, W), uint8, and its label maps (H, W), uint8 or int32; 255 is unlabelled.
+
+        Raises:
+            InputError: it cannot be decoded, sizes differ, or a label is no class.
+        """
+        return self._row(row, self._stored(row))
+
+    def rows(self, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Labels]]:
+        """Rows in an order (all of them once, if none is given), decoded ahead by threads."""
+        wanted = list(range(len(self)) if order is None else order)
+        with ThreadPoolExecutor(workers()) as pool:
+            for start in range(0, len(wanted), AHEAD):
+                part = wanted[start : start + AHEAD]
+                yield from pool.map(self._row, part, [self._stored(row) for row in part])  # sources know one thread
+
+    def batches(
+        self, size: int, *, geometry: Preprocessing | None = None, order: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Whole pictures (n, 3, H, W) and their class maps (n, H, W), int64.
+
+        Raises:
+            InputError: for pictures of different sizes in one batch, or a size below 1.
+        """
+        if size < 1:
+            raise InputError(f"size={size}: a batch holds at least one picture.")
+        wanted: list[int] = list(range(len(self))) if order is None else order.tolist()
+        for start in range(0, len(wanted), size):
+            part = wanted[start : start + size]
+            pairs = [(picture, labels[CLASS]) for picture, labels in self.rows(part)]
+            shapes = {tuple(p.shape[-2:]) for p, _ in pairs}
+            if len(shapes) > 1:
+                raise InputError(f"split {self.name!r} has pictures of sizes {sorted(shapes)}; give batch_size=1.")
+            yield torch.stack([p for p, _ in pairs]), torch.stack([m for _, m in pairs]).long()
+
+    def take(self, n: int, *, seed: int = 0) -> SceneSplit:
+        """Draw some rows at random, kept in their order; all of them, or more: the split itself."""
+        if n < 1:
+            raise InputError(f"n={n}: take at least one picture.")
+        if n >= len(self):
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.only(order[:n].sort().values)
+
+    def only(self, rows: Tensor) -> SceneSplit:
+        """Some rows, by number."""
+        maps = {name: Rows(source, rows) for name, source in self.maps.items()}
+        return SceneSplit(self.name, Rows(self.pictures, rows), maps, self.classes, self.groups[rows], self.values)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the classes, the number of rows, what values mean, and some spread rows' stored bytes."""
+        if self._fingerprint is None:
+            rows = torch.linspace(0, len(self) - 1, min(SAMPLED, len(self)), dtype=torch.float64).round().long()
+            values = None if self.values is None else self.values.tolist()
+            digest = hashlib.sha256(f"{len(self)} {self.classes} {self.groups.tolist()} {values}".encode())
+            for source in (self.pictures, *(self.maps[k] for k in sorted(self.maps))):
+                for raw in source.read(rows.tolist()):
+                    digest.update(stored_bytes(raw))
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def _keeps(self, decoded: tuple[Tensor, Labels]) -> bool:
+        """Whether all decoded rows would fit into memory if each were as large as this one."""
+        if self._budget is None:
+            self._budget = memory_budget()
+        each = sum(t.numel() * t.element_size() for t in (decoded[0], *decoded[1].values()))
+        return each * len(self) < self._budget
+
+    def _stored(self, row: int) -> Stored | None:
+        """A row's undecoded picture and maps; None for one that is kept decoded."""
+        if row in self._kept:
+            return None
+        return self.pictures.read([row])[0], {name: source.read([row])[0] for name, source in self.maps.items()}
+
+    def _row(self, row: int, stored: Stored | None) -> tuple[Tensor, Labels]:
+        if stored is None:
+            return self._kept[row]
+        decoded = self._decoded(row, stored)
+        if self._keeps(decoded):
+            self._kept[row] = decoded
+        return decoded
+
+    def _decoded(self, row: int, stored: Stored) -> tuple[Tensor, Labels]:
+        picture = self._picture(row, stored[0])
+        labels = {name: self._map(name, row, raw) for name, raw in stored[1].items()}
+        for name, values in labels.items():
+            if values.shape != picture.shape[-2:]:
+                raise InputError(
+                    f"split {self.name!r}, {self.maps[name].place(row)}: the map {name!r} is {tuple(values.shape)} "
+                    f"(H, W), its picture {tuple(picture.shape[-2:])}; give maps of the pictures' size."
+                )
+        return picture, labels
+
+    def _picture(self, row: int, stored: Raw) -> Tensor:
+        try:
+            return to_pixels(stored)
+        except BrokenPicture as error:
+            raise InputError(
+                f"split {self.name!r}: the picture in {self.pictures.place(row)} cannot be used: {error}. Remove or "
+                "replace it."
+            ) from error
+
+    def _map(self, name: str, row: int, stored: Raw) -> Tensor:
+        try:
+            numbers = whole_numbers(stored)
+        except (*BROKEN, Image.DecompressionBombError) as error:
+            place = self.maps[name].place(row)
+            raise InputError(
+                f"split {self.name!r}: the label map {name!r} in {place} cannot be read ({error}); replace it."
+            ) from error
+        return self._classes(row, numbers) if name == CLASS else numbers
+
+    def _classes(self, row: int, numbers: Tensor) -> Tensor:
+        """What the stored numbers of a map `class` stand for, (H, W) uint8."""
+        meant = torch.arange(256, dtype=torch.uint8) if self.values is None else self.values
+        stored = numbers.long()
+        bytes_ = stored.clamp(0, 255)
+        values = meant[bytes_]
+        wrong = (stored != bytes_) | ((values >= len(self.classes)) & (values != IGNORE))
+        if bool(wrong.any()):
+            place = self.maps[CLASS].place(row)
+            raise InputError(
+                f"split {self.name!r}, {place}: label {int(stored[wrong][0])} is outside "
+                f"0..{len(self.classes) - 1} ({len(self.classes)} classes), and {IGNORE} is unlabelled; mend the map, "
+                "or name more classes."
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Named splits of one set of scenes.
+
+    Attributes:
+        name: how reports call it.
+        splits: by name: "train", "validation", "test".
+        colours: (classes, 3) for pictures of label maps; empty: drawn by the report.
+        values: names of the values of the other label maps, by map.
+    """
+
+    name: str
+    splits: Mapping[str, SceneSplit]
+    colours: tuple[tuple[int, int, int], ...] = ()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, the same for every split."""
+        return next(iter(self.splits.values())).classes
+
+    @property
+    def train(self) -> SceneSplit:
+        """The split to learn from."""
+        return self._first("train")
+
+    @property
+    def validation(self) -> SceneSplit:
+        """The split to set thresholds on: "validation" or "val"."""
+        return self._first("validation", "val")
+
+    @property
+    def test(self) -> SceneSplit:
+        """The split to evaluate on: "test", else "validation" or "val"."""
+        return self._first("test", "validation", "val")
+
+    def _first(self, *names: str) -> SceneSplit:
+        for name in names:
+            if name in self.splits:
+                return self.splits[name]
+        raise InputError(
+            f"scenes {self.name!r} have no split {' or '.join(names)}; they have {', '.join(self.splits)}."
+        )
+
+    def describe(self) -> dict[str, object]:
+        """Plain values for a record."""
+        return {
+            "name": self.name,
+            "sizes": {name: len(split) for name, split in self.splits.items()},
+            "classes": len(self.classes),
+            "groups": {name: len(split.groups.unique()) for name, split in self.splits.items()},
+            "fingerprints": {name: split.fingerprint for name, split in self.splits.items()},
+        }
+
+
+def whole_numbers(raw: Raw) -> Tensor:
+    """A stored label map as whole numbers, (H, W), uint8 or int32; a palette's entries, not its colours.
+
+    Raises:
+        ValueError: for a colour picture, or numbers that are not whole.
+    """
+    if isinstance(raw, Tensor):
+        raw = raw.squeeze(0) if raw.ndim == 3 else raw
+        if raw.is_floating_point():
+            raise ValueError(f"its numbers are {raw.dtype}; a label map has whole ones")
+        return raw
+    if isinstance(raw, Image.Image):
+        values = np.array(raw)
+    else:
+        with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as picture:
+            values = np.array(picture)
+    if values.ndim != 2:
+        raise ValueError(f"it has {values.shape[2]} channels; a label map has one number a pixel")
+    if values.dtype.kind == "f":
+        raise ValueError(f"its numbers are {values.dtype}; a label map has whole ones")
+    small = values.min(initial=0) >= 0 and values.max(initial=0) < 256
+    return torch.from_numpy(values.astype(np.uint8 if small else np.int32))
+
+
+def video_segments(frames: Sequence[str], length: int = 10) -> Tensor:
+    """Group the frames of videos into pieces of neighbouring frames.
+
+    Neighbouring frames show nearly the same scene, so they are no independent pictures: intervals are taken over
+    pieces.
+
+    Args:
+        frames: names that end in a number (and perhaps `.png`), such as `0001TP_006690`; what precedes the number
+            names the video.
+        length: frames in a piece; the last piece of a video may be shorter.
+
+    Returns:
+        (N,) group of each frame.
+    """
+    parsed = [re.fullmatch(r"(.*?)(\d+)(\.[A-Za-z]+)?", f) for f in frames]
+    keys = [(m[1], int(m[2])) if m else (f, 0) for m, f in zip(parsed, frames, strict=True)]
+    groups = torch.empty(len(frames), dtype=torch.int64)
+    seen: dict[str, int] = {}
+    numbers: dict[tuple[str, int], int] = {}
+    for row in sorted(range(len(frames)), key=lambda i: keys[i]):
+        video = keys[row][0]
+        place = seen[video] = seen.get(video, -1) + 1
+        groups[row] = numbers.setdefault((video, place // length), len(numbers))
+    return groups

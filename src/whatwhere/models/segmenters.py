@@ -1,0 +1,67 @@
+"""Segmentation networks by name: PSPNet, torchvision's, segmentation_models_pytorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from whatwhere.errors import InputError, unknown
+from whatwhere.models.pspnet import PSPNet
+from whatwhere.network import Network, Preprocessing
+
+IMAGENET = Preprocessing(
+    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), source="ImageNet's mean and standard deviation"
+)
+CLASSES = 21  # Pascal VOC's, torchvision's default
+
+
+def _pspnet(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    wanted = CLASSES if classes is None else classes
+    module = _seeded(seed, lambda: PSPNet(name, classes=wanted, width=width, pretrained=pretrained))
+    return Network(module.eval(), IMAGENET, f"pspnet/{name}", (3, 96, 128))
+
+
+def _torchvision(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    import torchvision  # takes seconds to import
+
+    if pretrained and classes not in (None, CLASSES):
+        raise InputError(
+            f"torchvision/{name}: its weights give {CLASSES} scores, not classes={classes}; leave one of pretrained "
+            "and classes out."
+        )
+    options: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {"weights": None, "weights_backbone": None}
+    if classes is not None:
+        options["num_classes"] = classes
+    module = _seeded(seed, lambda: torchvision.models.get_model(name, **options))
+    return Network(module.eval(), IMAGENET, f"torchvision/{name}", (3, 96, 128))
+
+
+def _smp(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError as error:
+        raise InputError(f"smp/{name} needs a package: pip install segmentation-models-pytorch.") from error
+    architecture, _, encoder = name.partition("/")
+    known = {a.__name__.lower(): a for a in smp.MODEL_ARCHITECTURES}
+    if architecture.lower() not in known:
+        raise unknown("model", f"smp/{name}", [f"smp/{a}/resnet18" for a in known])
+    weights, wanted = "imagenet" if pretrained else None, CLASSES if classes is None else classes
+    build = known[architecture.lower()]
+    try:
+        module = _seeded(seed, lambda: build(encoder or "resnet18", encoder_weights=weights, classes=wanted))
+    except KeyError as error:
+        encoders = smp.encoders.get_encoder_names()
+        raise unknown("model", f"smp/{name}", [f"smp/{architecture}/{e}" for e in encoders]) from error
+    return Network(module.eval(), IMAGENET, f"smp/{name}", (3, 96, 128))
+
+
+def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+FAMILIES: dict[str, Callable[..., Network]] = {"pspnet": _pspnet, "torchvision": _torchvision, "smp": _smp}

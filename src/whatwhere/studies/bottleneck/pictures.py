@@ -1,0 +1,87 @@
+"""Figures of a study of bottlenecks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whatwhere.report.figures import COLOURS, MARKERS, STYLE, Line
+from whatwhere.report.panels import panels_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from whatwhere.studies.bottleneck.result import BottleneckResult, SayRow
+
+
+def figures(result: BottleneckResult) -> dict[str, Figure]:
+    """All that there is to draw, by file name."""
+    drawn = {"bottleneck": lossless_figure(result)}
+    inspected = {s: _inspection_lines(result, s) for s in result.sites}
+    if any(inspected.values()):
+        drawn["inspectability"] = panels_figure(
+            inspected,
+            (),
+            title="Inspectability",
+            x="IoU with the best-matching concept, at least",
+            y="share of channels",
+        )
+    sure = {s: _risk_lines(result, s) for s in result.sites}
+    if any(sure.values()):
+        drawn["confidence"] = panels_figure(sure, (), title="Risk and coverage", x="share answered", y="share wrong")
+    return drawn
+
+
+def lossless_figure(result: BottleneckResult) -> Figure:
+    """MIoU of every kind with its interval, a panel for each site, beside the ceiling of the concepts."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    sites = result.sites
+    kinds = list(dict.fromkeys(r.kind for r in result.rows))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(sites) + 1.2, 0.34 * len(kinds) + 1.5), layout="constrained")
+        axes = figure.subplots(1, len(sites), sharey=True, squeeze=False)[0]
+        for at, site in zip(axes, sites, strict=True):
+            _dots(at, [r for r in result.rows if r.site == site], kinds)
+            at.set_title(site, loc="left", fontsize=10)
+            at.set_xlabel("mIoU, %")
+            if result.ceiling:
+                at.axvline(100 * result.ceiling.value, color="0.5", ls=":", lw=1.2, label="a table from true concepts")
+        axes[0].set_yticks(range(len(kinds)), kinds)
+        axes[0].invert_yaxis()
+        if result.ceiling:
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
+    return figure
+
+
+def _dots(axes: Any, rows: Sequence[SayRow], kinds: Sequence[str]) -> None:
+    for row in rows:
+        y, e = kinds.index(row.kind), row.miou
+        axes.plot([100 * e.low, 100 * e.high], [y, y], color=COLOURS[0], lw=2, alpha=0.5)
+        axes.plot([100 * e.value], [y], MARKERS[0], color=COLOURS[0], mec="white", ms=7)
+
+
+def _inspection_lines(result: BottleneckResult, site: str) -> list[Line]:
+    found = [r for r in result.rows if r.site == site and "inspection" in r.extras]
+    return [
+        _curve(f"{r.kind} ({r.channels})", np.linspace(0, 1, 101).tolist(), r.extras["inspection"]["curve"])
+        for r in found
+    ]
+
+
+def _risk_lines(result: BottleneckResult, site: str) -> list[Line]:
+    lines = []
+    for kind, names in {"intact": ("max softmax", "temperature scaling"), "ssb": ("max softmax", "concepts")}.items():
+        row = result.row(site, kind)
+        measures = row.extras["confidence"]["measures"] if row and "confidence" in row.extras else {}
+        for name in names:
+            if name in measures:
+                lines.append(_curve(f"{kind}: {name}", *zip(*measures[name]["curve"], strict=True)))
+    return lines
+
+
+def _curve(label: str, x: Sequence[float], y: Sequence[float]) -> Line:
+    return Line(label, tuple(x), tuple(y))

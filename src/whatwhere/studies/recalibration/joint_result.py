@@ -1,0 +1,181 @@
+"""The joint question's result: position held and accuracy kept, by depth, of each method beside its plain twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from whatwhere.intervals import Estimate
+from whatwhere.position.features import RGB
+from whatwhere.report.figures import Line
+from whatwhere.report.page import Report, Table
+from whatwhere.report.panels import panels_figure
+from whatwhere.studies.recalibration.cell import NONE
+from whatwhere.studies.rows import Row, RowsResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SPC, FRESH, ACCURACY, LOST = "SPC", "SPC untrained", "accuracy", "lost"
+MEAN = "mean over depths"
+WHERE = "spatial information"
+HOLD, NEED = "Hold: position read out of a site", "Need: shuffled from a site on"
+LEAD = (
+    "Hold: absolute position is read out of the frozen features of each trained network (Spearman's rank correlation, "
+    "mean over targets). Need: the same networks are tested with positions shuffled from each site on; what counts is "
+    "the share of its accuracy that a network loses. Differences are paired by seed: a method minus the plain network."
+)
+
+
+def above(measure: str) -> str:
+    """The name of a measure's paired difference from the plain network."""
+    return f"{measure} above {NONE}"
+
+
+def name_of(method: str, site: str) -> str:
+    """The name of a row."""
+    return f"{method} at {site}"
+
+
+@dataclass(frozen=True)
+class JointResult(RowsResult):
+    """Position held and accuracy lost, a row for each method and site, and one for their mean over depths."""
+
+    kind: ClassVar[str] = "recalibration, joint"
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that have rows, the plain network first."""
+        return list(dict.fromkeys(r.label for r in self.rows))
+
+    @property
+    def sites(self) -> list[str]:
+        """From the first to the last."""
+        return list(self.settings["look"]["sites"])
+
+    def at(self, method: str, site: str) -> Row:
+        """One row; `site` may also be `rgb`, `intact`, or "mean over depths"."""
+        return self[name_of(method, site)]
+
+    @property
+    def conclusion(self) -> str:
+        """Of each method: does it hold more, and need more, than its plain twin."""
+        told = [self._sentence(m) for m in self.methods if m != NONE]
+        return " ".join([f"Averaged over {len(self.sites)} depths, beside the plain twin.", *told])
+
+    @property
+    def title(self) -> str:
+        """Above the figure."""
+        return f"{self.settings['model']} on {self.data.get('name', 'data')}"
+
+    def table(self) -> list[dict[str, Any]]:
+        """One line for each method and site, with what an untrained twin holds and the differences from `none`."""
+        return [self._joint_line(r) for r in self.rows]
+
+    def plot(self) -> Figure:
+        """Two panels over the same depths: position held, and accuracy kept when shuffled from there on."""
+        ticks = [RGB, *self.sites]
+        hold = [self._curve(m, m, SPC, ticks) for m in self.methods]
+        fresh = replace(self._curve(NONE, f"{NONE}, untrained", FRESH, ticks), low=(), high=())
+        need = [_kept(self._curve(m, m, LOST, ticks)) for m in self.methods]
+        y = {HOLD: f"SPC, mean of {' and '.join(self.settings['look']['targets'])}", NEED: "share of accuracy kept (%)"}
+        panels = {HOLD: [*hold, fresh], NEED: need}
+        return panels_figure(panels, ticks, title=self.title, y=y, width=5.0)
+
+    def report(self) -> Report:
+        """The page's content."""
+        return Report(
+            title=f"Does recalibration make {self.settings['model']} hold and need more where?",
+            lead=LEAD,
+            figures={"joint": self.plot()},
+            tables=[Table("Position held and accuracy kept, site by site", self.table())],
+            notes=self.notes,
+            conclusion=self.conclusion,
+            facts=self.facts,
+        )
+
+    def _curve(self, method: str, label: str, measure: str, ticks: Sequence[str]) -> Line:
+        there = {name_of(method, site): i for i, site in enumerate(ticks)}
+        rows = [r for r in self.rows if r.name in there and measure in r.measured]
+        found = [r.measured[measure] for r in sorted(rows, key=lambda r: there[r.name])]
+        sure = all(e.repeats > 1 for e in found)  # of one seed there is no interval
+        return Line(
+            label,
+            tuple(sorted(float(there[r.name]) for r in rows)),
+            tuple(e.mean for e in found),
+            tuple(e.low for e in found) if sure else (),
+            tuple(e.high for e in found) if sure else (),
+        )
+
+    def _joint_line(self, row: Row) -> dict[str, str]:
+        site = row.name.removeprefix(name_of(row.label, ""))
+        share = self.settings["depth_shares"].get(site)
+        e = row.measured
+        return {
+            "method": row.label, "site": site, "share %": "" if share is None else f"{100 * share:.0f}",
+            SPC: _sure(e.get(SPC), _spc), above(SPC): _sure(e.get(above(SPC)), _more),
+            f"{ACCURACY} %": _sure(e.get(ACCURACY), _points), f"{LOST} %": _number(e.get(LOST), _points),
+            f"{above(LOST)} %": _sure(e.get(above(LOST)), _more_points), FRESH: _number(e.get(FRESH), _spc),
+            above(FRESH): _sure(e.get(above(FRESH)), _more),
+            **{f"{SPC} {t}": _number(e.get(f"{SPC} {t}"), _spc) for t in self.settings["look"]["targets"]},
+            "seeds": str(next(iter(e.values())).repeats),
+        }  # fmt: skip
+
+    def _sentence(self, method: str) -> str:
+        hold, fresh, need = (self.at(method, MEAN).measured[above(m)] for m in (SPC, FRESH, LOST))
+        held = f"SPC {_sure(hold, _more)}{self._alone(method, SPC)}; untrained {_sure(fresh, _more)}"
+        lost = f"share of its accuracy lost to shuffling {_sure(need, _more_points)} %{self._alone(method, LOST)}"
+        return f"{method}: {_told(hold, 'holds', 'position')} ({held}); {_told(need, 'needs', WHERE)} ({lost})."
+
+    def _alone(self, method: str, measure: str) -> str:
+        """At how many sites, each taken alone, there is more or less: a mean may hide that they differ."""
+        found = [self.at(method, site).measured[above(measure)] for site in self.sites]
+        more, less = sum(e.low > 0 for e in found), sum(e.high < 0 for e in found)
+        return f"; more at {more} and less at {less} of the sites alone" if more or less else ""
+
+
+def _kept(lost: Line) -> Line:
+    """What is not lost, in per cent."""
+    return replace(
+        lost,
+        y=tuple(100 * (1 - v) for v in lost.y),
+        low=tuple(100 * (1 - v) for v in lost.high),
+        high=tuple(100 * (1 - v) for v in lost.low),
+    )
+
+
+def _told(e: Estimate, verb: str, what: str) -> str:
+    if e.low > 0 or e.high < 0:
+        return f"{verb} {'more' if e.low > 0 else 'less'} {what}"
+    return f"whether it {verb} more or less {what} cannot be told"
+
+
+Format = Callable[[float], str]
+
+
+def _spc(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _more(value: float) -> str:
+    return f"{value:+.3f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _more_points(value: float) -> str:
+    return f"{100 * value:+.2f}"
+
+
+def _number(e: Estimate | None, text: Format) -> str:
+    return text(e.mean) if e else ""
+
+
+def _sure(e: Estimate | None, text: Format) -> str:
+    """A mean with its interval, if several seeds give it one."""
+    if e is None or e.repeats < 2:
+        return _number(e, text)
+    return f"{text(e.mean)} [{text(e.low)}, {text(e.high)}]"

@@ -1,0 +1,119 @@
+"""Evaluate a segmentation network: its confusions, and the measures that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.data.concepts import CLASS, IGNORE
+from whatwhere.data.scenes import SceneSplit
+from whatwhere.errors import InputError
+from whatwhere.network import Network
+from whatwhere.sites import evaluating
+from whatwhere.training.objectives import at_size, check_maps, score_maps
+
+
+@dataclass(frozen=True)
+class SceneEvaluation:
+    """What a network said of every labelled pixel.
+
+    Attributes:
+        confusions: (N, classes, classes) int64: for each picture, pixels by true class (rows) and said class.
+        groups: (N,) which pictures belong together.
+        classes: the class names.
+    """
+
+    confusions: Tensor
+    groups: Tensor
+    classes: tuple[str, ...]
+
+    @property
+    def iou(self) -> Tensor:
+        """(classes,) intersection over union of each class, pooled over all pictures; NaN for one that never occurs."""
+        return class_iou(self.confusions.sum(0))
+
+    @property
+    def miou(self) -> float:
+        """Mean over the classes that occur in the labels."""
+        return mean_iou(self.confusions.sum(0))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labelled pixels that are right."""
+        return pixel_accuracy(self.confusions.sum(0))
+
+    @property
+    def per_group(self) -> Tensor:
+        """(groups, classes, classes): the confusions of pictures that belong together, added."""
+        _, index = self.groups.unique(return_inverse=True)
+        total = torch.zeros(int(index.max()) + 1, *self.confusions.shape[1:], dtype=torch.int64)
+        return total.index_add(0, index, self.confusions)
+
+    def __str__(self) -> str:
+        """Both measures, in per cent."""
+        return f"mIoU {100 * self.miou:.2f} %, pixel accuracy {100 * self.accuracy:.2f} %, {len(self.groups)} pictures"
+
+
+def evaluate_scenes(net: nn.Module | Network, split: SceneSplit) -> SceneEvaluation:
+    """Run a segmentation network over whole pictures and count what it says, at the labels' resolution.
+
+    Args:
+        net: the network.
+        split: scenes.
+
+    Raises:
+        InputError: if the network has no score for a label, or says a class without a name.
+    """
+    counted = []
+    for scores, labels in scored(net, split):
+        counted.append(confusion(scores.argmax(1)[0], labels, len(split.classes)))
+    return SceneEvaluation(torch.stack(counted), split.groups, split.classes)
+
+
+def scored(net: nn.Module | Network, split: SceneSplit) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each picture's scores (1, classes, H, W) and class map (H, W)."""
+    net = net if isinstance(net, Network) else Network(net)
+    device = next((p.device for p in net.module.parameters()), torch.device("cpu"))
+    with evaluating(net.module):
+        for picture, maps in split.rows():
+            labels = maps[CLASS].long()
+            scores, _ = score_maps(net.module(net.preprocessing.normalise(picture[None].to(device))))
+            check_maps(scores, labels)
+            yield at_size(scores, labels).cpu(), labels
+
+
+def confusion(said: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Labelled pixels by true class (rows) and said class, (classes, classes).
+
+    Raises:
+        InputError: for a said class that is none of these.
+    """
+    labelled = labels != IGNORE
+    true, said = labels[labelled].long(), said[labelled].long()
+    if len(said) and int(said.max()) >= classes:
+        raise InputError(
+            f"the network says class {int(said.max())}, but there are {classes} (0..{classes - 1}); load it with "
+            "classes=… to match the data."
+        )
+    pairs = true * classes + said
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def class_iou(confusion: Tensor) -> Tensor:
+    """(..., classes, classes) confusions to (..., classes); NaN where a class is neither there nor said."""
+    right = confusion.diagonal(dim1=-2, dim2=-1).double()
+    union = confusion.sum(-1) + confusion.sum(-2) - right
+    return right / union.where(union > 0, torch.nan)
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Mean over the classes that occur in the labels."""
+    return float(class_iou(confusion)[confusion.sum(-1) > 0].mean())
+
+
+def pixel_accuracy(confusion: Tensor) -> float:
+    """Share of pixels on the diagonal."""
+    return float(confusion.diagonal().sum().double() / confusion.sum())

@@ -1,0 +1,176 @@
+"""What a training is for: how a batch is made from a split, and what is lost on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whatwhere.data.concepts import CLASS, IGNORE
+from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
+from whatwhere.training.augment import augment, crop_and_scale
+from whatwhere.training.evaluate import check_scores
+from whatwhere.training.recipes import Recipe, SceneRecipe
+
+
+class Train(Protocol):
+    """What `fit` itself needs of what is learned from; the rest is the objective's."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells one from another."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A batch's loss, and how many of its answers were right.
+
+    Attributes:
+        value: what is descended.
+        right: answers that were right.
+        counted: answers that there were: pictures, or labelled pixels.
+    """
+
+    value: Tensor
+    right: int
+    counted: int
+
+
+class Objective(Protocol):
+    """What `fit` needs to know of a task."""
+
+    def batches(
+        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented pictures, not yet normalised, and what the network should say of them."""
+        ...
+
+    def check(self, output: Any, train: Any) -> None:
+        """Refuse what the network gives for the first batch if it cannot be learned from."""
+        ...
+
+    def loss(self, output: Any, labels: Tensor) -> Loss:
+        """The loss of a batch."""
+        ...
+
+
+def objective_of(recipe: Recipe) -> Objective:
+    """The task that a recipe is for."""
+    return Segment(recipe) if isinstance(recipe, SceneRecipe) else Classify(recipe)
+
+
+@dataclass(frozen=True)
+class Classify:
+    """One class for each picture: cross-entropy."""
+
+    recipe: Recipe
+
+    def batches(
+        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures (N, C, H, W) and classes (N,)."""
+        for images, labels in train.batches(self.recipe.batch_size, geometry=geometry, order=order):
+            yield augment(images, self.recipe, draws), labels
+
+    def check(self, output: Tensor, train: Any) -> None:
+        """Every label needs a score; those of all pictures are known."""
+        check_scores(output, train.labels)
+
+    def loss(self, output: Tensor, labels: Tensor) -> Loss:
+        """Of scores (N, classes)."""
+        scores = output.float()
+        value = functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
+        return Loss(value, int((scores.detach().argmax(1) == labels).sum()), len(labels))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One class for each pixel: cross-entropy over labelled pixels, and the auxiliary scores' where there are any."""
+
+    recipe: SceneRecipe
+
+    def batches(
+        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Crops (N, 3, h, w) and their class maps (N, h, w); without a crop, the inputs as they are."""
+        size = self.recipe.batch_size
+        if self.recipe.crop is None:
+            yield from train.batches(size, order=order)
+            return
+        for part in order.split(size):
+            pairs = train.rows(part.tolist())
+            crops = [crop_and_scale(picture, labels[CLASS], self.recipe, draws) for picture, labels in pairs]
+            yield torch.stack([p for p, _ in crops]), torch.stack([m for _, m in crops])
+
+    def check(self, output: Any, train: Any) -> None:
+        """A weight for each class, if any; labels are checked as they are read."""
+        scores, given = score_maps(output)[0], len(self.recipe.class_weights)
+        if given not in (0, scores.shape[1]):
+            raise InputError(
+                f"recipe: {given} class_weights, but the network gives {scores.shape[1]} scores; give as many."
+            )
+
+    def loss(self, output: Any, labels: Tensor) -> Loss:
+        """Of scores (N, classes, h, w), alone, in a pair with auxiliary ones, or in torchvision's dict."""
+        scores, auxiliary = score_maps(output)
+        check_maps(scores, labels)
+        value = self._of(scores, labels)
+        if auxiliary is not None and self.recipe.auxiliary:
+            value = value + self.recipe.auxiliary * self._of(auxiliary, labels)
+        labelled = labels != IGNORE
+        right = (at_size(scores.detach(), labels).argmax(1) == labels) & labelled
+        return Loss(value, int(right.sum()), int(labelled.sum()))
+
+    def _of(self, scores: Tensor, labels: Tensor) -> Tensor:
+        weights = torch.tensor(self.recipe.class_weights, device=scores.device) if self.recipe.class_weights else None
+        total = functional.cross_entropy(
+            at_size(scores, labels), labels, weights, ignore_index=IGNORE, reduction="sum",
+            label_smoothing=self.recipe.label_smoothing,
+        )  # fmt: skip
+        # Not the mean that torch takes: of a crop without a labelled pixel that is 0 / 0.
+        labelled = labels[labels != IGNORE]
+        weight = weights[labelled].sum() if weights is not None else torch.tensor(float(len(labelled)))
+        return total / weight.clamp(min=1e-6)
+
+
+def score_maps(output: Any) -> tuple[Tensor, Tensor | None]:
+    """A segmentation network's scores and auxiliary scores, however it hands them over.
+
+    Raises:
+        InputError: for what is neither.
+    """
+    if isinstance(output, dict):
+        output = (output.get("out"), output.get("aux"))
+    main, auxiliary = output if isinstance(output, tuple | list) and len(output) == 2 else (output, None)
+    if not isinstance(main, Tensor) or main.ndim != 4:
+        seen = tuple(main.shape) if isinstance(main, Tensor) else type(main).__name__
+        raise InputError(f"the network gives {seen}; a segmentation network gives scores (N, classes, h, w).")
+    return main.float(), None if auxiliary is None else auxiliary.float()
+
+
+def at_size(scores: Tensor, labels: Tensor) -> Tensor:
+    """Scores at the labels' resolution, bilinear."""
+    size = labels.shape[-2:]
+    if scores.shape[-2:] == size:
+        return scores
+    return functional.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def check_maps(scores: Tensor, labels: Tensor) -> None:
+    """Refuse labels that the network has no score for."""
+    labelled = labels[labels != IGNORE]
+    if len(labelled) and int(labelled.max()) >= scores.shape[1]:
+        raise InputError(
+            f"data has label {int(labelled.max())}, but the network gives {scores.shape[1]} scores a pixel; load it "
+            "with classes=… to match the data."
+        )

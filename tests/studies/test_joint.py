@@ -1,0 +1,271 @@
+"""The joint question: cells against direct calls, folds against slow loops, resuming, refusals."""
+
+import numpy as np
+import pytest
+
+import whatwhere as ww
+from whatwhere.data import Data
+from whatwhere.errors import InputError
+from whatwhere.intervals import student
+from whatwhere.models.load import load_weights, read_tensors
+from whatwhere.runs.cells import Cell
+from whatwhere.studies.recalibration import joint as jointly
+from whatwhere.studies.recalibration import joint_cell
+from whatwhere.studies.recalibration import study as studying
+from whatwhere.studies.recalibration.joint import MEAN, joint_study
+from whatwhere.studies.recalibration.joint_cell import Look
+from whatwhere.studies.recalibration.joint_result import above
+from whatwhere.studies.stored import load_result
+
+RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False)
+SITES = ["layers.0.2", "layers.2.2"]
+SMALL = {
+    "methods": ["ms_sar"], "seeds": [0], "recipe": RECIPE, "width": 0.5, "sites": SITES, "targets": ["H", "G"],
+    "pictures": 12, "test_pictures": 5, "repeats": 2, "limit": 20, "quiet": True,
+}  # fmt: skip
+MODEL = ("cifar/resnet20", "digits")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """One trained and measured study that the tests of a real run share."""
+    out = tmp_path_factory.mktemp("joint")
+    return out, joint_study(*MODEL, out=out, **SMALL)
+
+
+def network(name, weights=None):
+    """Built beside the study: the plain network of seed 0, or a recalibrated one."""
+    net = ww.load_model("cifar/resnet20", classes=10, width=0.5, seed=0)
+    net = net if name == "none" else ww.recalibrate(net, name, seed=0)
+    if weights is not None:
+        load_weights(net.module, weights)
+    return net
+
+
+def weights_of(out, name):
+    """The weights whose tensors fit: the plain network has no gates."""
+    files = sorted((out / "weights").glob("*.safetensors"))
+    gated = [any("gate" in k for k in read_tensors(f)) for f in files]
+    return next(f for f, g in zip(files, gated, strict=True) if g == (name != "none"))
+
+
+@pytest.mark.parametrize("name", ["none", "ms_sar"])
+def test_a_cell_is_what_the_two_instruments_say(real, name):
+    out, found = real
+    data = ww.load_data("digits")
+    how = {
+        "sites": SITES,
+        "targets": ["H", "G"],
+        "pictures": 12,
+        "test_pictures": 5,
+        "untrained": 0,
+        "paddings": [],
+        "blanks": [],
+    }
+    trained, fresh = network(name, weights_of(out, name)), network(name)
+    held, before = (ww.position(net, data, quiet=True, **how) for net in (trained, fresh))
+    few = Data("digits", {"test": data.test.take(20)})
+    need = ww.dependency(trained, few, methods=["per-channel"], sites=SITES, repeats=2, quiet=True)
+    intact = need.intact[0].accuracy.mean
+    lost = {p.site: (intact - p.accuracy.mean) / intact if intact else 0 for p in need.points}
+    for site in SITES:
+        row = found.at(name, site).measured
+        spc = {r.target: r.spc.mean for r in held.of(site=site, inputs="pictures")}
+        assert row["SPC H"].mean == spc["H"]
+        assert row["SPC"].mean == pytest.approx((spc["H"] + spc["G"]) / 2)
+        assert row["SPC untrained"].mean == pytest.approx(
+            np.mean([r.spc.mean for r in before.of(site=site, inputs="pictures")])
+        )
+        assert row["lost"].mean == pytest.approx(lost[site])
+        assert (row["SPC"].n, row["lost"].n) == (5, 20)
+    assert found.at(name, "intact").measured["accuracy"].mean == intact
+    assert (
+        found.at(name, "rgb").measured["SPC H"].mean == held.of(site="rgb", target="H", inputs="pictures")[0].spc.mean
+    )
+
+
+def test_finished_cells_are_not_run_again(real, monkeypatch):
+    out, found = real
+    cells = sorted((out / "joint" / "cells").iterdir())
+    assert len(cells) == 2
+    lost = cells[0].read_text()
+    cells[0].unlink()  # as after a kill
+    before = cells[1].stat().st_mtime_ns
+    assert joint_study(*MODEL, out=out, **SMALL).rows == found.rows
+    assert '"joint"' in lost
+    assert cells[0].exists()
+    assert cells[1].stat().st_mtime_ns == before
+    monkeypatch.setattr(joint_cell.JointBench, "__call__", lambda *_: pytest.fail("nothing is missing"))
+    assert joint_study(*MODEL, out=out, **SMALL).rows == found.rows
+
+
+def test_of_one_seed_nothing_can_be_told(real):
+    out, found = real
+    assert "cannot be told" in found.conclusion
+    assert " more position" not in found.conclusion
+    assert any("one seed" in n for n in found.notes)
+    stored = load_result(out / "joint")
+    assert (stored.rows, stored.conclusion, stored.table()) == (found.rows, found.conclusion, found.table())
+    assert {"index.html", "table.csv", "joint.png", "study.json"} <= {p.name for p in (out / "joint").iterdir()}
+
+
+def test_another_look_is_refused_and_the_comparison_stays(real):
+    out, _ = real
+    with pytest.raises(InputError, match="another study"):
+        joint_study(*MODEL, out=out, **{**SMALL, "repeats": 3})
+    assert ww.RecalibrationResult.load(out).settings["methods"] == ["none", "ms_sar"]
+
+
+def test_weights_that_are_gone_are_told_with_the_way_out(real, tmp_path):
+    out, _ = real
+    cell = next((out / "joint" / "cells").iterdir())
+    kept = cell.read_text()
+    cell.unlink()
+    try:
+        with pytest.raises(InputError, match="trains that network again"):
+            joint_study(*MODEL, out=out, weights=tmp_path, **SMALL)
+    finally:
+        cell.write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"targets": ["Q"]}, "targets='Q'"),
+        ({"sites": ["layer9"]}, "layer9"),
+        ({"limit": 0}, "limit=0"),
+        ({"methods": ["mssar"]}, "Did you mean 'ms_sar'"),
+        ({"run": False}, "run=False"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_trained(wrong, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        joint_study(*MODEL, out=tmp_path, **{**SMALL, **wrong})
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_network_without_blocks_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no residual and no dense block"):
+        joint_study("cifar/vgg11", "digits", out=tmp_path, **{**SMALL, "sites": None})
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "count"),
+    [
+        ("resnet20", "layers.0.0", "layers.2.2", 9),
+        ("resnet56", "layers.0.0", "layers.2.8", 12),
+        ("densenet40", "features.denseblock1", "features.denseblock3", 3),
+    ],
+)
+def test_depths_that_are_chosen_are_in_the_recalibrated_network_too(name, first, last, count):
+    net = ww.load_model(f"cifar/{name}", classes=10, width=0.5)
+    chosen = jointly._depths(net, ww.sites(net))
+    assert (chosen[0], chosen[-1], len(set(chosen))) == (first, last, count)
+    assert set(chosen) <= {s.name for s in ww.sites(ww.recalibrate(net, "ms_sar"))}
+
+
+# ---- folding, with cells whose numbers are known
+
+
+LOOK = Look(("a", "b"), ("H", "V"))
+
+
+def cell(seed, gain=0.0, loss=0.0):
+    g = np.random.default_rng(seed)
+    spc = {t: {s: float(g.random() / 2 + gain) for s in LOOK.sites} | {"rgb": 0.1} for t in LOOK.targets}
+    fresh = {t: {s: float(g.random()) for s in LOOK.sites} | {"rgb": 0.1} for t in LOOK.targets}
+    accuracy = {"intact": 0.9, **{s: float(g.random() / 10 + 0.7 - loss) for s in LOOK.sites}}
+    return {"held": {"spc": spc, "n": 7}, "untrained": {"spc": fresh, "n": 7}, "kept": {"accuracy": accuracy, "n": 11}}
+
+
+def folded(**more):
+    found = {("none", s): cell(s) for s in range(3)} | {("se", s): cell(s + 10, **more) for s in range(3)}
+    rows = [r for n in ("none", "se") for r in jointly.rows_of(n, [0, 1, 2], found, LOOK)]
+    settings = {"look": LOOK.to_dict(), "depth_shares": {"a": 1.0, "b": 0.5}, "model": "m"}
+    return found, jointly.JointResult(tuple(rows), {"name": "d"}, settings)
+
+
+def test_differences_are_paired_by_seed():
+    found, result = folded()
+    gaps = {"SPC": [], "lost": []}
+    for s in range(3):
+        ours, twin = found["se", s], found["none", s]
+        gaps["SPC"].append(sum(ours["held"]["spc"][t]["b"] - twin["held"]["spc"][t]["b"] for t in "HV") / 2)
+        gaps["lost"].append(
+            (twin["kept"]["accuracy"]["b"] - ours["kept"]["accuracy"]["b"]) / 0.9
+        )  # both are 0.9 intact
+    for measure, expected in gaps.items():
+        seen = result.at("se", "b").measured[above(measure)]
+        assert seen.mean == pytest.approx(np.mean(expected))
+        assert seen.high - seen.low == pytest.approx(2 * student(2) * np.std(expected, ddof=1) / 3**0.5)
+        assert result.at("se", "b").values[above(measure)] == pytest.approx(expected)
+    over = result.at("se", MEAN).values["lost"]
+    assert over[1] == pytest.approx(1 - sum(found["se", 1]["kept"]["accuracy"][s] for s in "ab") / 1.8)
+    assert result.at("se", "b").measured["SPC"].n == 7
+    assert result.at("se", "b").measured[above("lost")].n == 11
+
+
+def test_conclusion_says_more_less_or_that_it_cannot_be_told():
+    more = folded(gain=1.5, loss=0.6)[1].conclusion
+    assert "holds more position" in more
+    assert "needs more spatial information" in more
+    assert "more at 2 and less at 0" in more
+    less = folded(gain=-1.5, loss=-0.6)[1].conclusion
+    assert "holds less position" in less
+    assert "needs less spatial information" in less
+
+
+def test_figure_has_both_questions_over_the_same_depths():
+    found, result = folded()
+    figure = result.plot()
+    left, right = figure.axes
+    assert left.get_xlim() == right.get_xlim()
+    assert [t.get_text() for t in left.get_xticklabels()] == ["rgb", "a", "b"]
+    drawn = [{h.get_label(): list(h.get_xdata()) for h in at.get_lines()} for at in (left, right)]
+    assert drawn[0]["se"] == [0, 1, 2]
+    assert drawn[1]["se"] == [1, 2]
+    kept = next(h.get_ydata() for h in right.get_lines() if h.get_label() == "se")
+    assert kept[0] == pytest.approx(
+        100 * np.mean([c["kept"]["accuracy"]["a"] / 0.9 for (n, _), c in found.items() if n == "se"])
+    )
+    assert "none, untrained" in drawn[0]
+    assert "none, untrained" not in drawn[1]
+    line = next(r for r in result.table() if (r["method"], r["site"]) == ("se", "a"))
+    assert line["share %"] == "100"
+    assert line["SPC above none"].startswith(("+", "-"))
+
+
+def test_methods_may_be_missing(tmp_path, monkeypatch):
+    """Of what is there, the fold says what is not."""
+
+    def trained(cells, run, store, **_):
+        for c in cells:
+            store.save(c, {"hits": studying_hits(), "parameters": 1, "flops": 1})
+
+    def measured(cells, run, store, **_):
+        for c in cells:
+            if c.config["network"]["name"] == "none":
+                store.save(c, cell(c.config["network"]["seed"]))
+
+    monkeypatch.setattr(studying, "run_cells", trained)
+    monkeypatch.setattr(jointly, "run_cells", measured)
+    monkeypatch.setattr(jointly, "_check_weights", lambda *_: None)
+    monkeypatch.setattr(jointly, "_look", lambda *_: (LOOK, {"a": 1.0, "b": 0.5}))
+    found = joint_study(*MODEL, out=tmp_path, **{**SMALL, "seeds": [0, 1]})
+    assert found.methods == ["none"]
+    assert any("ms_sar, seed 1" in n for n in found.notes)
+
+
+def studying_hits():
+    from whatwhere.studies.packed import pack
+
+    return pack(np.ones(4, dtype=np.uint8))
+
+
+def test_a_network_that_is_never_right_has_nothing_to_lose():
+    wrong = {**cell(0), "kept": {"accuracy": {"intact": 0.0, "a": 0.0, "b": 0.1}, "n": 11}}
+    assert jointly.measures(wrong, "b", LOOK)["lost"] == 0
+
+
+def test_a_look_survives_its_cell():
+    assert Look.from_dict(Cell({"look": LOOK.to_dict()}).config["look"]) == LOOK

@@ -1,0 +1,179 @@
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whatwhere.data import Split
+from whatwhere.data.concepts import IGNORE
+from whatwhere.data.drawn_scenes import drawn_streets
+from whatwhere.data.sources import Memory
+from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
+from whatwhere.training.augment import crop_and_scale
+from whatwhere.training.objectives import Classify, Segment, at_size, objective_of, score_maps
+from whatwhere.training.recipes import Recipe, SceneRecipe
+
+RECIPE = SceneRecipe(epochs=1, batch_size=2, crop=(4, 6), auxiliary=0.0)
+WEIGHTS = (0.5, 2.0, 1.0)
+
+
+def scores_and_labels(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """(2, 3, 4, 5) and (2, 4, 5) with every seventh pixel or so unlabelled."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (2, 4, 5), generator=g)
+    labels[torch.rand(2, 4, 5, generator=g) < 0.15] = IGNORE
+    return torch.randn(2, 3, 4, 5, generator=g).requires_grad_(), labels
+
+
+def pixel_by_pixel(scores: Tensor, labels: Tensor, weights: tuple[float, ...], smoothing: float) -> float:
+    total = weight = 0.0
+    for n in range(2):
+        for r in range(4):
+            for c in range(5):
+                label = int(labels[n, r, c])
+                if label == IGNORE:
+                    continue
+                s = scores[n, :, r, c].tolist()
+                norm = math.log(sum(math.exp(v) for v in s))
+                total += weights[label] * (1 - smoothing) * (norm - s[label])
+                total += smoothing / 3 * sum(w * (norm - v) for w, v in zip(weights, s, strict=True))
+                weight += weights[label]
+    return total / weight
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [(), WEIGHTS])
+def test_the_loss_is_the_weighted_mean_over_labelled_pixels(weights: tuple[float, ...], smoothing: float) -> None:
+    scores, labels = scores_and_labels()
+    loss = Segment(replace(RECIPE, class_weights=weights, label_smoothing=smoothing)).loss(scores, labels)
+    assert float(loss.value.detach()) == pytest.approx(pixel_by_pixel(scores, labels, weights or (1, 1, 1), smoothing))
+    given = torch.tensor(weights) if weights else None
+    torchs = functional.cross_entropy(scores, labels, given, ignore_index=IGNORE, label_smoothing=smoothing)
+    assert torch.allclose(loss.value, torchs)
+    labelled = labels != IGNORE
+    assert loss.counted == int(labelled.sum()) < labels.numel()
+    assert loss.right == int(((scores.argmax(1) == labels) & labelled).sum())
+
+
+def test_unlabelled_pixels_give_no_gradient() -> None:
+    scores, labels = scores_and_labels()
+    Segment(replace(RECIPE, class_weights=WEIGHTS, label_smoothing=0.1)).loss(scores, labels).value.backward()
+    assert scores.grad is not None
+    touched = scores.grad.abs().sum(1) > 0
+    assert torch.equal(touched, labels != IGNORE)
+
+
+@pytest.mark.parametrize("weights", [(), WEIGHTS])
+def test_a_crop_without_a_label_gives_nothing(weights: tuple[float, ...]) -> None:
+    scores, labels = scores_and_labels()
+    recipe = replace(RECIPE, class_weights=weights, auxiliary=0.4)
+    loss = Segment(recipe).loss((scores, scores), torch.full_like(labels, IGNORE))
+    loss.value.backward()
+    assert (float(loss.value.detach()), loss.right, loss.counted) == (0.0, 0, 0)
+    assert scores.grad is not None
+    assert not scores.grad.any()
+
+
+def test_classes_of_no_weight_give_nothing() -> None:
+    scores, _ = scores_and_labels()
+    loss = Segment(replace(RECIPE, class_weights=(0.0, 1.0, 1.0))).loss(scores, torch.zeros(2, 4, 5, dtype=torch.int64))
+    assert float(loss.value.detach()) == 0.0
+
+
+def test_auxiliary_scores_add_their_share() -> None:
+    (scores, labels), (auxiliary, _) = scores_and_labels(0), scores_and_labels(1)
+    scores, auxiliary = scores.detach(), auxiliary.detach()
+    alone, other = (float(Segment(RECIPE).loss(s, labels).value) for s in (scores, auxiliary))
+    both = replace(RECIPE, auxiliary=0.3)
+    for output in ((scores, auxiliary), [scores, auxiliary], {"out": scores, "aux": auxiliary}):
+        loss = Segment(both).loss(output, labels)
+        assert float(loss.value) == pytest.approx(alone + 0.3 * other)
+        assert loss.right == Segment(RECIPE).loss(scores, labels).right
+        assert float(Segment(RECIPE).loss(output, labels).value) == pytest.approx(alone)
+    assert float(Segment(both).loss({"out": scores}, labels).value) == pytest.approx(alone)
+
+
+def test_small_scores_are_enlarged_to_the_labels() -> None:
+    """Bilinear between the centres of the cells, in one dimension written out."""
+    scores = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)
+    found = at_size(scores, torch.zeros(1, 1, 4))
+    assert found.flatten().tolist() == [1.0, 1.5, 2.5, 3.0]
+    assert at_size(scores, torch.zeros(1, 1, 2)) is scores
+    large, labels = scores_and_labels()
+    small = torch.nn.functional.avg_pool2d(large, (2, 1))
+    loss = Segment(RECIPE).loss(small, labels)
+    enlarged = functional.interpolate(small, (4, 5), mode="bilinear")
+    assert torch.allclose(loss.value, functional.cross_entropy(enlarged, labels, ignore_index=IGNORE))
+    assert loss.right == int((enlarged.argmax(1) == labels).sum())
+
+
+@pytest.mark.parametrize(
+    ("output", "seen"),
+    [(torch.zeros(2, 3), r"\(2, 3\)"), ({"logits": 1}, "NoneType"), ("text", "str"), ((1, 2, 3), "tuple")],
+)
+def test_what_is_no_score_map_is_refused(output: Any, seen: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"the network gives {seen}; a segmentation network gives scores \(N, classes"
+    ):
+        score_maps(output)
+
+
+def test_labels_without_a_score_are_refused_in_every_batch() -> None:
+    scores, labels = scores_and_labels()
+    labels[0, 0, 0] = 3
+    with pytest.raises(InputError, match=r"label 3, but the network gives 3 scores a pixel; load it with classes="):
+        Segment(RECIPE).loss(scores, labels)
+
+
+def test_weights_must_be_as_many_as_scores() -> None:
+    scores, _ = scores_and_labels()
+    with pytest.raises(InputError, match="2 class_weights, but the network gives 3 scores"):
+        Segment(replace(RECIPE, class_weights=(1.0, 1.0))).check((scores, scores), None)
+    Segment(replace(RECIPE, class_weights=WEIGHTS)).check(scores, None)
+    Segment(RECIPE).check(scores, None)
+
+
+def test_batches_are_crops_of_the_ordered_scenes() -> None:
+    split = drawn_streets(train=5, validation=1, test=1, size=(32, 40)).train
+    order, draws = torch.tensor([3, 0, 4, 1]), torch.Generator().manual_seed(2)
+    batches = list(Segment(RECIPE).batches(split, order, torch.Generator().manual_seed(2), Preprocessing()))
+    assert [len(x) for x, _ in batches] == [2, 2]
+    pictures, maps = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    for row, picture, labels in zip(order.tolist(), pictures, maps, strict=True):
+        expected = crop_and_scale(split[row][0], split[row][1]["class"], RECIPE, draws)
+        assert torch.equal(picture, expected[0])
+        assert torch.equal(labels, expected[1])
+
+
+def test_without_a_crop_inputs_stay_as_they_are() -> None:
+    features = torch.arange(24.0).view(3, 2, 2, 2)
+
+    class Held:
+        def batches(self, size: int, *, order: Tensor) -> Any:
+            return ((features[rows], torch.zeros(len(rows), 4, 4)) for rows in order.split(size))
+
+    draws = torch.Generator().manual_seed(0)
+    before = draws.get_state()
+    found = list(Segment(replace(RECIPE, crop=None)).batches(Held(), torch.tensor([2, 0]), draws, Preprocessing()))
+    assert torch.equal(found[0][0], features[[2, 0]])
+    assert torch.equal(draws.get_state(), before)
+
+
+def test_the_recipe_says_what_is_learned() -> None:
+    assert isinstance(objective_of(RECIPE), Segment)
+    assert isinstance(objective_of(Recipe(epochs=1)), Classify)
+
+
+def test_one_class_for_each_picture() -> None:
+    scores, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+    task = Classify(Recipe(epochs=1, label_smoothing=0.2))
+    loss = task.loss(scores, labels)
+    assert torch.allclose(loss.value, functional.cross_entropy(scores, labels, label_smoothing=0.2))
+    assert (loss.right, loss.counted) == (int((scores.argmax(1) == labels).sum()), 4)
+    split = Split("train", Memory(torch.zeros(4, 3, 2, 2)), torch.tensor([0, 0, 0, 3]), list("abcd"))
+    with pytest.raises(InputError, match="label 3, but the network gives 3 scores"):
+        task.check(scores[:2], split)
