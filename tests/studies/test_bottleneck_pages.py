@@ -68,7 +68,7 @@ def test_a_concept_is_overwritten_as_by_hand(speaker):
 
 def test_truth_is_the_labels_where_there_are_any(speaker):
     change = intervened(speaker, ROW, {"*": "truth"})
-    given = speaker.test.concepts_at(torch.tensor([ROW]))[0]
+    given = speaker.test.shares_at(torch.tensor([ROW]))[0]
     for k in range(len(given)):
         for y, x in np.ndindex(8, 12):
             expected = change.maps[k, y, x] if given[k, y, x] < 0 else given[k, y, x]

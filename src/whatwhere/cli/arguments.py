@@ -28,6 +28,22 @@ def numbers(value: Any) -> list[int] | None:
         raise InputError(f"{value!r}: give whole numbers with commas, such as 0,1,2.") from None
 
 
+def measures(name: str, value: Any, count: int) -> tuple[float, ...] | None:
+    """What `listed` gives, as so many numbers; None stays None.
+
+    Raises:
+        InputError: for anything else.
+    """
+    every = listed(value)
+    try:
+        found = None if every is None else tuple(float(v) for v in every)
+    except (TypeError, ValueError):
+        found = ()
+    if found is not None and len(found) != count:
+        raise InputError(f"{name}={value!r}: give {count} numbers with commas, such as {','.join(['1'] * count)}.")
+    return found
+
+
 def given_only(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given; the others keep the default of whom they are for."""
     return {name: value for name, value in options.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from whatwhere.cli.arguments import given_only, listed, numbers
+from whatwhere.cli.arguments import given_only, listed, measures, numbers
 from whatwhere.data.load_scenes import load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
@@ -15,7 +15,7 @@ from whatwhere.network import Network
 from whatwhere.runs.progress import Meter
 from whatwhere.studies.bottleneck.demo import demo as run_demo
 from whatwhere.studies.bottleneck.explain import explain as write_explanation
-from whatwhere.studies.bottleneck.intervene import TRUTH
+from whatwhere.studies.bottleneck.intervene import TRUTH, Box
 from whatwhere.studies.bottleneck.intervene import intervene as write_intervention
 from whatwhere.studies.bottleneck.study import TUNING, Setting, bottleneck_study, prepared
 from whatwhere.training.class_weights import logarithmic
@@ -34,8 +34,8 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    crop: tuple[int, int] | None = None,
-    scale: tuple[float, float] | None = None,
+    crop: list[int] | str | None = None,
+    scale: list[float] | str | None = None,
     balance: bool = True,
     precision: Literal["32-true", "bf16-mixed"] | None = None,
     pretrained: bool = False,
@@ -64,7 +64,8 @@ def train(
     """
     scenes = load_scenes(data)
     changes = given_only({
-        "epochs": epochs, "batch_size": batch_size, "lr": lr, "crop": crop, "scale": scale, "precision": precision,
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision,
+        "crop": _size(crop), "scale": measures("scale", scale, 2),
     })  # fmt: skip
     recipe = SceneRecipe(**{**SCENES.to_dict(), **changes})
     if balance:
@@ -178,7 +179,7 @@ def intervene(
     model: str = "pspnet/resnet18",
     width: float = 1.0,
     site: str = DEFAULT_SITE,
-    box: tuple[float, float, float, float] | None = None,
+    box: list[float] | str | None = None,
     concepts: Path | None = None,
     epochs: int | None = None,
     lr: float | None = None,
@@ -207,7 +208,7 @@ def intervene(
     """
     values = assignments(listed(set) or [])
     setting = _setting(model, data, width, weights, out, concepts, epochs, lr, group, weights_folder)
-    change = write_intervention(setting, site, picture, values, out / "intervene", box=box)
+    change = write_intervention(setting, site, picture, values, out / "intervene", box=_box(box))
     print(f"open {out / 'intervene' / 'index.html'}\n{100 * change.changed:.1f} % of the picture is said otherwise.")
 
 
@@ -243,6 +244,16 @@ def _network(model: str, scenes: Scenes, width: float, weights: Path) -> Network
     channels, height, size = scenes.test[0][0].shape
     net.input_size = (channels, height, size)
     return net
+
+
+def _size(crop: list[int] | str | None) -> tuple[int, ...] | None:
+    found = measures("crop", crop, 2)
+    return None if found is None else tuple(int(v) for v in found)
+
+
+def _box(box: list[float] | str | None) -> Box | None:
+    found = measures("box", box, 4)
+    return None if found is None else (found[0], found[1], found[2], found[3])
 
 
 def _spec(concepts: Path | None) -> dict[str, Any] | None:

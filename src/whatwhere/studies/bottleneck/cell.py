@@ -36,6 +36,7 @@ from whatwhere.training.fit import fit
 from whatwhere.training.recipes import SceneRecipe
 
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+SURE = ("intact", "tuned", "ssb", "learned")  # kinds whose confidence is compared
 FEW = 60  # pictures on which every concept is dropped in turn
 
 
@@ -174,7 +175,7 @@ class _Run:
         validation, _ = cells(self.tail, held, self._speaking)
         groups = (held.split.groups, self.test.split.groups)
         names = self.layer.names if self.layer else ()
-        found = {"confidence": _plain(confidence(validation, test, groups, tuple(names)))}
+        found = {"confidence": _plain(confidence(validation, test, groups, tuple(names)))} if self.kind in SURE else {}
         if self.kind != "tuned":
             found["inspection"] = self._inspected(held, validation, test)
         if self.kind == "ssb" and self.layer:

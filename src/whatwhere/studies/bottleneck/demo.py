@@ -16,10 +16,10 @@ from whatwhere.training.fit import fit
 from whatwhere.training.recipes import SCENES
 
 SITE, WIDTH = "backbone.layer4", 0.5
-CONCEPTS = {"named": ["material", "part"], "positions": True}
+CONCEPTS = {"named": ["material", "part"], "colours": True, "textures": True, "positions": True}
 KINDS = ("ssb", "learned")
 LEARNING = replace(SCENES, epochs=8, lr=2e-3, crop=(96, 128), scale=(1.0, 1.0))
-SPEAKING = replace(TUNING, epochs=8)
+SPEAKING = replace(TUNING, epochs=8, lr=2e-3)
 WITHIN = 0.02  # that the bottleneck may cost
 
 

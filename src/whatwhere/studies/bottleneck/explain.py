@@ -18,6 +18,7 @@ from whatwhere.bottleneck.layer import Bottleneck, layer_of
 from whatwhere.bottleneck.leakage import dropped
 from whatwhere.bottleneck.tail import Tail
 from whatwhere.data.concepts import CLASS, IGNORE
+from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import maps_figure
@@ -248,7 +249,18 @@ def scenes_figure(speaker: Speaker, rows: Sequence[int]) -> Figure:
             picture.permute(1, 2, 0).numpy(), coloured(maps[CLASS], colours), coloured(said, colours),
             speaker.sure[row].numpy(),
         ]  # fmt: skip
-    return maps_figure(drawn, ["picture", "truth", "said", "P(right)"], title="Scenes")
+    figure = maps_figure(drawn, ["picture", "truth", "said", "P(right)"], title="Scenes")
+    return with_classes(figure, speaker.setting.bench.scenes)
+
+
+def with_classes(figure: Figure, scenes: Scenes) -> Figure:
+    """A figure with what the colours of its class maps mean, below."""
+    from matplotlib.patches import Patch
+
+    colours = coloured(torch.arange(len(scenes.classes))[None], scenes.colours)[0] / 255
+    patches = [Patch(color=tuple(c)) for c in colours]
+    figure.legend(patches, list(scenes.classes), loc="outside lower center", ncols=6, fontsize=8)
+    return figure
 
 
 def concepts_figure(speaker: Speaker, rows: Sequence[int]) -> Figure:
@@ -280,7 +292,8 @@ def failures_figure(speaker: Speaker, regions: Sequence[Any]) -> Figure:
             picture.permute(1, 2, 0).numpy()[pixels], coloured(maps[CLASS], scenes.colours)[pixels],
             coloured(said, scenes.colours)[pixels], speaker.said.maps[row, k].numpy()[near],
         ]  # fmt: skip
-    return maps_figure(drawn, ["picture", "truth", "said", "first reason"], title="The largest region of each failure")
+    columns = ["picture", "truth", "said", "first reason"]
+    return with_classes(maps_figure(drawn, columns, title="The largest region of each failure"), scenes)
 
 
 def _around(box: tuple[slice, slice], size: Sequence[int]) -> tuple[slice, slice]:

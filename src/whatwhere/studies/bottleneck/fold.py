@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.resampling import over_groups
-from whatwhere.studies.bottleneck.cell import finite
+from whatwhere.studies.bottleneck.cell import SURE, finite
 from whatwhere.studies.bottleneck.kinds import CEILING
 from whatwhere.studies.bottleneck.result import BottleneckResult, Interval, SayRow
 from whatwhere.studies.packed import unpack_scores
@@ -67,6 +67,8 @@ def _row(
     paired = np.stack([mean, plain], 1)
     change = None if kind == "intact" else _interval(paired, lambda t: _miou(t[0]) - _miou(t[1]))
     extras = {k: first[k] for k in ("confidence", "inspection", "failures", "leakage") if k in first}
+    if kind not in SURE:
+        extras.pop("confidence", None)
     if "leakage" in extras:
         extras["leakage"] = _leakage(extras["leakage"], first["names"])
     return SayRow(

@@ -55,29 +55,32 @@ def confidence(validation: Cells, test: Cells, groups: tuple[Tensor, Tensor], na
     return {"accuracy": ACCURACY, "measures": found, "speaking": speaking}
 
 
-def confidences(fit: Cells, names: tuple[str, ...]) -> tuple[dict[str, Any], list[tuple[str, float]]]:
-    """Functions from cells to confidences (N, h, w), and what each concept adds to being right."""
+def confidences(fit: Cells, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, list[tuple[str, float]]]]:
+    """Functions from cells to confidences (N, h, w), and by said class what the concepts add to being right.
+
+    A concept speaks differently for each class: that a road is not flat speaks against it, that a car is not does not.
+    """
     warmth = temperature(fit.scores, torch.where(fit.labels == IGNORE, -1, fit.labels))
     given: dict[str, Any] = {
-        "max softmax": lambda c: max_softmax(c.scores),
+        "max softmax": lambda c: max_softmax(c.scores.double()),
         "entropy": lambda c: entropy(c.scores.double()),
         "temperature scaling": lambda c: max_softmax(c.scores.double(), warmth),
     }
     if fit.maps is None:
-        return given, []
+        return given, {}
     labelled = fit.labels != IGNORE
     concepts, said = fit.maps.movedim(1, -1)[labelled], fit.said[labelled]
     right = said == fit.labels[labelled]
     if bool(right.all()) or not bool(right.any()):
-        return given, []
-    model = ConfidenceModel.fit(concepts, said, right, classes=fit.scores.shape[1])
+        return given, {}
+    model = ConfidenceModel.fit(concepts, said, right, classes=fit.scores.shape[1], interactions=True)
     given["concepts"] = lambda c: model(c.maps, c.said)
     both = torch.cat([concepts, _log_odds(max_softmax(fit.scores))[labelled][:, None]], 1)
-    joined = ConfidenceModel.fit(both, said, right, classes=fit.scores.shape[1])
+    joined = ConfidenceModel.fit(both, said, right, classes=fit.scores.shape[1], interactions=True)
     given["concepts and max softmax"] = lambda c: joined(
         torch.cat([c.maps, _log_odds(max_softmax(c.scores))[:, None]], 1), c.said
     )
-    return given, model.ranked(names) if len(names) == concepts.shape[1] else []
+    return given, {str(c): model.ranked(names, c) for c in said.unique().tolist()}
 
 
 def _log_odds(p: Tensor) -> Tensor:
