@@ -16,7 +16,7 @@ from whatwhere.training.fit import fit
 from whatwhere.training.recipes import SCENES
 
 SITE, WIDTH = "backbone.layer4", 0.5
-CONCEPTS = {"named": ["material", "part"], "colours": True, "textures": True, "positions": True}
+CONCEPTS = {"named": ["material", "part"], "textures": True, "positions": True}
 KINDS = ("ssb", "learned")
 LEARNING = replace(SCENES, epochs=8, lr=2e-3, crop=(96, 128), scale=(1.0, 1.0))
 SPEAKING = replace(TUNING, epochs=8, lr=2e-3)

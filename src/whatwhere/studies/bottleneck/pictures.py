@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def figures(result: BottleneckResult) -> dict[str, Figure]:
     """All that there is to draw, by file name."""
     drawn = {"bottleneck": lossless_figure(result)}
+    width = max(3.3, 6.4 / len(result.sites))  # room for the legend
     inspected = {s: _inspection_lines(result, s) for s in result.sites}
     if any(inspected.values()):
         drawn["inspectability"] = panels_figure(
@@ -30,7 +31,9 @@ def figures(result: BottleneckResult) -> dict[str, Figure]:
         )
     sure = {s: _risk_lines(result, s) for s in result.sites}
     if any(sure.values()):
-        drawn["confidence"] = panels_figure(sure, (), title="Risk and coverage", x="share answered", y="share wrong")
+        drawn["confidence"] = panels_figure(
+            sure, (), title="Risk and coverage", x="share answered", y="share wrong", width=width
+        )
     return drawn
 
 
