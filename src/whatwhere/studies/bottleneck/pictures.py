@@ -28,6 +28,7 @@ def figures(result: BottleneckResult) -> dict[str, Figure]:
             title="Inspectability",
             x="IoU with the best-matching concept, at least",
             y="share of channels",
+            width=width,
         )
     sure = {s: _risk_lines(result, s) for s in result.sites}
     if any(sure.values()):
