@@ -49,7 +49,7 @@ def dependency(
 
     Args:
         model: timm/NAME, torchvision/NAME, or cifar/NAME.
-        data: hf/ID, a folder, known/what, known/where, or digits.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings, or digits.
         protocol: "curve" removes at test time from a trained network; "study" trains and tests without, as the paper.
         weights: curve: a .safetensors file of the trained network.
         out: folder for result.json, table.csv, the figures and index.html; run again to go on.

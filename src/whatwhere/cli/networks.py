@@ -71,7 +71,7 @@ def train(
 
     Args:
         model: timm/NAME, torchvision/NAME, or cifar/NAME.
-        data: hf/ID, a folder, known/what, known/where, or digits.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings, or digits.
         out: folder for the checkpoint, weights.safetensors and history.json.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, demo.
         epochs: instead of the recipe's.

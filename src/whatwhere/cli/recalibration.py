@@ -44,7 +44,7 @@ def recalibration(
 
     Args:
         model: timm/NAME, torchvision/NAME, or cifar/NAME, with residual blocks or dense layers.
-        data: hf/ID, a folder, known/what, known/where, or digits.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings, or digits.
         out: folder for cells, result.json, table.csv, the figure and index.html; run again to go on.
         protocol: "compare" compares accuracies; "joint" also measures how much position each network holds and how
             much it needs, beside its plain twin, into out/joint (networks that are not trained yet are trained first).

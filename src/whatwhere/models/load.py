@@ -115,7 +115,8 @@ def _shortened(error: Exception) -> str:
     return text if len(text) < 400 else text[:400] + " …"
 
 
-def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a module whose weights are drawn from a seed; the global random state is put back."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
         return build()
@@ -138,7 +139,7 @@ def _from_timm(name: str, *, pretrained: bool, classes: int | None, width: float
         raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in timm.list_models()])
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     try:
-        module = _seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
+        module = seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
     except RuntimeError as error:
         if "tag" not in str(error):
             raise
@@ -170,7 +171,7 @@ def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if pretrained:
         options["weights"] = "DEFAULT"
-    module = _seeded(seed, lambda: torchvision.models.get_model(name, **options))
+    module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
     preprocessing = _torchvision_preprocessing(name, pretrained)
     return Network(module, preprocessing, f"torchvision/{name}", (3, *(preprocessing.size or (224, 224))))
 

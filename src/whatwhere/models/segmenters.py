@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-
 from whatwhere.errors import InputError, unknown
+from whatwhere.models.load import seeded
 from whatwhere.models.pspnet import PSPNet
 from whatwhere.network import Network, Preprocessing
 
@@ -20,7 +18,7 @@ CLASSES = 21  # Pascal VOC's, torchvision's default
 
 def _pspnet(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
     wanted = CLASSES if classes is None else classes
-    module = _seeded(seed, lambda: PSPNet(name, classes=wanted, width=width, pretrained=pretrained))
+    module = seeded(seed, lambda: PSPNet(name, classes=wanted, width=width, pretrained=pretrained))
     return Network(module.eval(), IMAGENET, f"pspnet/{name}", (3, 96, 128))
 
 
@@ -35,7 +33,7 @@ def _torchvision(name: str, *, pretrained: bool, classes: int | None, width: flo
     options: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {"weights": None, "weights_backbone": None}
     if classes is not None:
         options["num_classes"] = classes
-    module = _seeded(seed, lambda: torchvision.models.get_model(name, **options))
+    module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
     return Network(module.eval(), IMAGENET, f"torchvision/{name}", (3, 96, 128))
 
 
@@ -51,17 +49,11 @@ def _smp(name: str, *, pretrained: bool, classes: int | None, width: float, seed
     weights, wanted = "imagenet" if pretrained else None, CLASSES if classes is None else classes
     build = known[architecture.lower()]
     try:
-        module = _seeded(seed, lambda: build(encoder or "resnet18", encoder_weights=weights, classes=wanted))
+        module = seeded(seed, lambda: build(encoder or "resnet18", encoder_weights=weights, classes=wanted))
     except KeyError as error:
         encoders = smp.encoders.get_encoder_names()
         raise unknown("model", f"smp/{name}", [f"smp/{architecture}/{e}" for e in encoders]) from error
     return Network(module.eval(), IMAGENET, f"smp/{name}", (3, 96, 128))
-
-
-def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return build()
 
 
 FAMILIES: dict[str, Callable[..., Network]] = {"pspnet": _pspnet, "torchvision": _torchvision, "smp": _smp}
