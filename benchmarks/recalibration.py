@@ -3,7 +3,8 @@
     python benchmarks/recalibration.py
 
 Squeeze-and-excitation (ours, which equals torchvision's), torchvision's own in the same places, MS-SAR over scales and
-ratios, and timm's peers; 224 px, channels last, evaluation. Rounds are interleaved; the fastest of each counts.
+ratios, and timm's peers; 224 px, channels last, evaluation. Then a training step of ResNet-20 at 32 px, float32, whose
+maps four cells a side divide. Rounds are interleaved; medians count, of times paired by round.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torchvision.ops import SqueezeExcitation
 
@@ -44,10 +47,51 @@ def seconds(module: torch.nn.Module, x: torch.Tensor) -> float:
     return time.perf_counter() - started
 
 
+def step_seconds(module: torch.nn.Module, x: torch.Tensor) -> float:
+    started = time.perf_counter()
+    module(x).square().mean().backward()
+    took = time.perf_counter() - started
+    module.zero_grad()
+    return took
+
+
+def timed(
+    nets: dict[str, torch.nn.Module], x: torch.Tensor, rounds: int, measured: Callable[..., float]
+) -> dict[str, np.ndarray]:
+    """Seconds of each in every round, in channels last; rounds run through all networks in turn."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    for module in nets.values():
+        measured(module.to(memory_format=torch.channels_last), x)  # the first is slow
+    took = [[measured(module, x) for module in nets.values()] for _ in range(rounds)]
+    return dict(zip(nets, np.array(took).T, strict=True))
+
+
+def times_of(took: dict[str, np.ndarray], name: str, unit: str) -> list[float]:
+    """How many times the extra time of `unit` that of `name` is: of the medians, and 95 % by bootstrap over rounds."""
+    extra, base = (took[k] - took["none"] for k in (name, unit))
+    picks = np.random.default_rng(0).integers(len(extra), size=(2000, len(extra)))
+    drawn = np.median(extra[picks], 1) / np.median(base[picks], 1)
+    return [float(np.median(extra) / np.median(base)), *map(float, np.quantile(drawn, (0.025, 0.975)))]
+
+
+def training(rounds: int) -> dict[str, Any]:
+    """Milliseconds a training step takes, and as a multiple of the plain network's."""
+    plain = ww.load_model("cifar/resnet20", classes=100)
+    nets = {"none": plain.module.train()}
+    for name in ("se", "ms_sar (default: 1, 2, 4, ratio 16)", "ms_sar, per-cell"):
+        method, options = METHODS[name]
+        nets[name] = ww.recalibrate(plain, method, **options).module.train()
+    took = timed(nets, torch.randn(128, 3, 32, 32), rounds, step_seconds)
+    return {
+        name: {"ms a step of 128": 1000 * float(np.median(t)), "of plain": float(np.median(t / took["none"]))}
+        for name, t in took.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recalibration.json"))
     args = parser.parse_args()
     plain = ww.load_model("torchvision/resnet50")
@@ -58,21 +102,18 @@ def main() -> None:
         nets[name] = gated.module
         (p0, p1), (f0, f1) = gated.module.surgery.parameters, gated.module.surgery.flops
         cost[name] = {"parameters": p1 - p0, "parameters %": 100 * (p1 / p0 - 1), "flops %": 100 * (f1 / f0 - 1)}
-    x = torch.randn(args.batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-    best = dict.fromkeys(nets, float("inf"))
     for module in nets.values():
-        module.eval().to(memory_format=torch.channels_last)
-        seconds(module, x)
-    for _ in range(args.rounds):
-        for name, module in nets.items():
-            best[name] = min(best[name], seconds(module, x))
-    base = best["se"] - best["none"]
+        module.eval()
+    took = timed(nets, torch.randn(args.batch, 3, 224, 224), args.rounds, seconds)
     for name, row in cost.items():
-        extra = best[name] - best["none"]
-        row.update({"ms a picture": 1000 * best[name] / args.batch, "latency %": 100 * extra / best["none"],
-                    "overhead over SE's": extra / base})  # fmt: skip
+        row["ms a picture"] = 1000 * float(np.median(took[name])) / args.batch
+        row["latency %"] = 100 * float(np.median(took[name] / took["none"] - 1))
+        row["overhead over SE's"] = times_of(took, name, "se")
+        row["overhead over torchvision's SE's"] = times_of(took, name, "se, torchvision's")
     result = {
-        "batch": args.batch, "none, ms a picture": 1000 * best["none"] / args.batch, "methods": cost,
+        "batch": args.batch, "rounds": args.rounds, "methods": cost,
+        "none, ms a picture": 1000 * float(np.median(took["none"])) / args.batch,
+        "training step, ResNet-20": training(args.rounds),
         "hardware": hardware(), "versions": versions(),
     }  # fmt: skip
     print(json.dumps(result, indent=1))

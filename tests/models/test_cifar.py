@@ -13,8 +13,8 @@ SLIM = 1 / 16
 @pytest.mark.parametrize(("name", "convs", "linears"), [
     ("vgg11", 8, 3), ("vgg16", 13, 3),
     ("resnet20", 19 + 2, 1), ("resnet32", 31 + 2, 1), ("resnet56", 55 + 2, 1),  # + projections
-    ("resnet50", 49 + 4, 1), ("resnet152", 151 + 4, 1), ("densenet40", 39, 1), ("densenet100", 99, 1),
-    ("bagnet4", 1 + 6, 1),
+    ("resnet50", 49 + 4, 1), ("resnet152", 151 + 4, 1), ("densenet22", 21, 1), ("densenet40", 39, 1),
+    ("densenet100", 99, 1), ("bagnet4", 1 + 6, 1),
 ])  # fmt: skip
 def test_depths_counted_by_hand(name: str, convs: int, linears: int) -> None:
     net = make(name, classes=7, width=SLIM)
@@ -25,7 +25,8 @@ def test_depths_counted_by_hand(name: str, convs: int, linears: int) -> None:
 
 def test_every_model_is_counted() -> None:
     resnets = {"resnet20", "resnet32", "resnet56", "resnet50", "resnet152"}
-    assert set(CIFAR_MODELS) == {"vgg11", "vgg16", *resnets, "densenet40", "densenet100", "bagnet4"}
+    densenets = {"densenet22", "densenet40", "densenet100"}
+    assert set(CIFAR_MODELS) == {"vgg11", "vgg16", *resnets, *densenets, "bagnet4"}
 
 
 def test_vgg16_has_the_papers_widths_and_head() -> None:

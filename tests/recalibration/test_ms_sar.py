@@ -56,7 +56,22 @@ def test_it_follows_the_definition(scales, shape, weights):
     module = MSSAR(6, scales, ratio=2, weights=weights)
     x = torch.randn(2, 6, *shape)
     for given in (x, x.contiguous(memory_format=torch.channels_last)):
-        torch.testing.assert_close(module(given), by_definition(module, x), atol=1e-5, rtol=1e-4)
+        for gradients in (True, False):  # two ways to multiply
+            with torch.set_grad_enabled(gradients):
+                torch.testing.assert_close(module(given), by_definition(module, x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [7, 8])
+def test_the_result_lies_as_the_map_does_with_and_without_gradients(dtype, size):
+    x, gate = torch.randn(2, 6, size, size, dtype=dtype), torch.rand(2, 4, 4, 6)
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        followed = scaled_by_cells(given, gate)
+        with torch.no_grad():
+            alone = scaled_by_cells(given, gate)
+        assert alone.dtype == followed.dtype == torch.float32
+        assert alone.stride() == followed.stride() == given.stride()
+        assert torch.equal(alone, followed)
 
 
 def test_every_position_has_one_cell_and_cells_are_nested():

@@ -187,6 +187,7 @@ CIFAR_MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet56": _resnet((9, 9, 9), BasicBlock, 16),
     "resnet50": _resnet((3, 4, 6, 3), Bottleneck, 64),
     "resnet152": _resnet((3, 8, 36, 3), Bottleneck, 64),
+    "densenet22": _densenet((3, 3, 3), 12),
     "densenet40": _densenet((6, 6, 6), 12),
     "densenet100": _densenet((16, 16, 16), 12),
     "bagnet4": _bagnet(4, 3, 64),

@@ -137,7 +137,7 @@ class PerCellLinear(nn.Module):
 
 def _spread(cells: Tensor, step: int) -> Tensor:
     """Coarse cells on a finer grid."""
-    return cells.repeat_interleave(step, 1).repeat_interleave(step, 2)
+    return cells[:, :, None, :, None].expand(-1, -1, step, -1, step, -1).flatten(3, 4).flatten(1, 2)
 
 
 class SE(MSSAR):

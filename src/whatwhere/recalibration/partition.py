@@ -10,19 +10,18 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def cell_of(positions: int, cells: int, device: torch.device | None = None) -> Tensor:
-    """The cell that each position of an axis belongs to, (positions,), whatever the two numbers.
+def cell_sizes(positions: int, cells: int) -> list[int]:
+    """How many positions of an axis each cell holds, whatever the two numbers; they differ by one at most.
 
     Cell j holds the positions from floor(j · positions / cells) on; some cells are empty where there are fewer
     positions than cells.
     """
-    index = torch.arange(positions, device=device)
-    return ((index + 1) * cells + positions - 1) // positions - 1  # ceil((i + 1) · cells / positions) - 1
+    return [(j + 1) * positions // cells - j * positions // cells for j in range(cells)]
 
 
-def is_channels_last(x: Tensor) -> bool:
-    """Whether a map lies in memory with its channels last (and not first as well)."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+def cell_of(positions: int, cells: int, device: torch.device | None = None) -> Tensor:
+    """The cell that each position of an axis belongs to, (positions,)."""
+    return torch.tensor([j for j, size in enumerate(cell_sizes(positions, cells)) for _ in range(size)], device=device)
 
 
 def cell_means(x: Tensor, cells: int) -> Tensor:
@@ -39,21 +38,13 @@ def cell_means(x: Tensor, cells: int) -> Tensor:
     if h % cells == 0 and w % cells == 0:
         return functional.adaptive_avg_pool2d(x, cells).permute(0, 2, 3, 1)
     # Not adaptive pooling: its windows overlap where the cells do not divide the map.
-    down, right = _averager(h, cells, x), _averager(w, cells, x)
-    if not is_channels_last(x):
-        return torch.matmul(torch.matmul(down, x), right.T).permute(0, 2, 3, 1)
-    rows = torch.matmul(down, x.permute(0, 2, 3, 1).flatten(2))  # (N, cells, W · C): x is read once
-    return torch.matmul(right, rows.unflatten(2, (w, x.shape[1])))
+    return _part_means(_part_means(x.permute(0, 2, 3, 1), cells, 1), cells, 2)
 
 
-def _inside(positions: int, cells: int, like: Tensor) -> Tensor:
-    return cell_of(positions, cells, like.device) == torch.arange(cells, device=like.device)[:, None]
-
-
-def _averager(positions: int, cells: int, like: Tensor) -> Tensor:
-    """(cells, positions) weights that average each cell."""
-    inside = _inside(positions, cells, like)
-    return (inside / inside.sum(1, keepdim=True).clamp_min(1)).to(like.dtype)
+def _part_means(x: Tensor, cells: int, axis: int) -> Tensor:
+    """Means over the cells of one axis. Split, not sliced: what goes backward is then written once."""
+    parts = x.split(cell_sizes(x.shape[axis], cells), axis)
+    return torch.stack([(p.mean if p.shape[axis] else p.sum)(axis) for p in parts], axis)
 
 
 def coarser(means: Tensor, shape: tuple[int, int], cells: int) -> Tensor:
@@ -68,27 +59,28 @@ def coarser(means: Tensor, shape: tuple[int, int], cells: int) -> Tensor:
         (N, cells, cells, C).
     """
     fine = means.shape[1]
-    down, right = (_union(size, fine, cells, means) for size in shape)
-    rows = torch.matmul(down, means.flatten(2))
-    return torch.matmul(right, rows.unflatten(2, (fine, means.shape[-1])))
+    step = fine // cells
+    if shape[0] % fine == 0 and shape[1] % fine == 0:
+        return functional.avg_pool2d(means.permute(0, 3, 1, 2), step).permute(0, 2, 3, 1)
+    down, right = (_shares(size, fine, step) for size in shape)
+    # The pooling divides by step². Its divisor_override would not, but is lost on the way to ONNX.
+    share = means.new_tensor([[[d * r * step**2] for r in right] for d in down])
+    return functional.avg_pool2d((means * share).permute(0, 3, 1, 2), step).permute(0, 2, 3, 1)
 
 
-def _union(positions: int, fine: int, cells: int, like: Tensor) -> Tensor:
-    """(cells, fine) weights that average finer cells, each by how many positions it holds."""
-    sizes = _inside(positions, fine, like).sum(1)
-    member = (
-        torch.arange(fine, device=like.device) // (fine // cells) == torch.arange(cells, device=like.device)[:, None]
-    )
-    held = member * sizes
-    return (held / held.sum(1, keepdim=True).clamp_min(1)).to(like.dtype)
+def _shares(positions: int, fine: int, step: int) -> list[float]:
+    """Of each finer cell of an axis, its share of the coarser cell it belongs to: by how many positions it holds."""
+    sizes = cell_sizes(positions, fine)
+    whole = [sum(sizes[i // step * step :][:step]) for i in range(fine)]
+    return [size / max(total, 1) for size, total in zip(sizes, whole, strict=True)]
 
 
 def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
     """Multiply every position by the value of its cell.
 
-    Where the cells divide the map, the gate is broadcast and never written at full size: x is read once and the result
-    written once, the least that any gate needs. Not so while a gradient is wanted: the sum that goes backward through
-    such a broadcast takes 1.2 to 7 times as long as through nearest upsampling (one thread of a CPU).
+    Without gradients the gate is never written at full size: x is read once and the result written once, the least that
+    any gate needs. Where a gradient may be wanted it is written: the sum that goes backward through a broadcast takes
+    1.2 to 7 times as long as through nearest upsampling (one thread of a CPU).
 
     Args:
         x: (N, C, H, W).
@@ -100,19 +92,21 @@ def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
     (h, w), cells = x.shape[-2:], gate.shape[1]
     if cells == 1:
         return x * gate.permute(0, 3, 1, 2)
-    last = is_channels_last(x)
     # A trace is checked with and without gradients, and must be the same.
-    wanted = gate.requires_grad and not torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if wanted and not (h % cells or w % cells):
+    written = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if written and not (h % cells or w % cells):
         return x * functional.interpolate(gate.permute(0, 3, 1, 2), size=(h, w), mode="nearest")
-    if h % cells or w % cells:
-        rows, columns = cell_of(h, cells, x.device), cell_of(w, cells, x.device)
-        if last:
-            return x * gate.index_select(1, rows).index_select(2, columns).permute(0, 3, 1, 2)
-        return x * gate.permute(0, 3, 1, 2).index_select(2, rows).index_select(3, columns)
-    if last:
-        inner = x.permute(0, 2, 3, 1).unflatten(2, (cells, w // cells)).unflatten(1, (cells, h // cells))
-        product = inner * gate[:, :, None, :, None]
-        return product.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-    inner = x.unflatten(3, (cells, w // cells)).unflatten(2, (cells, h // cells))
-    return (inner * gate.permute(0, 3, 1, 2)[:, :, :, None, :, None]).flatten(4, 5).flatten(2, 3)
+    gate = gate.index_select(2, cell_of(w, cells, x.device))
+    if not written:
+        return _band_by_band(x, gate.permute(0, 3, 1, 2))
+    return x * gate.index_select(1, cell_of(h, cells, x.device)).permute(0, 3, 1, 2)
+
+
+def _band_by_band(x: Tensor, gate: Tensor) -> Tensor:
+    """A map (N, C, H, W) times a gate (N, C, cells, W), one row of cells at a time."""
+    gate = gate.contiguous() if x.is_contiguous() else gate  # read in the order of x
+    out = torch.empty_like(x, dtype=torch.result_type(x, gate))
+    sizes = cell_sizes(x.shape[2], gate.shape[2])
+    for given, weight, place in zip(x.split(sizes, 2), gate.split(1, 2), out.split(sizes, 2), strict=True):
+        torch.mul(given, weight, out=place)
+    return out
