@@ -57,9 +57,10 @@ def test_train_evaluate_explain_intervene(capsys, folder, tmp_path, monkeypatch)
     spec.write_text(
         json.dumps({"merged": {"vehicle": ["bus", "car", "taxi"], "flat": ["road", "pavement"]}, "positions": True})
     )
-    same = ("--data", folder, "--weights", weights, "--out", out, "--width", 0.25, "--concepts", spec, "--epochs", 1)
+    same = ("--data", folder, "--weights", weights, "--out", out, "--width", 0.25)
+    how = ("--concepts", spec, "--epochs", 1)
     assert "bottleneck evaluate" in fails(capsys, "explain", *same)
-    text = run(capsys, "evaluate", *same, "--kinds", "ssb")
+    text = run(capsys, "evaluate", *same, *how, "--kinds", "ssb")
     assert f"open {out / 'index.html'}" in text
     assert "128 channels become 8 concepts" in text
     assert f"open {out / 'explain' / 'index.html'}" in run(capsys, "explain", *same, "--pictures", "0,5")
@@ -69,7 +70,7 @@ def test_train_evaluate_explain_intervene(capsys, folder, tmp_path, monkeypatch)
     assert "Test picture 2 at backbone.layer4: vehicle = 0.0, place: * = truth" in written
     assert weights.read_bytes() == before
     assert "no test picture 8" in fails(capsys, "intervene", *same, "--picture", 8, "--set", "vehicle=0")
-    assert "holds another study" in fails(capsys, "evaluate", *same[:-1], 2)
+    assert "holds another study" in fails(capsys, "evaluate", *same, *how[:-1], 2)
     kept = read_tensors(next((out / "weights").glob("*.safetensors")))
     assert kept["backbone.layer4.bottleneck.encode.weight"].shape == (8, 128, 1, 1)
 

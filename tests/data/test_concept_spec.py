@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from whatwhere.data.concept_spec import concepts_of, usual_concepts
+from whatwhere.data.concept_counts import concept_counts, matching
+from whatwhere.data.concept_spec import concepts_of, settled, usual_concepts
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.pixel_concepts import Colours, Positions, Textures
 from whatwhere.data.scenes import Scenes
@@ -55,11 +56,33 @@ def test_only_keeps_names_by_pattern(streets: Scenes) -> None:
         ({"positions": True, "only": ["colour: *"]}, r"'colour: \*' matches nothing"),
         ({}, "names none; give some of merged"),
         ({"colours": False, "only": ["x"]}, "names none"),
+        ({"positions": True, "select": 3}, "select=3 must be limits"),
+        ({"positions": True, "select": {"picture": 3}}, r"select='picture' matches nothing.* 'pictures'"),
+        ({"positions": True, "select": {"most": 1.5}}, "most=1.5 must be a whole number"),
+        ({"positions": True, "select": {"most": True}}, "most=True must be"),
+        ({"positions": True, "select": {"bits": 9}}, "bits=9 leave none"),
     ],
 )
 def test_what_cannot_be_used_is_named(streets: Scenes, spec: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         concepts_of(spec, streets)
+
+
+def test_a_choice_by_counts_is_settled_by_name(streets: Scenes) -> None:
+    spec = {"named": ["part"], "positions": True, "only": ["p*"], "select": {"most": 3}}
+    source = concepts_of(spec, streets)
+    assert len(source.names) == 3
+    fixed = settled(spec, streets)
+    assert fixed == {"named": ["part"], "positions": True, "only": list(source.names)}
+    assert concepts_of(fixed, streets).names == source.names
+    every = concepts_of({**spec, "select": {}}, streets)
+    counts = concept_counts(every, streets.train.rows(), streets.classes)
+    told = dict(zip(counts.names, counts.bits.tolist(), strict=True))
+    assert sorted(source.names) == sorted(sorted(told, key=lambda name: -told[name])[:3])
+
+
+def test_a_name_with_brackets_fits_itself() -> None:
+    assert matching(["part: [x]", "part: x"], ["part: [x]"]) == ["part: [x]", "part: x"]
 
 
 def test_scenes_without_other_maps_offer_none(streets: Scenes) -> None:

@@ -17,7 +17,7 @@ from whatwhere.studies.bottleneck.demo import demo as run_demo
 from whatwhere.studies.bottleneck.explain import explain as write_explanation
 from whatwhere.studies.bottleneck.intervene import TRUTH, Box
 from whatwhere.studies.bottleneck.intervene import intervene as write_intervention
-from whatwhere.studies.bottleneck.study import TUNING, Setting, bottleneck_study, prepared
+from whatwhere.studies.bottleneck.study import TUNING, Setting, bottleneck_study, reopened
 from whatwhere.training.class_weights import logarithmic
 from whatwhere.training.evaluate_scenes import evaluate_scenes
 from whatwhere.training.fit import fit
@@ -113,7 +113,8 @@ def evaluate(
         width: width factor of pspnet/ networks.
         sites: modules behind which a bottleneck goes; several with commas.
         concepts: a JSON file: {"merged": {"vehicle": ["car", "bus"]}, "named": ["part"], "colours": true, "textures":
-            true, "positions": true, "only": ["colour: g*"]}; what the data offers if not given.
+            true, "positions": true, "only": ["colour: g*"], "select": {"pictures": 10, "most": 40}}; what the data
+            offers if not given.
         kinds: tuned, ssb, ssb-binary, usb, learned, pca, random, truth; all if not given.
         seeds: of the fine-tuning, such as 0,1,2.
         epochs: of the fine-tuning, instead of 10.
@@ -141,16 +142,12 @@ def explain(
     model: str = "pspnet/resnet18",
     width: float = 1.0,
     site: str = DEFAULT_SITE,
-    concepts: Path | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    group: int = 4,
     weights_folder: Path | None = None,
     pictures: list[int] | int | str | None = None,
 ) -> None:
     """Show what the supervised bottleneck says of test pictures, why, and where it fails.
 
-    Give the arguments of `bottleneck evaluate`, which must have run.
+    `bottleneck evaluate` must have run into the same folder; concepts and settings are those it had.
 
     Args:
         data: as for evaluate.
@@ -159,14 +156,10 @@ def explain(
         model: as for evaluate.
         width: as for evaluate.
         site: of the bottleneck.
-        concepts: as for evaluate.
-        epochs: as for evaluate.
-        lr: as for evaluate.
-        group: as for evaluate.
         weights_folder: as for evaluate.
         pictures: numbers of test pictures; those of the commonest failures and others if not given.
     """
-    setting = _setting(model, data, width, weights, out, concepts, epochs, lr, group, weights_folder)
+    setting = _setting(model, data, width, weights, out, weights_folder)
     print(f"open {write_explanation(setting, site, out / 'explain', rows=numbers(pictures))}")
 
 
@@ -180,15 +173,11 @@ def intervene(
     width: float = 1.0,
     site: str = DEFAULT_SITE,
     box: list[float] | str | None = None,
-    concepts: Path | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    group: int = 4,
     weights_folder: Path | None = None,
 ) -> None:
     """Overwrite concepts of a test picture, and see what is said then.
 
-    Give the arguments of `bottleneck evaluate`, which must have run.
+    `bottleneck evaluate` must have run into the same folder; concepts and settings are those it had.
 
     Args:
         data: as for evaluate.
@@ -200,14 +189,10 @@ def intervene(
         width: as for evaluate.
         site: of the bottleneck.
         box: only there: top, bottom, left and right as shares of the picture.
-        concepts: as for evaluate.
-        epochs: as for evaluate.
-        lr: as for evaluate.
-        group: as for evaluate.
         weights_folder: as for evaluate.
     """
     values = assignments(listed(set) or [])
-    setting = _setting(model, data, width, weights, out, concepts, epochs, lr, group, weights_folder)
+    setting = _setting(model, data, width, weights, out, weights_folder)
     change = write_intervention(setting, site, picture, values, out / "intervene", box=_box(box))
     print(f"open {out / 'intervene' / 'index.html'}\n{100 * change.changed:.1f} % of the picture is said otherwise.")
 
@@ -267,12 +252,6 @@ def _recipe(epochs: int | None, lr: float | None) -> SceneRecipe:
     return SceneRecipe(**{**TUNING.to_dict(), **given_only({"epochs": epochs, "lr": lr})})
 
 
-def _setting(
-    model: str, data: str, width: float, weights: Path, out: Path, concepts: Path | None, epochs: int | None,
-    lr: float | None, group: int, weights_folder: Path | None,
-) -> Setting:  # fmt: skip
+def _setting(model: str, data: str, width: float, weights: Path, out: Path, weights_folder: Path | None) -> Setting:
     scenes = load_scenes(data)
-    net = _network(model, scenes, width, weights)
-    return prepared(
-        net, scenes, out, concepts=_spec(concepts), recipe=_recipe(epochs, lr), group=group, weights=weights_folder
-    )
+    return reopened(_network(model, scenes, width, weights), scenes, out, weights=weights_folder)

@@ -198,9 +198,13 @@ def matching(known: Sequence[str], patterns: Sequence[str]) -> list[str]:
         InputError: a pattern that fits none.
     """
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
+        if not any(_fits(name, pattern) for name in known):
             raise unknown("names", pattern, known)
-    return [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    return [name for name in known if any(_fits(name, pattern) for pattern in patterns)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)  # a name with brackets in it fits itself
 
 
 def _counted(source: ConceptSource, counts: ConceptCounts | None) -> ConceptCounts:

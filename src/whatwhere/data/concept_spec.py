@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from whatwhere.data.concept_counts import matching
+from whatwhere.data.concept_counts import concept_counts, matching, select
 from whatwhere.data.concepts import Combined, ConceptSource, Merged, Named, Selected
 from whatwhere.data.pixel_concepts import Colours, Positions, Textures
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError, unknown
 
 FROM_PIXELS = {"colours": Colours, "textures": Textures, "positions": Positions}
-ENTRIES = ("merged", "named", *FROM_PIXELS, "only")
+ENTRIES = ("merged", "named", *FROM_PIXELS, "only", "select")
+LIMITS = {"share": "number", "pictures": "whole number", "bits": "number", "most": "whole number"}
 
 
 def concepts_of(spec: Mapping[str, Any], scenes: Scenes) -> ConceptSource:
@@ -23,7 +24,8 @@ def concepts_of(spec: Mapping[str, Any], scenes: Scenes) -> ConceptSource:
     Args:
         spec: `merged`, groups of classes by name; `named`, the label maps of which every value is a concept (`part`,
             `material`); `colours`, `textures`, `positions`, whether these are computed from the pixels; `only`,
-            patterns of the names to keep.
+            patterns of the names to keep; `select`, least `share`, `pictures` and `bits` and at `most` how many,
+            counted on the training pictures (see `whatwhere.data.concept_counts.select`).
         scenes: with the class names, and the names of the values of other label maps.
 
     Raises:
@@ -46,7 +48,34 @@ def concepts_of(spec: Mapping[str, Any], scenes: Scenes) -> ConceptSource:
         raise InputError(f"concepts={dict(spec)!r} names none; give some of {', '.join(ENTRIES)}.")
     joined = Combined(sources)
     only = _listed(spec, "only")
-    return Selected(joined, matching(joined.names, only)) if only else joined
+    kept = Selected(joined, matching(joined.names, only)) if only else joined
+    return _selected(kept, spec["select"], scenes) if spec.get("select") else kept
+
+
+def settled(spec: Mapping[str, Any], scenes: Scenes) -> dict[str, Any]:
+    """The same concepts by name alone: what `select` leaves is counted once, and put into `only`.
+
+    Raises:
+        InputError: as `concepts_of`.
+    """
+    if not spec.get("select"):
+        return dict(spec)
+    names = concepts_of(spec, scenes).names
+    return {**{entry: value for entry, value in spec.items() if entry != "select"}, "only": list(names)}
+
+
+def _selected(source: ConceptSource, limits: Any, scenes: Scenes) -> Selected:
+    """Those that occur often enough and tell enough of the class."""
+    if not isinstance(limits, Mapping):
+        raise InputError(f'concepts: select={limits!r} must be limits, such as {{"pictures": 10, "most": 40}}.')
+    for name, value in limits.items():
+        if name not in LIMITS:
+            raise unknown("concepts: select", str(name), list(LIMITS))
+        fits = isinstance(value, int | float if LIMITS[name] == "number" else int) and not isinstance(value, bool)
+        if not fits or value < 0:
+            raise InputError(f"concepts: select: {name}={value!r} must be a {LIMITS[name]} from 0 on.")
+    counts = concept_counts(source, scenes.train.rows(), scenes.classes)
+    return select(source, counts=counts, **limits)
 
 
 def _listed(spec: Mapping[str, Any], entry: str) -> Sequence[str]:

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from whatwhere.bottleneck.insert import bottleneck
-from whatwhere.data.concept_spec import concepts_of, usual_concepts
+from whatwhere.data.concept_spec import concepts_of, settled, usual_concepts
 from whatwhere.data.concepts import copies_of_classes
 from whatwhere.data.load_scenes import load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
+from whatwhere.files import read_json
 from whatwhere.network import Network, as_module
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
@@ -130,7 +131,7 @@ def prepared(
     net = net if isinstance(net, Network) else Network(as_module(net))
     loaded = _apart(load_scenes(scenes))
     _check_settings(loaded, recipe, group)
-    spec = dict(concepts) if concepts is not None else usual_concepts(loaded)
+    spec = settled(concepts if concepts is not None else usual_concepts(loaded), loaded)
     source = concepts_of(spec, loaded)
     copies = copies_of_classes(source, loaded.classes)
     if copies:
@@ -143,6 +144,25 @@ def prepared(
     }  # fmt: skip
     store = Store(Path(out), {"study": "bottleneck", **shared})
     return Setting(Bench(net, loaded, Path(weights or out), device), store, shared)
+
+
+def reopened(
+    net: nn.Module | Network, scenes: Scenes | str | os.PathLike[str], out: str | os.PathLike[str], *,
+    weights: str | os.PathLike[str] | None = None, device: str = "auto",
+) -> Setting:  # fmt: skip
+    """A study that was begun in a folder, with the concepts, the recipe and the groups it has there.
+
+    Raises:
+        InputError: for a folder without a study of bottlenecks, or of another network or other scenes.
+    """
+    file = Path(out) / "study.json"
+    plain = read_json(file) if file.exists() else None
+    if not isinstance(plain, dict) or plain.get("study") != "bottleneck":
+        raise InputError(f"out={str(out)!r} holds no study of bottlenecks; run `whatwhere bottleneck evaluate` first.")
+    return prepared(
+        net, scenes, out, concepts=plain["concepts"], recipe=SceneRecipe(**plain["recipe"]), group=plain["group"],
+        weights=weights, device=device,
+    )  # fmt: skip
 
 
 def _checked_sites(setting: Setting, sites: Sequence[str]) -> tuple[str, ...]:
