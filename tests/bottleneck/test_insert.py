@@ -45,6 +45,30 @@ def test_by_hand(small, site):
         torch.testing.assert_close(narrow(x), expected, rtol=0, atol=0)
 
 
+class Named(nn.Module):
+    """Calls a layer with its arguments by name, as decoders with skip connections do."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.front, self.last, self.classify = net.front, Scaling(), net.classify
+
+    def forward(self, x):
+        return self.classify(self.last(self.front(x), factor=2.0))
+
+
+class Scaling(nn.Module):
+    def forward(self, x, factor):
+        return factor * x
+
+
+def test_a_site_keeps_the_arguments_it_is_called_with(small):
+    net = Named(small()).eval()
+    narrow = ww.bottleneck(net, "last", 3, input_size=SIZE)
+    x = torch.randn(2, *SIZE)
+    expected = net.classify(layer_of(narrow)(2.0 * net.front(x)))
+    torch.testing.assert_close(narrow(x), expected, rtol=0, atol=0)
+
+
 def test_held_concepts_hide_the_picture(small):
     narrow = ww.bottleneck(small(), "middle", ["a", "b"], input_size=SIZE)
     held = torch.rand(1, 2, 8, 12)

@@ -34,17 +34,21 @@ class BottleneckReport:
         return f"{self.channels[0]} channels -> {self.channels[1]} concepts; {self.inserted}"
 
 
-class Narrowed(nn.Sequential):
-    """A module and the bottleneck behind it.
+class Narrowed(nn.Module):
+    """A module, called as it was, and the bottleneck behind it.
 
     Args:
-        module: its output one map.
+        module: its output one map, whatever it is given.
         bottleneck: what the map goes through.
     """
 
     def __init__(self, module: nn.Module, bottleneck: Bottleneck) -> None:
         super().__init__()
         self.site, self.bottleneck = module, bottleneck
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """The module's map, through the bottleneck."""
+        return self.bottleneck(self.site(*args, **options))
 
 
 def bottleneck(

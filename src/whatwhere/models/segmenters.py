@@ -43,7 +43,7 @@ def _smp(name: str, *, pretrained: bool, classes: int | None, width: float, seed
     except ImportError as error:
         raise InputError(f"smp/{name} needs a package: pip install segmentation-models-pytorch.") from error
     architecture, _, encoder = name.partition("/")
-    known = {a.__name__.lower(): a for a in smp.MODEL_ARCHITECTURES}
+    known = smp.MODEL_ARCHITECTURES_MAPPING
     if architecture.lower() not in known:
         raise unknown("model", f"smp/{name}", [f"smp/{a}/resnet18" for a in known])
     weights, wanted = "imagenet" if pretrained else None, CLASSES if classes is None else classes

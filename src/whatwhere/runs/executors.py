@@ -112,7 +112,7 @@ def _here(cells: Iterable[Cell], run: Run) -> Finished:
 
 
 def _in_processes(cells: Sequence[Cell], run: Run, workers: int) -> Finished:
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, torch.get_num_threads() // workers)  # what OMP_NUM_THREADS allows, shared out
     # fork after torch has started threads can hang, hence spawn.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
