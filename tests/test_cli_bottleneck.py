@@ -71,6 +71,7 @@ def test_train_evaluate_explain_intervene(capsys, folder, tmp_path, monkeypatch)
     assert weights.read_bytes() == before
     assert "no test picture 8" in fails(capsys, "intervene", *same, "--picture", 8, "--set", "vehicle=0")
     assert "holds another study" in fails(capsys, "evaluate", *same, *how[:-1], 2)
+    assert "(trained are those at backbone.layer4)" in fails(capsys, "explain", *same, "--site", "head")
     kept = read_tensors(next((out / "weights").glob("*.safetensors")))
     assert kept["backbone.layer4.bottleneck.encode.weight"].shape == (8, 128, 1, 1)
 

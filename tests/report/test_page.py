@@ -104,6 +104,13 @@ def test_the_page_needs_nothing_beside_it() -> None:
             assert (tag == "a" and value == "text/index.html") or value.startswith("data:image/svg+xml;base64,")
 
 
+def test_columns_of_sentences_wrap() -> None:
+    long = "a sentence that is much too long for a column of its own"
+    text = as_html(Report("t", "l", tables=[Table("T", [{"a.b": "1", "why": "short"}, {"a.b": "2", "why": long}])]))
+    assert text.count('<td class="text">') == 2
+    assert '<th>a.b</th><th class="text">why</th>' in text
+
+
 def test_an_empty_report_is_a_page() -> None:
     page = Page(as_html(Report("only a title", "and a lead")))
     assert page.texts[:3] == ["only a title", "only a title", "and a lead"]

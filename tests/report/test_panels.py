@@ -31,6 +31,24 @@ def test_maps_stand_in_rows_and_an_empty_place_stays_empty():
     assert figure.axes[1].get_title() == "H"
 
 
+def test_maps_may_share_what_is_dark_and_light():
+    rows = {"low": [np.full((2, 8), 0.2)], "high": [np.full((8, 8), 0.9)]}
+    shared, own = maps_figure(rows, [""], limits=(0, 1)), maps_figure(rows, [""])
+    assert [at.get_images()[0].get_clim() for at in shared.axes] == [(0, 1), (0, 1)]
+    assert own.axes[0].get_images()[0].get_clim() != (0, 1)
+    shared.draw_without_rendering()
+    heights = [at.get_position().height for at in shared.axes]
+    assert heights[0] < 0.4 * heights[1]  # a row is no higher than its maps
+
+
+def test_a_legend_stays_inside_its_figure():
+    lines = [Line(f"a rather long label, number {i}", (0.0, 1.0), (0.1, 0.5)) for i in range(5)]
+    figure = panels_figure({"one": lines}, (), width=6.4)
+    figure.draw_without_rendering()
+    inside, box = figure.bbox, figure.legends[0].get_window_extent()
+    assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+
+
 def test_panels_may_have_vertical_axes_of_their_own():
     a = Line("a", (0.0, 1.0), (0.1, 0.5))
     figure = panels_figure(

@@ -141,7 +141,7 @@ def explain(
     out: Path,
     model: str = "pspnet/resnet18",
     width: float = 1.0,
-    site: str = DEFAULT_SITE,
+    site: str | None = None,
     weights_folder: Path | None = None,
     pictures: list[int] | int | str | None = None,
 ) -> None:
@@ -155,12 +155,12 @@ def explain(
         out: as for evaluate; the page goes to out/explain.
         model: as for evaluate.
         width: as for evaluate.
-        site: of the bottleneck.
+        site: of the bottleneck; may be left out where evaluate had one only.
         weights_folder: as for evaluate.
         pictures: numbers of test pictures; those of the commonest failures and others if not given.
     """
     setting = _setting(model, data, width, weights, out, weights_folder)
-    print(f"open {write_explanation(setting, site, out / 'explain', rows=numbers(pictures))}")
+    print(f"open {write_explanation(setting, _site(setting, site), out / 'explain', rows=numbers(pictures))}")
 
 
 def intervene(
@@ -171,7 +171,7 @@ def intervene(
     set: list[str] | str,
     model: str = "pspnet/resnet18",
     width: float = 1.0,
-    site: str = DEFAULT_SITE,
+    site: str | None = None,
     box: list[float] | str | None = None,
     weights_folder: Path | None = None,
 ) -> None:
@@ -187,13 +187,13 @@ def intervene(
         set: "vehicle=0", "part: wheel=1", "colour: *=truth"; several with commas. truth takes the labels.
         model: as for evaluate.
         width: as for evaluate.
-        site: of the bottleneck.
+        site: of the bottleneck; may be left out where evaluate had one only.
         box: only there: top, bottom, left and right as shares of the picture.
         weights_folder: as for evaluate.
     """
     values = assignments(listed(set) or [])
     setting = _setting(model, data, width, weights, out, weights_folder)
-    change = write_intervention(setting, site, picture, values, out / "intervene", box=_box(box))
+    change = write_intervention(setting, _site(setting, site), picture, values, out / "intervene", box=_box(box))
     print(f"open {out / 'intervene' / 'index.html'}\n{100 * change.changed:.1f} % of the picture is said otherwise.")
 
 
@@ -229,6 +229,13 @@ def _network(model: str, scenes: Scenes, width: float, weights: Path) -> Network
     channels, height, size = scenes.test[0][0].shape
     net.input_size = (channels, height, size)
     return net
+
+
+def _site(setting: Setting, site: str | None) -> str:
+    trained = setting.trained("ssb")
+    if site is None and len(trained) > 1:
+        raise InputError(f"site: there are bottlenecks at {', '.join(trained)}; say which with --site.")
+    return site or (trained[0] if trained else DEFAULT_SITE)
 
 
 def _size(crop: list[int] | str | None) -> tuple[int, ...] | None:

@@ -82,8 +82,14 @@ def as_html(report: Report) -> str:
     """The page; every value is escaped."""
     loader = jinja2.PackageLoader("whatwhere", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["wordy"] = wordy
     images = {name: _inline(figure) for name, figure in report.figures.items()}
     return environment.get_template("page.html").render(report=report, images=images, facts=flattened(report.facts))
+
+
+def wordy(rows: Sequence[Mapping[str, object]]) -> set[str]:
+    """Columns of sentences, which wrap: those with more than 40 letters somewhere."""
+    return {head for row in rows for head, value in row.items() if len(str(value)) > 40}
 
 
 def _inline(figure: Figure) -> str:

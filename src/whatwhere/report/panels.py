@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,10 +57,15 @@ def panels_figure(
             at.set_axis_off()
         _name_vertical(list(axes[: len(panels)]), panels, y, min(columns, len(panels)))
         handles = {h.get_label(): h for at in axes for h in at.get_lines() if not h.get_label().startswith("_")}
-        wide = round(3 * width / 3.3)  # entries that fit side by side
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=wide, fontsize=9)
+        fitting = _entries_that_fit(size[0], handles)
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=fitting, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _entries_that_fit(width: float, labels: Iterable[str]) -> int:
+    """Entries of a legend that stand side by side in a figure as many inches wide."""
+    return max(1, int(width / (0.6 + 0.075 * max(map(len, labels), default=0))))  # handle and gaps; a letter at 9 pt
 
 
 def _name_vertical(axes: Sequence[Any], panels: Mapping[str, Any], y: str | Mapping[str, str], columns: int) -> None:
@@ -79,25 +84,32 @@ def _panel_line(axes: Any, line: Line, number: int) -> None:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, lw=0)
 
 
-def maps_figure(rows: Mapping[str, Sequence[Any]], columns: Sequence[str], *, title: str = "") -> Figure:
+def maps_figure(
+    rows: Mapping[str, Sequence[Any]],
+    columns: Sequence[str],
+    *,
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Figure:
     """Maps beside each other: a row each, its name at its left.
 
     Args:
-        rows: (h, w) maps, drawn from their own least to their greatest value, or (h, w, 3) pictures, by row name; None
-            leaves a place empty.
+        rows: (h, w) maps, or (h, w, 3) pictures, by row name; None leaves a place empty.
         columns: the names of the columns.
         title: above all.
+        limits: values that are drawn darkest and lightest; None: each map's own least and greatest.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        size = (1.25 * len(columns) + 1.6, 1.28 * len(rows) + 0.6)
+        tall = [_tallest(maps) for maps in rows.values()]
+        size = (1.25 * len(columns) + 1.6, 1.2 * sum(tall) + 0.12 * len(rows) + 0.6)
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(len(rows), len(columns), squeeze=False)
+        axes = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=tall)
         for at_row, (name, maps) in zip(axes, rows.items(), strict=True):
             for at, values in zip(at_row, maps, strict=True):
-                _map(at, values)
+                _map(at, values, limits)
             at_row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         for at, name in zip(axes[0], columns, strict=True):
             at.set_title(name, fontsize=9)
@@ -105,10 +117,17 @@ def maps_figure(rows: Mapping[str, Sequence[Any]], columns: Sequence[str], *, ti
     return figure
 
 
-def _map(axes: Any, values: Any) -> None:
+def _tallest(maps: Sequence[Any]) -> float:
+    """Height by width of the tallest map of a row."""
+    shapes = [np.asarray(values).shape for values in maps if values is not None]
+    return max((shape[0] / shape[1] for shape in shapes), default=1.0)
+
+
+def _map(axes: Any, values: Any, limits: tuple[float, float] | None) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
     if values is not None:
-        axes.imshow(np.asarray(values), cmap="cividis", interpolation="nearest")
+        low, high = limits or (None, None)  # of pictures, matplotlib leaves them aside
+        axes.imshow(np.asarray(values), cmap="cividis", interpolation="nearest", vmin=low, vmax=high)

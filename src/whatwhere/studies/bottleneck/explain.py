@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 LEAST = 0.02  # of a picture that a class must take for its reasons to be told
 TOLD = 3  # concepts for each class
 SHOWN = 5  # failures
+SHARE = (0.0, 1.0)  # what maps of concepts and of P(right) are drawn between
 MARGIN = 3  # cells around an example region
 PALETTE = (
     (128, 64, 128), (70, 130, 180), (220, 20, 60), (107, 142, 35), (70, 70, 70), (244, 35, 232), (0, 0, 142),
@@ -68,9 +69,11 @@ class Speaker:
         """
         cell = self.setting.cell(self.site, "ssb", self.seed)
         if not self.setting.store.has(cell):
+            others = self.setting.trained("ssb")
+            known = f" (trained are those at {', '.join(others)})" if others else ""
             raise InputError(
-                f"site={self.site!r}: its supervised bottleneck is not trained; run `whatwhere bottleneck evaluate` "
-                "with the same arguments first."
+                f"site={self.site!r}: its supervised bottleneck is not trained{known}; run `whatwhere bottleneck "
+                "evaluate` with this site and the kind ssb first."
             )
         return cell
 
@@ -249,7 +252,7 @@ def scenes_figure(speaker: Speaker, rows: Sequence[int]) -> Figure:
             picture.permute(1, 2, 0).numpy(), coloured(maps[CLASS], colours), coloured(said, colours),
             speaker.sure[row].numpy(),
         ]  # fmt: skip
-    figure = maps_figure(drawn, ["picture", "truth", "said", "P(right)"], title="Scenes")
+    figure = maps_figure(drawn, ["picture", "truth", "said", "P(right)"], title="Scenes", limits=SHARE)
     return with_classes(figure, speaker.setting.bench.scenes)
 
 
@@ -269,7 +272,7 @@ def concepts_figure(speaker: Speaker, rows: Sequence[int]) -> Figure:
     drawn: dict[str, list[Any]] = {"": [speaker.test.split[r][0].permute(1, 2, 0).numpy() for r in rows]}
     for k, name in enumerate(speaker.layer.names):
         drawn[name] = [speaker.said.maps[r, k].numpy() for r in rows]
-    return maps_figure(drawn, [f"picture {r}" for r in rows], title="Concept maps")
+    return maps_figure(drawn, [f"picture {r}" for r in rows], title="Concept maps (dark 0, light 1)", limits=SHARE)
 
 
 def failures_figure(speaker: Speaker, regions: Sequence[Any]) -> Figure:
@@ -293,7 +296,7 @@ def failures_figure(speaker: Speaker, regions: Sequence[Any]) -> Figure:
             coloured(said, scenes.colours)[pixels], speaker.said.maps[row, k].numpy()[near],
         ]  # fmt: skip
     columns = ["picture", "truth", "said", "first reason"]
-    return with_classes(maps_figure(drawn, columns, title="The largest region of each failure"), scenes)
+    return with_classes(maps_figure(drawn, columns, title="The largest region of each failure", limits=SHARE), scenes)
 
 
 def _around(box: tuple[slice, slice], size: Sequence[int]) -> tuple[slice, slice]:

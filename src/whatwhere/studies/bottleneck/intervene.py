@@ -16,7 +16,7 @@ from whatwhere.data.concepts import CLASS
 from whatwhere.errors import InputError
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import maps_figure
-from whatwhere.studies.bottleneck.explain import Speaker, checked_rows, coloured, rested, with_classes
+from whatwhere.studies.bottleneck.explain import SHARE, Speaker, checked_rows, coloured, rested, with_classes
 from whatwhere.studies.bottleneck.study import Setting
 
 TRUTH = "truth"
@@ -125,7 +125,11 @@ def intervene(
         title="What if a concept were otherwise?",
         lead=f"Test picture {row} at {site}: {', '.join(f'{k} = {v}' for k, v in values.items())}; "
         f"{100 * change.changed:.1f} % of the picture is said otherwise.",
-        figures={"intervention": with_classes(maps_figure(drawn, ["picture", "before", "after", "truth"]), scenes)},
+        figures={
+            "intervention": with_classes(
+                maps_figure(drawn, ["picture", "before", "after", "truth"], limits=SHARE), scenes
+            )
+        },
         tables=[Table("Share of the picture said to be each class", class_lines(change, scenes.classes))],
         notes=["Everything behind the concept maps is computed again; nothing is trained."],
         facts={"site": site, "picture": row, "overwritten": {k: str(v) for k, v in values.items()}, "box": str(box)},

@@ -57,6 +57,11 @@ class Setting:
         config = {**self.shared, "site": site, "kind": kind, "seed": 0 if fixed else seed}
         return Cell(config, f"{kind} at {site}" + ("" if fixed else f", seed {seed}"))
 
+    def trained(self, kind: str) -> list[str]:
+        """Sites at which a cell of a kind is finished."""
+        configs = [read_json(file)["config"] for file in sorted((self.store.folder / "cells").glob("*.json"))]
+        return sorted({c["site"] for c in configs if c["kind"] == kind})
+
 
 def bottleneck_study(
     net: nn.Module | Network,
