@@ -15,6 +15,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
+from whatwhere.recalibration import recalibrate
 from whatwhere.sites import Site, Sites, as_maps, evaluating, expected_input_size, from_maps, list_sites
 
 SMALL = (3, 32, 32)
@@ -187,6 +188,18 @@ def test_convnexts_two_kinds_of_layer_norm(size: tuple[int, int, int]) -> None:
     assert seen["features.1.0.block.2"] == seen["features.1.0.block.3"] == ("NHWC", (8, h, w))
     assert seen["features.1.0.block.4"] == ("NHWC", (32, h, w))
     assert seen["features.2.0"] == ("NCHW", (8, h, w))
+
+
+@pytest.mark.parametrize("method", ["ms_sar", "se", "ms_sar-bilinear"])
+def test_linear_layers_of_a_gate_say_nothing_of_what_leaves_it(method: str) -> None:
+    """Maps whose sides differ from their channels: read in the wrong order, columns would be taken for channels."""
+    net = make("resnet20", classes=10, width=1 / 2)
+    name, _, upsample = method.partition("-")
+    gated = recalibrate(net, name, **({"upsample": upsample} if upsample else {}))
+    plain, found = list_sites(net, input_size=SMALL), {s.name: s for s in list_sites(gated, input_size=SMALL)}
+    for site in plain:
+        now = found[site.name]
+        assert (now.layout, now.shape_in, now.shape) == (site.layout, site.shape_in, site.shape)
 
 
 def test_as_many_channels_as_rows_is_still_nchw() -> None:

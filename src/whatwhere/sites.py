@@ -303,7 +303,12 @@ class _Trace:
     def _leave(self, m: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         entry = self.open.pop()
         out = output if isinstance(output, Tensor) else None
-        _, entry.shape = self._map_of(m, out)
+        if entry.layout and out is not None and tuple(out.shape[1:]) == entry.raw:
+            # The same axes mean the same: linear layers of a gate inside say nothing of what leaves it.
+            entry.shape = entry.shape_in
+            self.layout = entry.layout if out.ndim == 4 else self.layout
+        else:
+            _, entry.shape = self._map_of(m, out)
         self.convs += isinstance(m, nn.Conv2d)
         self.linears += isinstance(m, nn.Linear)
         self.flops += leaf_flops(m, out)

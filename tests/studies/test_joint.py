@@ -84,6 +84,15 @@ def test_a_cell_is_what_the_two_instruments_say(real, name):
     )
 
 
+def test_a_gate_that_does_nothing_changes_neither_answer():
+    """The control of both instruments: the same function must hold and need the same."""
+    plain = network("none")
+    idle = ww.recalibrate(plain, "ms_sar", identity_init=True)
+    data, look = ww.load_data("digits"), Look(tuple(SITES), ("H", "G"), 12, 5, 2, 20)
+    assert joint_cell.held(idle, data, look) == joint_cell.held(plain, data, look)
+    assert joint_cell.kept(idle, data, look) == joint_cell.kept(plain, data, look)
+
+
 def test_finished_cells_are_not_run_again(real, monkeypatch):
     out, found = real
     cells = sorted((out / "joint" / "cells").iterdir())
