@@ -21,7 +21,8 @@ def cell_sizes(positions: int, cells: int) -> list[int]:
 
 def cell_of(positions: int, cells: int, device: torch.device | None = None) -> Tensor:
     """The cell that each position of an axis belongs to, (positions,)."""
-    return torch.tensor([j for j, size in enumerate(cell_sizes(positions, cells)) for _ in range(size)], device=device)
+    index = torch.tensor([j for j, size in enumerate(cell_sizes(positions, cells)) for _ in range(size)])
+    return index.to(device, non_blocking=True)  # an accelerator need not be waited for
 
 
 def cell_means(x: Tensor, cells: int) -> Tensor:
@@ -64,7 +65,8 @@ def coarser(means: Tensor, shape: tuple[int, int], cells: int) -> Tensor:
         return functional.avg_pool2d(means.permute(0, 3, 1, 2), step).permute(0, 2, 3, 1)
     down, right = (_shares(size, fine, step) for size in shape)
     # The pooling divides by step². Its divisor_override would not, but is lost on the way to ONNX.
-    share = means.new_tensor([[[d * r * step**2] for r in right] for d in down])
+    share = torch.tensor([[[d * r * step**2] for r in right] for d in down], dtype=means.dtype)
+    share = share.to(means.device, non_blocking=True)
     return functional.avg_pool2d((means * share).permute(0, 3, 1, 2), step).permute(0, 2, 3, 1)
 
 
