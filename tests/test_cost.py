@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whatwhere.cost import cost
+from whatwhere.cost import cost, kept_bytes
 from whatwhere.network import Network
 
 
@@ -28,7 +28,34 @@ def test_parameters_and_flops_by_hand() -> None:
     assert found.parameters == (3 * 2 * 9 + 3) + (4 * 3 + 4)
     assert found.flops == 2 * (3 * 4 * 3 * 2 * 9) + 2 * (4 * 3)
     assert found.batch == 3
-    assert found.to_dict() == {"parameters": 73, "flops": 1320, "latency_ms": found.latency_ms, "batch": 3}
+    assert found.to_dict() == {
+        "parameters": 73, "flops": 1320, "latency_ms": found.latency_ms, "batch": 3, "kept_bytes": 252,
+    }  # fmt: skip
+
+
+def test_kept_is_what_the_backward_pass_needs_by_hand() -> None:
+    """Of each picture: the convolution's input, 2 x 6 x 5, and the linear layer's, 3; in float32."""
+    assert kept_bytes(Sleeps(), torch.zeros(4, 2, 6, 5)) == 4 * (2 * 6 * 5 + 3)
+
+
+def test_a_map_that_two_layers_need_is_kept_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(x) + self.b(x)
+
+    assert kept_bytes(Twice(), torch.zeros(2, 2, 4, 4)) == 4 * 2 * 4 * 4
+
+
+def test_the_network_that_is_measured_stays_as_it_was() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).eval()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    kept_bytes(net, torch.randn(2, 2, 4, 4))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert not net.training
 
 
 def test_measured_in_evaluation_mode_on_the_batch_asked_for_and_flags_come_back() -> None:

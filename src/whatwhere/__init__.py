@@ -22,6 +22,7 @@ from whatwhere.studies.position.location import location_test
 from whatwhere.studies.position.readout import position
 from whatwhere.studies.position.red_green import red_green
 from whatwhere.studies.position.result import PositionResult
+from whatwhere.studies.recalibration.costs import recalibration_cost
 from whatwhere.studies.recalibration.gates import gates, plot_gates
 from whatwhere.studies.recalibration.joint import joint_study
 from whatwhere.studies.recalibration.study import RecalibrationResult, recalibration_study
@@ -69,6 +70,7 @@ __all__ = [
     "pool",
     "position",
     "recalibrate",
+    "recalibration_cost",
     "recalibration_study",
     "red_green",
     "shuffle",

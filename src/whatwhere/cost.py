@@ -1,7 +1,8 @@
-"""What a network costs: parameters, operations, time."""
+"""What a network costs: parameters, operations, time, memory."""
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whatwhere.network import Network, as_module
 from whatwhere.sites import blank_picture, evaluating, expected_input_size, list_sites
@@ -24,12 +25,14 @@ class Cost:
         flops: floating-point operations of its convolutions and linear layers, 2 per multiply-add.
         latency_ms: median milliseconds a picture, measured.
         batch: pictures in a measured forward pass.
+        kept_bytes: what a training step keeps of a picture for the backward pass, float32; most of a training's memory.
     """
 
     parameters: int
     flops: int
     latency_ms: float
     batch: int
+    kept_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -49,7 +52,8 @@ def cost(
     """
     module = as_module(net)
     size = input_size or expected_input_size(net)
-    pictures = blank_picture(module, size).expand(batch, *size).contiguous(memory_format=torch.channels_last)
+    blank = blank_picture(module, size)
+    pictures, two = (blank.expand(n, *size).contiguous(memory_format=torch.channels_last) for n in (batch, 2))
 
     def run() -> None:
         module(pictures)
@@ -59,7 +63,30 @@ def cost(
     with evaluating(module):
         median = _median_seconds(run, seconds)
     parameters = sum(p.numel() for p in module.parameters())
-    return Cost(parameters, list_sites(net, input_size=size).total_flops, 1000 * median / batch, batch)
+    flops = list_sites(net, input_size=size).total_flops
+    return Cost(parameters, flops, 1000 * median / batch, batch, kept_bytes(module, two))
+
+
+def kept_bytes(module: nn.Module, pictures: Tensor) -> int:
+    """What a training step keeps for the backward pass, per picture: the storages of all saved tensors, each once.
+
+    Args:
+        module: the network; a copy runs.
+        pictures: (N, C, H, W), at least 2, for batch norm.
+    """
+    training = copy.deepcopy(module).train()
+    own = {t.untyped_storage().data_ptr() for t in (*training.parameters(), *training.buffers())}
+    saved: list[Tensor] = []  # held, so that no storage is used again
+
+    def keep(t: Tensor) -> Tensor:
+        saved.append(t)
+        return t
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        output = training(pictures)
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
+    del output
+    return sum(size for at, size in storages.items() if at not in own) // len(pictures)
 
 
 def _median_seconds(run: Callable[[], object], least: float) -> float:

@@ -62,8 +62,11 @@ def chw(raw: Sequence[int], layout: str) -> tuple[int, int, int]:
 
 
 def leaf_flops(m: nn.Module, out: Tensor | None) -> int:
-    """Floating-point operations behind an output of a convolution or linear layer; 0 for everything else."""
-    if out is None or not isinstance(m, nn.Conv2d | nn.Linear):
+    """Floating-point operations behind an output of a convolution or linear layer; 0 for everything else.
+
+    A module of our own that multiplies says so by its attribute `multiply_adds`, for one output value.
+    """
+    per_value = m.weight[0].numel() if isinstance(m, nn.Conv2d | nn.Linear) else getattr(m, "multiply_adds", 0)
+    if out is None or not per_value:
         return 0
-    per_value = m.weight[0].numel()  # multiply-adds for one output value
     return 2 * per_value * out.numel()  # not out[0]: of Swin's windows the first axis counts too

@@ -303,9 +303,8 @@ class _Trace:
     def _leave(self, m: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         entry = self.open.pop()
         out = output if isinstance(output, Tensor) else None
-        if entry.layout and out is not None and tuple(out.shape[1:]) == entry.raw:
-            # The same axes mean the same: linear layers of a gate inside say nothing of what leaves it.
-            entry.shape = entry.shape_in
+        if entry.layout and out is not None and tuple(out.shape[1:]) == entry.raw:  # the same axes mean the same,
+            entry.shape = entry.shape_in  # whatever linear layers of a gate inside were
             self.layout = entry.layout if out.ndim == 4 else self.layout
         else:
             _, entry.shape = self._map_of(m, out)
@@ -350,8 +349,7 @@ class _Trace:
         spatial = [e for e in self.entries if e.layout]
         if not spatial:
             raise InputError("no spatial feature map flows through the modules of this network.")
-        numbered = (self._site(i, e) for i, e in enumerate(spatial))
-        return Sites(numbered, self.module, self.flops)
+        return Sites((self._site(i, e) for i, e in enumerate(spatial)), self.module, self.flops)
 
     def _site(self, order: int, e: _Entry) -> Site:
         name = f"{e.name}#{e.call}" if self.calls[e.name] > 1 else e.name
@@ -378,9 +376,8 @@ def format_table(sites: Iterable[Site]) -> str:
 
 
 def _row(s: Site) -> tuple[str, ...]:
-    shape = "x".join(map(str, s.shape)) if s.shape else "-"
-    share = f"{100 * s.depth_share:.0f} %"
-    return (str(s.order), s.name, s.kind, s.layout, "x".join(map(str, s.shape_in)), shape, share)
+    before, after = ("x".join(map(str, shape)) if shape else "-" for shape in (s.shape_in, s.shape))
+    return (str(s.order), s.name, s.kind, s.layout, before, after, f"{100 * s.depth_share:.0f} %")
 
 
 def as_maps(x: Tensor, site: Site) -> Tensor:
@@ -390,8 +387,7 @@ def as_maps(x: Tensor, site: Site) -> Tensor:
     if site.layout == "NHWC":
         return x.movedim(-1, 1)
     prefix = int(site.layout.removeprefix("tokens+"))
-    _, h, w = site.shape_in
-    return x[:, prefix:].unflatten(1, (h, w)).movedim(-1, 1)
+    return x[:, prefix:].unflatten(1, site.shape_in[1:]).movedim(-1, 1)
 
 
 def from_maps(maps: Tensor, x: Tensor, site: Site) -> Tensor:

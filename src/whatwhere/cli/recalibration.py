@@ -8,7 +8,9 @@ from typing import Any, Literal
 from whatwhere.cli.arguments import adapted, given_only, listed, numbers
 from whatwhere.errors import InputError
 from whatwhere.recalibration.insert import OWN
+from whatwhere.studies.recalibration import costs
 from whatwhere.studies.recalibration.cell import NONE
+from whatwhere.studies.recalibration.costs import recalibration_cost
 from whatwhere.studies.recalibration.joint import FOLDER, joint_study
 from whatwhere.studies.recalibration.study import NAMED, recalibration_study, verdict
 from whatwhere.studies.recalibration.wider import WIDER
@@ -19,7 +21,7 @@ def recalibration(
     model: str,
     data: str,
     out: Path,
-    protocol: Literal["compare", "joint"] = "compare",
+    protocol: Literal["compare", "joint", "cost"] = "compare",
     methods: list[str] | str | None = None,
     seeds: list[int] | int | str | None = None,
     recipe: str = "fast",
@@ -47,7 +49,8 @@ def recalibration(
         data: hf/ID, a folder, known/what, known/where, known/surroundings, or digits.
         out: folder for cells, result.json, table.csv, the figure and index.html; run again to go on.
         protocol: "compare" compares accuracies; "joint" also measures how much position each network holds and how
-            much it needs, beside its plain twin, into out/joint (networks that are not trained yet are trained first).
+            much it needs, beside its plain twin, into out/joint (networks that are not trained yet are trained first);
+            "cost" trains nothing, and tells what each method adds in parameters, operations, time and memory.
         methods: METHODS, or one of timm's attention modules; several with commas.
         seeds: one network for each, such as 0,1,2.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, demo.
@@ -83,6 +86,10 @@ def recalibration(
         return
     if look:
         raise InputError(f"{', '.join(look)}: for --protocol joint only.")
+    if protocol == "cost":
+        recalibration_cost(model, data, out=out, width=width, **given_only({"methods": listed(methods)}))
+        print(f"open {out / costs.FOLDER / 'index.html'}")
+        return
     study = recalibration_study(model, data, **shared)
     print(f"open {out / 'index.html'}\n{verdict(study.rows)}")
 

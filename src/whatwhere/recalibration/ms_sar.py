@@ -128,6 +128,11 @@ class PerCellLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(cells, cells, outputs, inputs, **where).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(cells, cells, outputs, **where).uniform_(-bound, bound))
 
+    @property
+    def multiply_adds(self) -> int:
+        """For one output value; what counts operations asks for it."""
+        return self.weight.shape[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, cells, cells, inputs) to (N, cells, cells, outputs)."""
         flat = x.flatten(1, 2).transpose(0, 1)  # (cells², N, inputs): one product for each cell

@@ -117,7 +117,7 @@ def recalibration_study(
         InputError: for an unknown method or model, or a folder that holds another study.
     """
     started, how = time.perf_counter(), recipe or RECIPES["fast"]
-    names, given = _checked(methods, model), checked_seeds(seeds)
+    names, given = checked_methods(methods, model), checked_seeds(seeds)
     loaded = load_data(os.fspath(data))
     options = {"classes": len(loaded.classes), "width": width}
     shared = {"model": model, "options": options, "recipe": how.to_dict()}
@@ -133,7 +133,12 @@ def recalibration_study(
     return result
 
 
-def _checked(methods: Sequence[str], model: str) -> tuple[str, ...]:
+def checked_methods(methods: Sequence[str], model: str) -> tuple[str, ...]:
+    """Each once, the plain network first.
+
+    Raises:
+        InputError: for an unknown method, or `wider` of a network that has one width only.
+    """
     names = tuple(dict.fromkeys([NONE, *methods]))  # the plain network is what everything is compared with
     if WIDER in names:
         check_wider(model)
