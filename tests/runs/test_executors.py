@@ -17,7 +17,7 @@ import whatwhere
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.runs import executors
 from whatwhere.runs.cells import Cell, Store
-from whatwhere.runs.executors import _in_worker, _portable, run_cells
+from whatwhere.runs.executors import _in_worker, _interrupted_later, _portable, run_cells
 
 # What cells do here; at the top of the module, so that worker processes find it.
 
@@ -295,6 +295,25 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
 """
+
+
+def test_ctrl_c_waits_while_processes_start_and_does_not_reach_them() -> None:
+    sleeper = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(1)"]
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        with _interrupted_later():
+            os.kill(os.getpid(), signal.SIGINT)
+            started.append(subprocess.Popen(sleeper, stdout=subprocess.PIPE))
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    (child,) = started
+    assert child.stdout
+    assert child.stdout.readline() == b"up\n"
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 0
+    child.stdout.close()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])

@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -117,7 +117,8 @@ def _in_processes(cells: Sequence[Cell], run: Run, workers: int) -> Finished:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
     try:
-        pending = {pool.submit(_in_worker, run, cell.config): cell for cell in cells}
+        with _interrupted_later():
+            pending = {pool.submit(_in_worker, run, cell.config): cell for cell in cells}
         while pending:
             done = wait(pending, return_when=FIRST_COMPLETED).done
             for future in sorted(done, key=_is_broken):  # what was finished before a worker died comes first
@@ -132,6 +133,19 @@ def _in_processes(cells: Sequence[Cell], run: Run, workers: int) -> Finished:
         raise
     finally:
         pool.shutdown()
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Ctrl-C waits until after; processes that start meanwhile never see it, not even while they still import."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_broken(future: Future[Outcome]) -> bool:
