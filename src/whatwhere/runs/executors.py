@@ -117,7 +117,7 @@ def _in_processes(cells: Sequence[Cell], run: Run, workers: int) -> Finished:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
     try:
-        with _interrupted_later():
+        with _deaf_children():
             pending = {pool.submit(_in_worker, run, cell.config): cell for cell in cells}
         while pending:
             done = wait(pending, return_when=FIRST_COMPLETED).done
@@ -136,8 +136,8 @@ def _in_processes(cells: Sequence[Cell], run: Run, workers: int) -> Finished:
 
 
 @contextmanager
-def _interrupted_later() -> Iterator[None]:
-    """Ctrl-C waits until after; processes that start meanwhile never see it, not even while they still import."""
+def _deaf_children() -> Iterator[None]:
+    """Processes that start meanwhile never see Ctrl-C, not even while they still import."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
