@@ -50,7 +50,8 @@ def recalibration(
         out: folder for cells, result.json, table.csv, the figure and index.html; run again to go on.
         protocol: "compare" compares accuracies; "joint" also measures how much position each network holds and how
             much it needs, beside its plain twin, into out/joint (networks that are not trained yet are trained first);
-            "cost" trains nothing, and tells what each method adds in parameters, operations, time and memory.
+            "cost" trains nothing (settings of training are passed over), and tells what each method adds in parameters,
+            operations, time and memory, into out/cost.
         methods: METHODS, or one of timm's attention modules; several with commas.
         seeds: one network for each, such as 0,1,2.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, demo.
