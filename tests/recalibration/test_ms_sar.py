@@ -33,7 +33,7 @@ def by_definition(module, x):
                 expand, bias = module.expand.weight, module.expand.bias
                 if module.weights == "per-cell":
                     expand, bias = expand[cell], bias[cell]
-                z = module.factor * torch.sigmoid(expand @ hidden + bias)
+                z = (2 if module.identity_init else 1) * torch.sigmoid(expand @ hidden + bias)
                 y[i, :, row, column] = x[i, :, row, column] * z
     return y
 
@@ -114,6 +114,14 @@ def test_at_initialisation_it_can_be_exactly_the_identity(weights, upsample, sym
     assert torch.equal(module(x), x)
     module(x).sum().backward()
     assert module.expand.weight.grad.abs().sum() > 0  # and it can leave it
+
+
+def test_what_starts_as_the_identity_goes_on_by_the_definition():
+    torch.manual_seed(0)
+    module, x = MSSAR(6, ratio=2, identity_init=True), torch.randn(2, 6, 8, 8)
+    nn.init.normal_(module.expand.weight)
+    torch.testing.assert_close(module(x), by_definition(module, x))
+    assert not torch.allclose(module(x), x, atol=1e-2)
 
 
 def test_bilinear_weights_are_those_of_the_cells_at_their_centres():

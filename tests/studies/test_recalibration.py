@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import whatwhere as ww
 from whatwhere.errors import InputError
@@ -117,6 +118,19 @@ def test_every_name_makes_a_module_with_its_settings(name):
     method, settings = studying.NAMED[name]
     module = maker(method, settings)(64)
     assert all(getattr(module, key) == value for key, value in settings.items())
+
+
+@pytest.mark.parametrize("method", ["se", "ms_sar"])
+def test_the_identity_variants_start_as_the_plain_network(method):
+    shared = {"model": "cifar/resnet20", "options": {"classes": 10, "width": 0.5}, "recipe": {}}
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain, identity, half = (
+            build(studying.cell_of(name, 0, shared, {}).config).module.eval()(x)
+            for name in ("none", f"{method}-identity", method)
+        )
+    assert torch.equal(identity, plain)
+    assert not torch.allclose(half, plain)
 
 
 def test_an_unknown_method_is_refused_before_anything_is_trained(tmp_path):

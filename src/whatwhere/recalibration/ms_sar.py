@@ -69,8 +69,7 @@ class MSSAR(nn.Module):
             if weights == "shared"
             else PerCellLinear(self.scales[-1], self.hidden, channels, **where)
         )
-        # Twice a sigmoid is 1 where the sigmoid is a half: a zero expansion is then exactly the identity.
-        self.factor = 2.0 if identity_init else 1.0
+        self.identity_init = identity_init
         self.keep_gate, self.gate = False, torch.empty(0)
         if identity_init:
             nn.init.zeros_(self.expand.weight)
@@ -91,7 +90,8 @@ class MSSAR(nn.Module):
         if self.symmetric:
             score = coarser(score, (x.shape[-2], x.shape[-1]), 1)
         gate = torch.sigmoid(score)
-        return gate if self.factor == 1.0 else self.factor * gate
+        # Twice a sigmoid is 1 where the sigmoid is a half: a zero expansion is then exactly the identity.
+        return 2 * gate if self.identity_init else gate
 
     def _reduced(self, x: Tensor) -> Tensor:
         """The first layer on the concatenated descriptors, (N, cells, cells, hidden)."""

@@ -36,6 +36,8 @@ NAMED: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ms_sar-ratio-32": ("ms_sar", {"ratio": 32}),
     "se-ratio-8": ("se", {"ratio": 8}),
     "se-ratio-32": ("se", {"ratio": 32}),
+    "ms_sar-identity": ("ms_sar", {"identity_init": True}),
+    "se-identity": ("se", {"identity_init": True}),
 }
 MEASURE, GAIN = "accuracy", "above none"
 
@@ -102,8 +104,9 @@ def recalibration_study(
         data: by name or folder; the train split is trained on, the test split tested on.
         out: folder for cells and result; an interrupted call goes on there, methods and seeds may be added later.
         methods: `none`; `wider` (the plain network, as wide as gives it the parameters of `ms_sar`); `se`, `ms_sar`; a
-            variant of them, `ms_sar-` with `per-cell`, `bilinear`, `symmetric`, `1-2`, `2`, `4`, `ratio-8` or
-            `ratio-32`, `se-` with `ratio-8` or `ratio-32`; or one of timm's attention modules.
+            variant of them, `ms_sar-` with `per-cell`, `bilinear`, `symmetric`, `1-2`, `2`, `4`, `ratio-8`, `ratio-32`
+            or `identity` (its gates are 1 before training), `se-` with `ratio-8`, `ratio-32` or `identity`; or one of
+            timm's attention modules.
         seeds: of initial weights, order and augmentation; the same for every method.
         recipe: how to train; None is `fast`.
         width: width factor of cifar/ networks.
