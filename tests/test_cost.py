@@ -85,3 +85,10 @@ def test_latency_is_the_median_of_one_picture_without_the_first_pass(monkeypatch
     net.register_forward_pre_hook(clock)
     monkeypatch.setattr(sys.modules["whatwhere.cost"], "time", clock)  # `whatwhere.cost` itself is the function
     assert cost(net, input_size=(2, 6, 5), batch=4, seconds=55).latency_ms == pytest.approx(1000 * 3 / 4)
+
+
+def test_dropout_draws_nothing_from_the_callers_generator() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.Flatten())
+    before = torch.get_rng_state()
+    cost(net, input_size=(3, 6, 6), seconds=0.001)
+    assert torch.equal(torch.get_rng_state(), before)

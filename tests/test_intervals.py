@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whatwhere.intervals import Batch, Estimate, noise_of, over_pictures, over_scores, over_seeds, wilson
+from whatwhere.studies.rows import difference
 
 Z = 1.959963984540054
 Draws = list[NDArray[np.bool_]]  # for each batch, (draws, pictures)
@@ -18,7 +19,7 @@ def estimate(batches: Draws, intact: float | NDArray[np.float64] | None = None) 
     rates = np.concatenate([b.mean(0) for b in batches])
     repeats = np.concatenate([np.full(b.shape[1], len(b)) for b in batches])
     totals = [Batch(b.shape[1], tuple(int(t) for t in b.sum(1))) for b in batches]
-    return over_pictures(rates if intact is None else intact - rates, rates, repeats, totals)
+    return over_pictures(None if intact is None else intact - rates, rates, repeats, totals)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (3, 10), (10, 10), (707, 1000), (1, 1)])
@@ -196,7 +197,7 @@ def test_batches_of_one_picture_and_no_batches() -> None:
     assert split.mean == whole.mean
     assert 0 < split.half_width < whole.half_width  # four totals of one batch tell less than 60 times four
     rates = runs.mean(0)
-    assert over_pictures(rates, rates, np.full(60, 4), []).spread == 0.0
+    assert over_pictures(None, rates, np.full(60, 4), []).spread == 0.0
 
 
 def test_scores_have_students_interval():
@@ -207,3 +208,18 @@ def test_scores_have_students_interval():
     assert over_scores(np.array([0.99, 1.0, 0.5])).high == 1.0
     alone = over_scores(np.array([0.3]))
     assert (alone.low, alone.high, alone.n) == (0.3, 0.3, 1)
+
+
+def test_a_single_difference_of_nothing_reaches_to_both_sides():
+    e = difference([0], [0], 100)
+    assert e.mean == 0
+    assert -e.low == e.high > 0.03
+
+
+def test_equal_counts_are_not_equal_accuracies():
+    """Two seeds whose counts happen to agree: the interval is as wide as rounding to a picture hides."""
+    e = difference([5, 7], [2, 4], 450)
+    assert e.spread == 0
+    assert e.half_width == pytest.approx(12.7062 / 450 / math.sqrt(12) / math.sqrt(2), rel=1e-4)
+    far = difference([5, 50], [2, 4], 450)
+    assert far.half_width == pytest.approx(12.7062 * far.spread / math.sqrt(2), rel=1e-4)

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from whatwhere.dependency.branch import SharedPrefix
@@ -517,3 +518,60 @@ def test_nested_circular_padding_ends_with_its_block() -> None:
         assert torch.equal(net(x), zeros)
     assert not torch.equal(zeros, wrapped)
     torch.testing.assert_close(wrapped, wrapped.mean((2, 3), keepdim=True).expand_as(wrapped))
+
+
+class PreActivation(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.downsample = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+
+
+def test_in_a_pre_activation_block_the_convolutions_own_input_is_changed() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(PreActivation(4)).eval()
+    nn.init.uniform_(net[0].bn1.running_mean, 0.5, 1)
+    x, seen = torch.randn(2, 4, 6, 6), []
+    with torch.no_grad(), shuffle(net, table=list_sites(net, input_size=(4, 6, 6))) as block:
+        handle = net[0].conv1.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+        net(x)
+        handle.remove()
+        expected = net[0].bn1(x).relu()
+    assert block.matched == ("0.conv1", "0.conv2")  # no shortcut: it cannot be told from the branch
+    torch.testing.assert_close(seen[0].flatten(2).sort()[0], expected.flatten(2).sort()[0])
+
+
+def test_a_block_whose_branch_does_not_begin_at_conv1_is_told() -> None:
+    class Odd(PreActivation):
+        def __init__(self) -> None:
+            super().__init__(4)
+            self.bn1 = self._modules.pop("bn1")  # registered last, run first
+
+    net = nn.Sequential(Odd()).eval()
+    table = list_sites(net, input_size=(4, 6, 6))
+    with pytest.raises(InputError, match=r"0: its conv1 does not take.*shortcuts=False"), shuffle(net, table=table):
+        net(torch.randn(2, 4, 6, 6))
+    with shuffle(net, table=table, shortcuts=False):
+        net(torch.randn(2, 4, 6, 6))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_is_refused(reentrant: bool) -> None:
+    """The backward pass would run the hooks again, with other draws than the forward pass had."""
+
+    class Checkpointed(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(super().forward, x, use_reentrant=reentrant)
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Checkpointed(nn.Conv2d(4, 4, 3)))
+    table = list_sites(net, input_size=(3, 8, 8))
+    with pytest.raises(InputError, match="gradient checkpointing"), shuffle(net, "1.0", table=table):
+        net(torch.randn(2, 3, 8, 8)).sum().backward()
+    with pool(net, "0", table=table):  # what is not run again may be changed
+        net(torch.randn(2, 3, 8, 8)).sum().backward()

@@ -82,8 +82,8 @@ def kept_bytes(module: nn.Module, pictures: Tensor) -> int:
         saved.append(t)
         return t
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        output = training(pictures)
+    with torch.random.fork_rng(), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        output = training(pictures)  # dropout draws
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
     del output
     return sum(size for at, size in storages.items() if at not in own) // len(pictures)

@@ -133,20 +133,23 @@ class Batch:
 
 
 def over_pictures(
-    values: NDArray[np.float64], rates: NDArray[np.float64], repeats: NDArray[np.integer], batches: Sequence[Batch]
-) -> Estimate:
+    values: NDArray[np.float64] | None, rates: NDArray[np.float64], repeats: NDArray[np.integer],
+    batches: Sequence[Batch],
+) -> Estimate:  # fmt: skip
     """Mean over pictures and draws with a 95 % interval over both.
 
     Args:
-        values: (N,) see `noise_of`; pass `rates` itself for an accuracy.
+        values: (N,) see `noise_of`; None for an accuracy, whose values are the rates.
         rates: (N,) share of its draws in which a picture was right.
         repeats: (N,) draws each picture had.
         batches: the draws of each batch.
     """
     each = 1 / float(np.mean(1 / repeats))
-    half = noise_of(values, rates, each, batches).half_width(each)
-    mean, accuracy = float(np.mean(values)), np.array_equal(values, rates)
-    return _estimate(mean, half, _spread(batches), len(values), int(repeats.max()), accuracy=accuracy)
+    averaged = rates if values is None else values
+    half = noise_of(averaged, rates, each, batches).half_width(each)
+    return _estimate(
+        float(np.mean(averaged)), half, _spread(batches), len(rates), int(repeats.max()), accuracy=values is None
+    )
 
 
 def over_scores(scores: NDArray[np.float64], *, low: float = -1.0, high: float = 1.0) -> Estimate:
@@ -179,17 +182,20 @@ def _spread(batches: Sequence[Batch]) -> float:
     return float(np.std([sum(b.totals[r] for b in batches) / n for r in range(common)], ddof=1))
 
 
-def over_seeds(values: Sequence[float], n: int, *, low: float = -1.0, high: float = 1.0) -> Estimate:
+def over_seeds(values: Sequence[float], n: int, *, step: float = 0.0, low: float = -1.0, high: float = 1.0) -> Estimate:
     """Mean over at least two independent networks, with Student's t interval.
 
     Args:
         values: one for each seed.
         n: pictures each value rests on.
+        step: what counted values are multiples of. Two that fall on the same one may differ by as much as rounding
+            hides, a standard deviation of step / sqrt(12); the interval is not narrower than that allows.
         low: the least a value can be.
         high: the most.
     """
     if len(values) < 2:
         raise ValueError(f"{len(values)} seeds have no spread; take `over_pictures` of a single one.")
     spread = float(np.std(values, ddof=1))
-    half, mean = student(len(values) - 1) * spread / math.sqrt(len(values)), float(np.mean(values))
+    widest = max(spread, step / math.sqrt(12))
+    half, mean = student(len(values) - 1) * widest / math.sqrt(len(values)), float(np.mean(values))
     return Estimate(mean, max(mean - half, low), min(mean + half, high), spread, n, len(values))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
@@ -145,12 +146,17 @@ class Intervention:
         return hook
 
     def _changed(self, site: Site, x: Tensor, change: Change) -> Tensor:
+        if torch._C._current_graph_task_id() != -1:  # a backward pass is under way; new draws would be other ones
+            raise InputError(
+                f"{site.name} runs again in the backward pass (gradient checkpointing), where it would be changed "
+                "otherwise than before; switch checkpointing off, as by net.set_grad_checkpointing(False)."
+            )
         self.ran[site.name] += 1
         return from_maps(change(as_maps(x, site)), x, site)
 
     def _install_shortcut(self, group: Sequence[Site], block: Any) -> None:
         """The block as a whole sees changed maps, its branch (`conv1`) gets the original ones back."""
-        kept: list[Tensor] = []
+        kept: list[tuple[Tensor, Tensor]] = []  # the block's input, and what became of it
         change: list[Change] = []  # of the call under way
 
         def at_block(m: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -159,12 +165,21 @@ class Intervention:
             change.clear()
             if site is None or not self._active(m):
                 return None
-            kept.append(args[0])
             change.append(self.shortcuts[site])
-            return (self._changed(site, args[0], change[0]), *args[1:])
+            kept.append((args[0], self._changed(site, args[0], change[0])))
+            return (kept[0][1], *args[1:])
 
         def at_branch(m: nn.Module, args: tuple[Any, ...]) -> Any:
-            return (kept.pop(), *args[1:]) if kept else None
+            if not kept:
+                return None
+            given, changed = kept.pop()
+            # A block nested in this one changes the input once more.
+            if args[0] is not changed and sum(i.module is self.module for i in _installed) == 1:
+                raise InputError(
+                    f"{group[0].name}: its conv1 does not take the block's input as it is, so that its shortcut cannot "
+                    "be changed apart from its branch; give shortcuts=False."
+                )
+            return (given, *args[1:])
 
         def after_projection(m: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
             return change[0](output) if change else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -40,9 +41,18 @@ def kind_of(module: nn.Module) -> str:
 def is_residual_block(module: nn.Module) -> bool:
     """Whether a module is a ResNet block as torchvision, timm and this package write it.
 
-    Its branch begins at `conv1`, its shortcut is the block's input or `downsample` of it, and they are added.
+    Its branch begins at `conv1`, its shortcut is the block's input or `downsample` of it, and they are added. Where
+    `bn1` comes first (pre-activation), `conv1` does not see the block's input, and the block is of another make.
     """
-    return all(hasattr(module, name) for name in ("conv1", "bn1", "conv2", "downsample"))
+    parts = branch_parts(module)
+    return bool(parts) and parts.index("conv1") < parts.index("bn1")
+
+
+def branch_parts(module: nn.Module) -> list[str]:
+    """The convolutions and norms of a residual block's branch, in their order; none if it is no such block."""
+    if not all(hasattr(module, name) for name in ("conv1", "bn1", "conv2", "downsample")):
+        return []
+    return [name for name, _ in module.named_children() if re.fullmatch(r"(conv|bn)\d", name)]
 
 
 def certain_layout(m: nn.Module) -> str | None:

@@ -75,6 +75,13 @@ class Network:
     name: str = "network"
     input_size: tuple[int, int, int] | None = None
 
+    def prepared(self, pictures: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) as the module takes them: normalised, where its weights are and in their precision."""
+        like = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        if like is None:
+            return self.preprocessing.normalise(pictures)
+        return self.preprocessing.normalise(pictures.to(like.device)).to(like.dtype)
+
 
 def as_module(net: nn.Module | Network) -> nn.Module:
     """The plain module of what a user hands to an instrument.

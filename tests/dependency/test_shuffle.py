@@ -212,6 +212,27 @@ def test_fixed_scope_keeps_its_draw(mode: Any, scope: Any) -> None:
     assert torch.equal(first[0], first[1])
 
 
+@pytest.mark.parametrize(("mode", "scope"), [("fixed", "batch"), ("per-channel", "fixed")])
+def test_fixed_draws_are_those_of_the_seed_and_the_site(mode: Any, scope: Any) -> None:
+    """A network is tested, and resumed, in another block than it was trained in."""
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)).eval()
+    table, x, generator = list_sites(net, input_size=(3, 6, 6)), torch.randn(2, 3, 6, 6), rng(4)
+
+    def out(sites: str, g: torch.Generator) -> Tensor:
+        with torch.no_grad(), shuffle(net, sites, mode=mode, scope=scope, generator=g, table=table):
+            return net(x)
+
+    first = out("0:", generator)
+    torch.rand(9, generator=generator)  # as a training goes on drawing
+    assert torch.equal(out("0:", generator), first)
+    assert not torch.equal(out("0:", rng(5)), first)
+    seen: list[Tensor] = []
+    for sites in ("0:", "1"):  # the second convolution's draw does not depend on what else is shuffled
+        with shuffle(net, sites, mode=mode, scope=scope, generator=rng(4), table=table) as block:
+            seen.append(next(change for s, change in block.inputs.items() if s.module == "1")(x))
+    assert torch.equal(*seen)
+
+
 def test_fixed_scope_keeps_a_draw_for_each_shape() -> None:
     """A projection's input and output go through one shuffler: as many entries, but of another shape."""
     shuffler = Shuffler("per-channel", rng(), scope="fixed")

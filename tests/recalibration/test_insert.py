@@ -166,3 +166,45 @@ def test_it_can_stand_in_timms_slot():
 def test_what_cannot_be_done_is_refused(name, method, options, message):
     with pytest.raises(InputError, match=message):
         recalibrate(ww.load_model(name, classes=10), method, **options)
+
+
+class PreActivation(nn.Module):
+    """He et al. 2016, Identity Mappings: norm and activation before each convolution."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.downsample = None
+
+    def forward(self, x):
+        return x + self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+
+
+def test_in_a_pre_activation_block_it_stands_behind_the_last_convolution():
+    torch.manual_seed(0)
+    net = nn.Sequential(PreActivation(8)).eval()
+    gated = recalibrate(net, "se", ratio=2, input_size=(8, 6, 6))
+    assert [r.name for r in gated.surgery.inserted] == ["0.conv2"]
+    x = torch.randn(2, 8, 6, 6)
+    with torch.no_grad():
+        expected = x + gates(gated)[0](net[0](x) - x)
+        torch.testing.assert_close(gated.eval()(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("sites", "count"),
+    [("features.denseblock1", 3), ("features.denseblock1*", 3), ("features.denseblock2.denselayer1", 1),
+     ("*denselayer2", 3), (["features.denseblock1.denselayer1", "features.denseblock3*"], 4), ("last 30%", 3)],
+)  # fmt: skip
+def test_dense_layers_are_chosen_by_name_or_by_what_holds_them(sites, count):
+    gated = recalibrate(ww.load_model("cifar/densenet22", classes=10, width=0.5), "se", sites=sites)
+    assert len(gated.module.surgery.inserted) == count
+
+
+def test_what_is_recalibrated_already_is_refused():
+    gated = recalibrate(ww.load_model("cifar/resnet20", classes=10, width=0.5), "se")
+    with pytest.raises(InputError, match=r"layers.0.0 is recalibrated already"):
+        recalibrate(gated, "ms_sar")

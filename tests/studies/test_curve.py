@@ -150,3 +150,36 @@ def test_early_stop_keeps_the_interval(trained, digits):
         assert a.drop.half_width <= 1.15 * b.drop.half_width  # 150 pictures: the width itself is uncertain
     assert {len(p.values) for p in full.points} == {10}
     assert min(len(p.values) for p in stopped.points) < 10
+
+
+def test_where_shuffling_ends_again_no_depth_is_recommended(trained, digits):
+    curve = ww.dependency(trained, digits, methods=["mean"], reach=1, within=1.0, quiet=True)
+    assert curve.recommendation is None
+
+
+def test_advice_without_a_smaller_network_keeps_the_curve(trained, digits, monkeypatch, tmp_path):
+    def refuses(net, site):
+        raise InputError("cannot be collapsed")
+
+    monkeypatch.setattr(module, "collapse", refuses)
+    curve = ww.dependency(trained, digits, methods=["mean"], within=1.0, out=tmp_path, quiet=True)
+    assert "cannot be collapsed" in curve.recommendation.text
+    assert curve.recommendation.after is None
+    assert (tmp_path / "result.json").exists()
+
+
+def test_a_folder_of_the_same_weights_with_other_padding_is_refused(trained, digits, tmp_path):
+    plain = ww.Network(trained.module)
+    wrapped = ww.Network(ww.with_padding(trained.module, "circular"))
+    ww.dependency(plain, digits, methods=["mean"], out=tmp_path, quiet=True)
+    with pytest.raises(InputError, match="layers"):
+        ww.dependency(wrapped, digits, methods=["mean"], out=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_another_precision_run(digits, dtype):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    net.module.to(dtype)
+    some = Data("digits", {"test": digits.test.take(20)})
+    intact = ww.dependency(net, some, methods=["mean"], sites="features.0", quiet=True).intact[0].accuracy.mean
+    assert intact == pytest.approx(ww.evaluate(net, some).accuracy)

@@ -10,6 +10,7 @@ import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.intervals import Estimate
 from whatwhere.network import Network
+from whatwhere.studies.dependency import cell
 from whatwhere.studies.dependency import study as module
 from whatwhere.studies.dependency.recommend import recommend
 from whatwhere.studies.dependency.result import DependencyResult, Point
@@ -119,7 +120,7 @@ def test_another_recipe_in_the_same_folder_is_refused(folder, result):
 
 def test_a_share_that_is_nowhere_lists_the_shares_there_are(tmp_path):
     with pytest.raises(InputError, match=r"100, 88, 75, 62, 50, 38, 25, 12 %"):
-        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, **{**OPTIONS, "shares": (0.02,)})
+        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, **{**OPTIONS, "shares": (0.02,), "matrix": ()})
 
 
 def test_result_reads_back(folder, result):
@@ -155,3 +156,42 @@ def test_recommendation_is_the_deepest_whose_upper_end_is_within(trained):
     none = recommend(points[3:], 0.01, trained, collapsed, retrained=True)
     assert none.site is None
     assert "No removal" in none.text
+
+
+def test_a_fixed_permutation_is_tested_as_it_was_trained(tmp_path):
+    options = {**OPTIONS, "recipe": replace(RECIPE, epochs=3), "methods": ("fixed",), "shares": (0.88,), "repeats": 3}
+    ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, seeds=(0,), **{**options, "matrix": (0.88,)})
+    trained = next(c["result"] for c in cells(tmp_path) if c["config"]["method"] == "fixed" and "seed" in c["config"])
+    assert trained["accuracies"] == [trained["epochs"][-1]["test_accuracy"]]  # one draw for ever: one test
+    other = next(c for c in cells(tmp_path) if c["config"]["do"] == "test" and c["config"]["method"] == "fixed")
+    assert len(other["result"]["accuracies"]) == 3
+    draws = cell._draws(other["config"], 0)  # what the intact network never saw is drawn anew
+    assert len({g.initial_seed() for g in draws}) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [({"matrix": (0.5,)}, r"matrix=\[0.5\].*shares"), ({"repeats": 256}, "repeats=256.*255")]
+)
+def test_what_no_cell_could_give_is_refused_before_anything_is_trained(given, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, seeds=(0,), **{**OPTIONS, **given})
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_matrix_is_of_the_first_share_unless_said(monkeypatch, tmp_path):
+    seen = []
+
+    def plan(grid, source):
+        seen.append(grid)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "plan", plan)
+    given = {k: v for k, v in OPTIONS.items() if k != "matrix"}
+    with pytest.raises(ZeroDivisionError):
+        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, **{**given, "shares": (0.6, 1.0)})
+    assert seen[0].matrix == (0.6,)
+
+
+def test_accuracies_are_never_below_zero():
+    found = [{"accuracy": a, "n": 100, "repeats": 1} for a in (0.05, 0.15)]
+    assert module.accuracy_of(found).low == 0.0

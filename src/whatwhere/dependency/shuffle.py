@@ -8,6 +8,7 @@ Deviations: draws come from a `torch.Generator`, not from NumPy's global state; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
@@ -60,14 +61,15 @@ def shuffle(
             `block`: positions inside non-overlapping blocks, independently per channel and block; `rows`, `columns`:
             whole rows or columns, alike in all channels; `fixed`: `shared` with one draw for ever (learnable).
         scope: `batch`: one draw shared by the batch, redrawn every forward pass (the paper's); `sample`: one draw per
-            picture; `fixed`: one draw per site, kept while the block lasts.
+            picture; `fixed`: one draw per site, the same in every block of the same seed.
         when: in training and evaluation, or in one of them.
         block: (rows, columns) of mode `block`; they must divide the map.
         shortcuts: shuffle a residual block's shortcut too (independently) when its first k x k convolution is
             shuffled; without it spatial information goes round the convolution.
         padding: `circular` wraps the shuffled convolutions around: zero padding still marks the borders.
         seed: of the draws; the same seed gives the same draws.
-        generator: draw from this CPU generator instead; it can be saved and restored for exact resuming.
+        generator: draw from this CPU generator instead; it can be saved and restored for exact resuming. Of fixed
+            draws its seed decides, not its state: a network is tested, and resumed, with what it was trained with.
         table: the network's sites, if at hand (saves one forward pass on a blank picture).
 
     Returns:
@@ -80,15 +82,22 @@ def shuffle(
     _check(mode, scope)
     rng = generator or torch.Generator().manual_seed(seed)
 
-    def change() -> Change:
-        return Shuffler(mode, rng, scope=scope, block=block)
+    def change(site: Site) -> Change:
+        own = _of_site(rng, site.name) if "fixed" in (mode, scope) else rng
+        return Shuffler(mode, own, scope=scope, block=block)
 
     module, places = as_module(net), table or list_sites(net)
     chosen = spatial_targets(places, sites)
     blocks = shortcut_blocks(places, chosen) if shortcuts else []
     return Intervention(
-        module, {s: change() for s in chosen}, {b: change() for b in blocks}, when=when, padding=padding
+        module, {s: change(s) for s in chosen}, {b: change(b) for b in blocks}, when=when, padding=padding
     )
+
+
+def _of_site(generator: torch.Generator, name: str) -> torch.Generator:
+    """A site's own source of draws, which depends on the generator's seed and the site's name alone."""
+    digest = sha256(f"{generator.initial_seed()} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def pool(

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import is_residual_block
+from whatwhere.layers import branch_parts
 from whatwhere.network import Network, as_module
 from whatwhere.position.uneven import WINDOWED, Pair, Window, window_of
 from whatwhere.sites import blank_picture, evaluating, expected_input_size, list_sites
@@ -325,7 +325,7 @@ def branch_size(block: nn.Module, size: Pair) -> Pair:
 
 
 def _fit_shortcuts(module: nn.Module, changed: list[str]) -> Iterator[Replaced]:
-    blocks = [(n, m) for n, m in module.named_modules() if is_residual_block(m)]
+    blocks = [(n, m) for n, m in module.named_modules() if branch_parts(m)]
     for name, block in blocks:
         inside = any(c.startswith(f"{name}." if name else "") for c in changed)
         if inside and not isinstance(block.downsample, FittedShortcut):

@@ -6,16 +6,17 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import is_residual_block
+from whatwhere.layers import branch_parts
 from whatwhere.network import Network, as_module
 from whatwhere.recalibration.ms_sar import MSSAR, SE
-from whatwhere.sites import Selection, blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.sites import Selection, Sites, blank_picture, evaluating, expected_input_size, list_sites
 from whatwhere.surgery import Replaced, as_given, count_parameters, describe, modules_that_ran, put
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
@@ -84,7 +85,7 @@ def recalibrate(
     before = list_sites(net, input_size=size)
     module = copy.deepcopy(as_module(net))
     places = [n for n, m in module.named_modules() if place_of(m)]
-    wanted = places if sites is None else [s.module for s in before.select(sites) if s.module in places]
+    wanted = places if sites is None else _holding(before, places, sites)
     if not wanted:
         there = ", ".join(places[:8]) or "none in this network"
         raise InputError(
@@ -101,6 +102,18 @@ def recalibrate(
     )  # fmt: skip
     module.__dict__["surgery"] = report
     return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
+
+
+def _holding(table: Sites, places: Sequence[str], sites: Selection) -> list[str]:
+    """The places in the selected sites; a dense layer, which is no site itself, goes by its last convolution."""
+    own = {s.module for s in table}
+    dense = {p: f"{p}.conv2" for p in places if p not in own}
+    given = [sites] if isinstance(sites, str) else sites
+    if isinstance(given, Sequence) and all(isinstance(g, str) for g in given):
+        sites = [c for g in given for c in [dense[p] for p in dense if fnmatchcase(p, str(g))] or [str(g)]]
+    chosen = {s.module for s in table.select(sites)}
+    around = tuple(f"{c}." for c in chosen)  # a stage stands for what is in it
+    return [p for p in places if p in chosen or dense.get(p) in chosen or p.startswith(around)]
 
 
 def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> Make:
@@ -148,12 +161,11 @@ def _name(method: object) -> str:
 def place_of(block: nn.Module) -> str | None:
     """The submodule of a block behind which recalibration belongs; None if the module is no such block.
 
-    Of a residual block its last normalisation, the last thing of the branch before the addition; of a dense layer its
-    last convolution, which makes the new maps.
+    Of a residual block the last thing of the branch before the addition, a normalisation or (pre-activation) a
+    convolution; of a dense layer its last convolution, which makes the new maps.
     """
-    if is_residual_block(block):
-        norms = [n for n in ("bn4", "bn3", "bn2") if hasattr(block, n)]
-        return norms[0] if norms else None
+    if parts := branch_parts(block):
+        return parts[-1]
     return "conv2" if all(hasattr(block, n) for n in ("norm1", "conv1", "norm2", "conv2")) else None
 
 
@@ -162,6 +174,8 @@ def _insert(module: nn.Module, place: str, make: Make) -> Replaced:
     last = place_of(block)
     assert last
     old: Any = block.get_submodule(last)
+    if isinstance(old, Recalibrated):
+        raise InputError(f"{place} is recalibrated already: {describe(old)}; give the plain network.")
     channels = getattr(old, "num_features", None) or old.out_channels
     gate = make(channels)
     like = next(block.parameters())

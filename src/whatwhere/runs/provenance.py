@@ -45,6 +45,11 @@ def command() -> str:
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
+def architecture(module: torch.nn.Module) -> str:
+    """16 hexadecimal digits of what the network's layers are: padding, strides and activations are in no weight."""
+    return hashlib.sha256(repr(module).encode()).hexdigest()[:16]
+
+
 def fingerprint(module: torch.nn.Module) -> str:
     """16 hexadecimal digits of the network's weights and buffers."""
     digest = hashlib.sha256()

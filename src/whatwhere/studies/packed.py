@@ -10,6 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from whatwhere.errors import InputError
+
+MOST = 255  # draws, of which a picture's count fills a byte
+
+
+def checked_repeats(repeats: int) -> int:
+    """Draws, as many as can be packed.
+
+    Raises:
+        InputError: for others.
+    """
+    if not 1 <= repeats <= MOST:
+        raise InputError(f"repeats={repeats} must be from 1 to {MOST}.")
+    return repeats
+
 
 def pack(hits: NDArray[np.integer]) -> str:
     """(N,) counts of at most 255, compressed, as text."""

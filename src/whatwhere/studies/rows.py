@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -164,8 +164,7 @@ def accuracy(right: Sequence[int], n: int) -> Estimate:
     """
     if len(right) == 1:
         return Estimate(right[0] / n, *wilson(right[0], n), 0.0, n, 1)
-    e = over_seeds([r / n for r in right], n)
-    return replace(e, low=max(0.0, e.low))
+    return over_seeds([r / n for r in right], n, step=1 / n, low=0.0)
 
 
 def difference(better: Sequence[int], worse: Sequence[int], n: int) -> Estimate:
@@ -177,7 +176,7 @@ def difference(better: Sequence[int], worse: Sequence[int], n: int) -> Estimate:
         n: pairs.
     """
     if len(better) > 1:
-        return over_seeds([(b - w) / n for b, w in zip(better, worse, strict=True)], n)
+        return over_seeds([(b - w) / n for b, w in zip(better, worse, strict=True)], n, step=1 / n)
     values = np.repeat([1.0, -1.0, 0.0], [better[0], worse[0], n - better[0] - worse[0]])
     return over_pictures(values, np.zeros(n), np.ones(n, dtype=np.int64), [])
 

@@ -64,12 +64,11 @@ def evaluate(net: nn.Module | Network, data: Data | Split, *, batch_size: int = 
     """
     net = net if isinstance(net, Network) else Network(net)
     split = data.test if isinstance(data, Data) else data
-    device = next((p.device for p in net.module.parameters()), torch.device("cpu"))
     correct, loss = [], 0.0
     with evaluating(net.module):
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):
-            scores = net.module(net.preprocessing.normalise(images.to(device))).float()
-            labels = labels.to(device)
+            scores = net.module(net.prepared(images)).float()
+            labels = labels.to(scores.device)
             check_scores(scores, labels)
             correct.append((scores.argmax(1) == labels).cpu())
             loss += nn.functional.cross_entropy(scores, labels, reduction="sum").item()

@@ -76,11 +76,10 @@ def evaluate_scenes(net: nn.Module | Network, split: SceneSplit) -> SceneEvaluat
 def scored(net: nn.Module | Network, split: SceneSplit) -> Iterator[tuple[Tensor, Tensor]]:
     """Each picture's scores (1, classes, H, W) and class map (H, W)."""
     net = net if isinstance(net, Network) else Network(net)
-    device = next((p.device for p in net.module.parameters()), torch.device("cpu"))
     with evaluating(net.module):
         for picture, maps in split.rows():
             labels = maps[CLASS].long()
-            scores, _ = score_maps(net.module(net.preprocessing.normalise(picture[None].to(device))))
+            scores, _ = score_maps(net.module(net.prepared(picture[None])))
             check_maps(scores, labels)
             yield at_size(scores, labels).cpu(), labels
 

@@ -22,6 +22,7 @@ from whatwhere.errors import InputError
 from whatwhere.files import write_atomically
 from whatwhere.network import Network
 from whatwhere.runs.progress import Meter
+from whatwhere.runs.provenance import architecture
 from whatwhere.sites import evaluating
 from whatwhere.training.objectives import score_maps
 
@@ -97,8 +98,8 @@ def site_features(
     Raises:
         InputError: for scenes of several sizes, or features beyond half precision.
     """
-    weights = weights_fingerprint(net.module)
-    key = sha256(json.dumps([weights, site, split.fingerprint, net.preprocessing.to_dict()]).encode()).hexdigest()[:16]
+    about = [weights_fingerprint(net.module), architecture(net.module), site, split.fingerprint]
+    key = sha256(json.dumps([*about, net.preprocessing.to_dict()]).encode()).hexdigest()[:16]
     file = folder / "features" / f"{split.name}-{key}.npy"
     if not file.exists():
         write_atomically(file, lambda path: _write(path, net, site, split))
@@ -117,10 +118,9 @@ def weights_fingerprint(module: nn.Module) -> str:
 def _write(path: Path, net: Network, site: str, split: SceneSplit) -> None:
     array: Any = None
     first = torch.Size()
-    device = next((p.device for p in net.module.parameters()), torch.device("cpu"))
     with evaluating(net.module), Meter(f"features at {site}, {split.name}", len(split)) as meter:
         for row, (picture, _) in enumerate(split.rows()):
-            value = held_at(net.module, site, net.preprocessing.normalise(picture[None].to(device)))[0].cpu()
+            value = held_at(net.module, site, net.prepared(picture[None]))[0].cpu()
             if array is None:
                 shape, first = (len(split), *value.shape), picture.shape
                 array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)

@@ -16,7 +16,7 @@ from whatwhere.studies.bottleneck.cell import SURE, finite
 from whatwhere.studies.bottleneck.kinds import CEILING
 from whatwhere.studies.bottleneck.result import BottleneckResult, Interval, SayRow
 from whatwhere.studies.packed import unpack_scores
-from whatwhere.training.evaluate_scenes import class_iou, mean_iou, pixel_accuracy
+from whatwhere.training.evaluate_scenes import class_iou, pixel_accuracy
 
 Key = tuple[str, str, int]
 Counts = NDArray[np.float64]
@@ -65,7 +65,7 @@ def _row(
     plain, mean = _per_group(intact, classes), np.mean(each, 0)
     first = there[0]
     paired = np.stack([mean, plain], 1)
-    change = None if kind == "intact" else _interval(paired, lambda t: _miou(t[0]) - _miou(t[1]))
+    change = None if kind == "intact" else _interval(paired, _miou_change)
     extras = {k: first[k] for k in ("confidence", "inspection", "failures", "leakage") if k in first}
     if kind not in SURE:
         extras.pop("confidence", None)
@@ -99,15 +99,24 @@ def _per_group(cell: Mapping[str, Any], classes: int) -> Counts:
 
 
 def _interval(counts: Counts, statistic: Any) -> Interval:
-    drawn = over_groups(counts, statistic)
+    whole = counts.sum(0)
+    drawn = over_groups(counts, lambda total: statistic(total, whole))
     return Interval(drawn.value, drawn.low, drawn.high, drawn.groups)
 
 
-def _miou(total: Counts) -> float:
-    return mean_iou(torch.from_numpy(np.asarray(total)))
+def _miou(total: Counts, whole: Counts | None = None) -> float:
+    """Of a draw: over the classes of all pictures; one that the draw lacks counts as it does in all of them."""
+    seen = torch.from_numpy(np.asarray(total))
+    every = seen if whole is None else torch.from_numpy(np.asarray(whole))
+    iou = class_iou(seen).where(seen.sum(-1) > 0, class_iou(every))
+    return float(iou[every.sum(-1) > 0].mean())
 
 
-def _accuracy(total: Counts) -> float:
+def _miou_change(total: Counts, whole: Counts) -> float:
+    return _miou(total[0], whole[0]) - _miou(total[1], whole[1])
+
+
+def _accuracy(total: Counts, whole: Counts) -> float:
     return pixel_accuracy(torch.from_numpy(np.asarray(total)))
 
 

@@ -22,7 +22,7 @@ from whatwhere.files import read_json
 from whatwhere.network import Network, as_module
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
-from whatwhere.runs.provenance import command, hardware, versions
+from whatwhere.runs.provenance import architecture, command, hardware, versions
 from whatwhere.studies.bottleneck.cell import Bench
 from whatwhere.studies.bottleneck.features import weights_fingerprint
 from whatwhere.studies.bottleneck.fold import folded
@@ -147,7 +147,7 @@ def prepared(
         "preprocessing": net.preprocessing.to_dict(), "data": loaded.describe()["fingerprints"], "concepts": spec,
         "recipe": recipe.to_dict(), "group": group,
     }  # fmt: skip
-    store = Store(Path(out), {"study": "bottleneck", **shared})
+    store = Store(Path(out), {"study": "bottleneck", **shared, "layers": architecture(net.module)})
     return Setting(Bench(net, loaded, Path(weights or out), device), store, shared)
 
 

@@ -102,7 +102,8 @@ def _measures(test: Cells, of: Any, limit: float, groups: Tensor) -> dict[str, A
     seen = levels(sure, right)
     labelled = test.labels != IGNORE
     group = groups.view(-1, 1, 1).expand_as(test.labels)[labelled].numpy()
-    parts = [levels(sure[group == g], right[group == g], BITS) for g in np.unique(group)]
+    ranked = _ranks(sure)  # all that the AUROC depends on; raw confidences crowd on few levels
+    parts = [levels(ranked[group == g], right[group == g], BITS) for g in np.unique(group)]
     answered = at_threshold(limit, seen)
     return {
         "auroc": _auroc_interval(seen, parts),
@@ -113,6 +114,13 @@ def _measures(test: Cells, of: Any, limit: float, groups: Tensor) -> dict[str, A
         **_answered_intervals(sure, right, group, limit),
         "curve": _thinned(seen),
     }  # fmt: skip
+
+
+def _ranks(sure: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean ranks as shares of all, in (0, 1); ties stay ties."""
+    _, at, counts = np.unique(sure, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - counts / 2)[at] / len(sure)
+    return ranks
 
 
 def _auroc_interval(seen: Levels, parts: list[Levels]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +27,7 @@ from whatwhere.training.recipes import Recipe
 
 INTACT = "intact"
 GAP_FC = "gap_fc"
+FIXED = "fixed"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def removed(
 
 def _train(config: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     data, net = _data(bench.data), build(config)
-    draws = torch.Generator().manual_seed(config["seed"] + 1_000_003)
+    draws = _trained_with(config["seed"])
     checkpoint = bench.checkpoint(Cell(config))
     recipe = _recipe(config["recipe"])
     steps = recipe.epochs * (len(data.train) // recipe.batch_size)
@@ -98,7 +99,7 @@ def _train(config: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
             on_step=lambda done, total: meter.update(done),
         )  # fmt: skip
     save_weights(net.module, bench.weights(config))
-    tested = _tested(net, data.test, config["method"], config["site"], config["repeats"], config["seed"])
+    tested = _tested(net, data.test, config["method"], config["site"], _draws(config, config["seed"], own=True))
     return {
         **tested,
         "epochs": history.epochs,
@@ -126,16 +127,31 @@ def _test(config: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
         )
     net = build(trained)
     load_weights(net.module, weights)
-    return _tested(net, _data(bench.data).test, config["method"], config["site"], config["repeats"], trained["seed"])
+    return _tested(net, _data(bench.data).test, config["method"], config["site"], _draws(config, trained["seed"]))
 
 
-def _tested(net: Network, split: Split, method: str, site: str | None, repeats: int, seed: int) -> dict[str, Any]:
-    """Accuracy under a method's shuffle, drawn anew for each batch and repeat."""
-    draws = torch.Generator().manual_seed(seed + 2_000_003)
+def _trained_with(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed + 1_000_003)
+
+
+def _draws(config: Mapping[str, Any], seed: int, *, own: bool = False) -> list[torch.Generator]:
+    """The source of draws for each repeat of a test: `own` where a network is tested as it was trained."""
+    method, repeats = config["method"], config["repeats"]
+    if method == FIXED and own:
+        return [_trained_with(seed)]  # the permutation it has learned
+    if method == FIXED:
+        return [torch.Generator().manual_seed(seed + 2_000_003 + r) for r in range(repeats)]
+    return [torch.Generator().manual_seed(seed + 2_000_003)] * (1 if method in (INTACT, GAP_FC) else repeats)
+
+
+def _tested(
+    net: Network, split: Split, method: str, site: str | None, draws: Sequence[torch.Generator]
+) -> dict[str, Any]:
+    """Accuracy under a method's shuffle, once for each source of draws; one that comes again goes on drawing."""
     table = None if method in (INTACT, GAP_FC) else list_sites(net)
     runs = []
-    for _ in range(1 if table is None else repeats):
-        with removed(net, method, site, draws, table):
+    for generator in draws:
+        with removed(net, method, site, generator, table):
             runs.append(evaluate(net, split))
     hits = np.sum([r.correct.numpy() for r in runs], axis=0)
     accuracies = [r.accuracy for r in runs]

@@ -156,8 +156,8 @@ def measure(
 def _batch(
     curve: Curve, run: SharedPrefix, images: Tensor, labels: Tensor, number: int, repeats: Mapping[Place, int]
 ) -> dict[Place | None, Tally]:
-    device = next((p.device for p in curve.net.module.parameters()), torch.device("cpu"))
-    labels = labels.to(device)
+    prepared = curve.net.prepared(images)
+    labels = labels.to(prepared.device)
     tallies: dict[Place | None, Tally] = {}
 
     def at(cuts: Sequence[Site]) -> Any:
@@ -174,7 +174,7 @@ def _batch(
     entries: dict[Site, list[Site]] = defaultdict(list)
     for cut in curve.cuts:
         entries[curve.entry(cut)].append(cut)
-    scores = run(curve.net.preprocessing.normalise(images.to(device)), {e: at(cuts) for e, cuts in entries.items()})
+    scores = run(prepared, {e: at(cuts) for e, cuts in entries.items()})
     check_scores(scores, labels)
     tallies[None] = Tally.of((scores.argmax(1) == labels)[None].cpu())
     return tallies

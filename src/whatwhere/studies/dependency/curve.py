@@ -22,11 +22,12 @@ from whatwhere.intervals import Estimate, noise_of, over_pictures
 from whatwhere.network import Network
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.progress import Meter
-from whatwhere.runs.provenance import command, fingerprint, hardware, versions
+from whatwhere.runs.provenance import architecture, command, fingerprint, hardware, versions
 from whatwhere.sites import Selection, Site, list_sites
 from whatwhere.studies.dependency.chunk import MEAN, Curve, Place, Tally, measure
 from whatwhere.studies.dependency.recommend import recommend
 from whatwhere.studies.dependency.result import DependencyResult, Point
+from whatwhere.studies.packed import checked_repeats
 from whatwhere.training.evaluate import evaluate
 
 GAP_FC = "gap_fc"
@@ -67,7 +68,7 @@ def dependency(
         repeats: draws of every shuffle.
         tolerance: stop a cut early: give it only as many draws as keep its paired interval within this factor (0.01:
             one per cent) of the width that all `repeats` would give; None gives every cut all of them.
-        within: loss that the recommendation may cost, in [0, 1].
+        within: loss that the recommendation may cost, in [0, 1]; there is one for `reach="from"` only.
         seed: of the draws.
         batch_size: pictures in a forward pass, which share a draw.
         out: folder for finished parts and the result; the same call goes on where it was stopped.
@@ -99,7 +100,7 @@ def dependency(
         settings={"repeats": repeats, "seed": seed, "batch_size": batch_size, "reach": reach, "tolerance": tolerance},
         intact=(Point("intact", "", 0.0, _estimate(intact)),),
         points=tuple(points),
-        recommendation=_advice(net, points, within),
+        recommendation=_advice(net, points, within) if reach == "from" else None,
         notes=tuple(notes),
         provenance={
             "command": command(), "versions": versions(), "hardware": hardware(),
@@ -118,8 +119,7 @@ def _checked(methods: Sequence[str], repeats: int, reach: str | int, tolerance: 
             raise unknown("methods", method, (*MODES, MEAN, GAP_FC))
     if not methods:
         raise InputError("methods is empty; give at least one, such as 'per-channel'.")
-    if repeats < 1 or repeats > 255:
-        raise InputError(f"repeats={repeats} must be from 1 to 255.")
+    checked_repeats(repeats)
     if reach != "from" and (not isinstance(reach, int) or reach < 1):
         raise InputError(f"reach={reach!r}: give 'from', or a number of cuts from 1.")
     if tolerance is not None and (tolerance < 0 or repeats < 3):
@@ -138,7 +138,8 @@ def _curve(
 def _identity(curve: Curve, data: Data, repeats: int, tolerance: float | None) -> dict[str, Any]:
     return {
         "study": "dependency at test time", "network": curve.net.name, "weights": fingerprint(curve.net.module),
-        "preprocessing": curve.net.preprocessing.to_dict(), "data": data.test.fingerprint, "methods": curve.methods,
+        "layers": architecture(curve.net.module), "preprocessing": curve.net.preprocessing.to_dict(),
+        "data": data.test.fingerprint, "methods": curve.methods,
         "cuts": [s.name for s in curve.cuts], "reach": curve.reach, "seed": curve.seed, "repeats": repeats,
         "tolerance": tolerance, "batch_size": curve.batch_size,
     }  # fmt: skip
@@ -278,7 +279,7 @@ def _points(curve: Curve, tallies: Mapping[Any, Tally], intact: Tally) -> list[P
 
 
 def _estimate(t: Tally) -> Estimate:
-    return over_pictures(t.rates, t.rates, t.repeats, t.batches)
+    return over_pictures(None, t.rates, t.repeats, t.batches)
 
 
 def _paired(t: Tally, intact: Tally) -> Estimate:

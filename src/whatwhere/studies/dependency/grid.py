@@ -10,11 +10,13 @@ from typing import Any
 
 from whatwhere.data import load_data
 from whatwhere.dependency.cuts import cut_at_share, cuts_of
+from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
 from whatwhere.sites import Site, Sites, list_sites
 from whatwhere.studies.dependency.cell import GAP_FC, INTACT, Bench
+from whatwhere.studies.packed import checked_repeats
 from whatwhere.training.recipes import Recipe
 
 
@@ -29,7 +31,7 @@ class Grid:
         methods: `gap_fc` and modes of `shuffle`.
         shares: of the convolutions, from the last, that lose spatial information, in [0, 1].
         seeds: of weights, order, augmentation and draws.
-        matrix: shares at which networks trained intact and shuffled are each tested both ways (train-mode x
+        matrix: those of `shares` at which networks trained intact and shuffled are each tested both ways (train-mode x
             test-mode), for every shuffle in `methods`.
         plain_shares: shares (0 is intact) also trained without augmentation, by GAP+FC.
         repeats: draws for each test under a shuffle.
@@ -109,7 +111,14 @@ class Planned:
 
 
 def plan(grid: Grid, source: str) -> Planned:
-    """Check a grid against a network and a data set, before anything runs."""
+    """Check a grid against a network and a data set, before anything runs.
+
+    Raises:
+        InputError: for too many repeats, or a matrix of networks that nobody trains.
+    """
+    checked_repeats(grid.repeats)
+    if strange := set(grid.matrix) - set(grid.shares):
+        raise InputError(f"matrix={sorted(strange)}: give some of shares={list(grid.shares)}, which are trained.")
     data = load_data(source)
     options = {"classes": len(data.classes), **grid.options}
     net = load_model(grid.model, **options)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from whatwhere.cost import cost
+from whatwhere.errors import InputError
 from whatwhere.network import Network
 from whatwhere.studies.dependency.result import LABELS, Point, Recommendation
 
 GAP_FC = "gap_fc"
+CONFIRM = " This was measured by shuffling: train the collapsed network to confirm it."
 
 
 def recommend(
@@ -31,21 +33,24 @@ def recommend(
     if not held:
         return Recommendation(_nothing(judged, within, retrained), within)
     deepest = max(held, key=lambda p: p.depth_share)
-    before, after = cost(intact), cost(collapsed(deepest.site))
-    text = _advice(deepest, within, retrained, before.latency_ms / after.latency_ms)
+    try:
+        small = collapsed(deepest.site)
+    except InputError as error:  # a ViT's blocks can be shuffled, not collapsed
+        return Recommendation(f"{_advice(deepest, within, retrained)} No smaller network: {error}", within)
+    before, after = cost(intact), cost(small)
+    speed = f" The network collapsed there is {before.latency_ms / after.latency_ms:.2f} times as fast."
+    text = _advice(deepest, within, retrained) + speed + ("" if deepest.method == GAP_FC else CONFIRM)
     return Recommendation(text, within, deepest.site, before.to_dict(), after.to_dict())
 
 
-def _advice(p: Point, within: float, retrained: bool, speed: float) -> str:
+def _advice(p: Point, within: float, retrained: bool) -> str:
     assert p.drop
     sure = f"95 % interval up to {100 * p.drop.high:.2f}"
     how = "trained so" if retrained else "without any retraining"
     measured = LABELS.get(p.method, p.method)
     return (
         f"Within a loss of {100 * within:.1f} points, the last {100 * p.depth_share:.0f} % of the convolutions need no "
-        f"spatial information: {measured} from {p.site} on costs {100 * p.drop.mean:.2f} points ({sure}), {how}. "
-        f"The network collapsed there is {speed:.2f} times as fast."
-        + ("" if p.method == GAP_FC else " This was measured by shuffling: train the collapsed network to confirm it.")
+        f"spatial information: {measured} from {p.site} on costs {100 * p.drop.mean:.2f} points ({sure}), {how}."
     )
 
 

@@ -38,7 +38,7 @@ def dependency_study(
     methods: Sequence[str] = (GAP_FC, "per-channel"),
     shares: Sequence[float] = (0.31, 0.54, 0.77, 1.0),
     seeds: Sequence[int] = (0, 1, 2),
-    matrix: Sequence[float] = (0.31,),
+    matrix: Sequence[float] | None = None,
     plain_shares: Sequence[float] = (),
     repeats: int = 10,
     within: float = 0.01,
@@ -64,7 +64,8 @@ def dependency_study(
         methods: `gap_fc`, and modes of `ww.shuffle` (shuffled in training and in testing).
         shares: of the convolutions, from the last, that lose spatial information, in (0, 1].
         seeds: at least two, for intervals that contain the noise of training.
-        matrix: shares at which networks trained intact and shuffled are each tested both ways.
+        matrix: those of `shares` at which networks trained intact and shuffled are each tested both ways; None is the
+            first.
         plain_shares: shares (0 is intact) also trained without augmentation, by GAP+FC.
         repeats: draws for each test under a shuffle.
         within: loss that the recommendation may cost, in [0, 1].
@@ -79,7 +80,8 @@ def dependency_study(
     """
     grid = Grid(
         model, recipe_named(recipe) if isinstance(recipe, str) else recipe, {"width": width} if width != 1.0 else {},
-        tuple(methods), tuple(shares), tuple(seeds), tuple(matrix), tuple(plain_shares), repeats,
+        tuple(methods), tuple(shares), tuple(seeds), tuple(shares[:1] if matrix is None else matrix),
+        tuple(plain_shares), repeats,
     )  # fmt: skip
     started = time.perf_counter()
     planned, folder = plan(grid, os.fspath(data)), Path(out)
@@ -208,18 +210,23 @@ def _accuracies(found: Iterable[dict[str, Any]]) -> tuple[float, ...]:
 def accuracy_of(found: Sequence[dict[str, Any]]) -> Estimate:
     """Accuracy over seeds; of one seed, over its pictures and draws."""
     if len(found) > 1:
-        return over_seeds([r["accuracy"] for r in found], found[0]["n"])
+        return over_seeds([r["accuracy"] for r in found], found[0]["n"], step=_step(found[0]), low=0.0)
     rates, repeats, batches = _rates(found[0])
-    return over_pictures(rates, rates, repeats, batches)
+    return over_pictures(None, rates, repeats, batches)
 
 
 def drop_of(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Estimate:
     """Intact minus removed, over seeds; of one seed, over its pictures and draws."""
     if len(pairs) > 1:
-        return over_seeds([a["accuracy"] - b["accuracy"] for a, b in pairs], pairs[0][0]["n"])
+        return over_seeds([a["accuracy"] - b["accuracy"] for a, b in pairs], pairs[0][0]["n"], step=_step(pairs[0][1]))
     intact, removed = pairs[0]
     rates, repeats, batches = _rates(removed)
     return over_pictures(_rates(intact)[0] - rates, rates, repeats, batches)
+
+
+def _step(result: dict[str, Any]) -> float:
+    """What an accuracy is a multiple of."""
+    return 1 / (result["n"] * result["repeats"])
 
 
 def _rates(result: dict[str, Any]) -> tuple[Any, Any, list[Batch]]:

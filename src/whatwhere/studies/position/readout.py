@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from whatwhere.position.ridge import output_size
 from whatwhere.position.targets import Range, targets_of
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.progress import Meter
-from whatwhere.runs.provenance import command, fingerprint, hardware, versions
+from whatwhere.runs.provenance import architecture, command, fingerprint, hardware, versions
 from whatwhere.sites import Selection, expected_input_size
 from whatwhere.studies.position.conclude import conclude
 from whatwhere.studies.position.fold import folded_rows, gallery_of
@@ -198,7 +197,7 @@ def _identity(net: Network, plan: Plan) -> dict[str, Any]:
     return {
         "study": "position", "network": net.name, "weights": fingerprint(net.module),
         # Paddings and strides are no tensors.
-        "layers": hashlib.sha256(repr(net.module).encode()).hexdigest()[:16],
+        "layers": architecture(net.module),
         "preprocessing": net.preprocessing.to_dict(), "pictures": p.describe(), "plan": described,
     }  # fmt: skip
 

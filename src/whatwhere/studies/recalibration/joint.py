@@ -22,6 +22,7 @@ from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.sites import Selection, Sites, list_sites
+from whatwhere.studies.packed import checked_repeats
 from whatwhere.studies.recalibration.cell import NONE, Bench, data_of
 from whatwhere.studies.recalibration.joint_cell import INTACT, JointBench, Look
 from whatwhere.studies.recalibration.joint_result import ACCURACY, FRESH, LOST, MEAN, SPC, JointResult, above, name_of
@@ -116,7 +117,8 @@ def _look(
     plain: Network, data: Data, sites: Selection, targets: Sequence[str], pictures: int, test_pictures: int,
     repeats: int, limit: int,
 ) -> tuple[Look, dict[str, float]]:  # fmt: skip
-    checked_counts(pictures=pictures, test_pictures=test_pictures, repeats=repeats, limit=limit)
+    checked_counts(pictures=pictures, test_pictures=test_pictures, limit=limit)
+    checked_repeats(repeats)
     names = tuple(t.name for t in targets_of(targets, range="0..1"))
     shape = data.test.shape(plain.preprocessing)
     table = list_sites(plain, input_size=shape)
