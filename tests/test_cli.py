@@ -191,3 +191,18 @@ def test_the_joint_question_is_one_command(capsys, tmp_path):
     assert f"open {tmp_path / 'joint' / 'index.html'}" in capsys.readouterr().out
     assert (tmp_path / "index.html").exists()
     main(["report", "--folder", str(tmp_path / "joint")])
+
+
+def test_a_training_folder_that_began_with_other_weights_is_refused(tmp_path, capsys):
+    how = ("train", "--model", "cifar/vgg11", "--data", "digits", "--out", str(tmp_path), "--width", "0.07",
+           "--recipe", "demo", "--epochs", "1")  # fmt: skip
+    first = run(capsys, *how)
+    assert run(capsys, *how) == first  # the same one goes on, here from its end
+    other = ww.load_model("cifar/vgg11", classes=10, width=0.07, seed=5)
+    save_weights(other.module, tmp_path / "other.safetensors")
+    assert "began with other weights" in fails(capsys, *how, "--weights", str(tmp_path / "other.safetensors"))
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path, capsys):
+    how = ("dependency", "--model", "cifar/vgg11", "--data", "digits", "--out", str(tmp_path), "--device", "nonsense")
+    assert "device='nonsense' cannot be used" in fails(capsys, *how)

@@ -121,3 +121,13 @@ def test_untrained_redraws_every_parameter_and_leaves_the_given_network_alone():
     assert fresh.norm.running_mean.unique().tolist() == [0.0]
     assert not torch.equal(fresh.embedding, net.embedding)
     assert sorted(fresh.embedding.flatten().tolist()) == list(map(float, range(12)))
+
+
+def test_a_module_with_several_names_is_replaced_under_all_of_them() -> None:
+    conv = nn.Conv2d(3, 3, 3, padding=1)
+    net = nn.Sequential(conv, nn.Sequential(conv, nn.ReLU()))
+    module, replaced = edit(net, {"0": lambda m: nn.Conv2d(3, 3, 1)})
+    assert module[0] is module[1][0]
+    assert module[0].kernel_size == (1, 1)
+    assert [r.name for r in replaced] == ["0"]
+    assert net[0] is net[1][0] is conv

@@ -48,9 +48,11 @@ def edit(net: nn.Module | Network, edits: Mapping[str, Edit]) -> tuple[nn.Module
     for name in sorted(edits, key=lambda n: -n.count(".")):
         old = module.get_submodule(name)
         before = describe(old)  # the edit may work in place
+        everywhere = [n for n, m in module.named_modules(remove_duplicate=False) if m is old]
         new = edits[name](old)
         if new is not old:
-            put(module, name, new)
+            for place in everywhere:  # a module with several names stays one
+                put(module, place, new)
         if new is not old or describe(new) != before:
             done.append(Replaced(name, before, describe(new)))
     if not done:

@@ -69,3 +69,13 @@ def test_empty_folders_are_refused(tmp_path: Path) -> None:
 def test_fingerprints_do_not_depend_on_the_place(tmp_path: Path) -> None:
     one, two = (load_data(grow(tmp_path / name, "a/1.png", "b/2.png")).test for name in ("x", "y"))
     assert one.fingerprint == two.fingerprint
+
+
+def test_a_folder_that_could_be_a_split_or_a_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'train', which could be a split or a class.*\(bus, car\)"):
+        load_data(grow(tmp_path, "bus/1.png", "car/1.png", "train/1.png"))
+
+
+def test_other_folders_beside_splits_with_classes_are_passed_over(tmp_path: Path) -> None:
+    data = load_data(grow(tmp_path, "train/a/1.png", "test/a/1.png", "thumbnails/1.png"))
+    assert data.describe()["sizes"] == {"test": 1, "train": 1}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from whatwhere.data import load_data
@@ -48,7 +49,7 @@ def test_pairs_of_pil_pictures() -> None:
 def test_stated_labels_spare_the_pictures() -> None:
     dataset = Listed(600)
     assert load_data(dataset).test.labels.tolist() == [row % 3 for row in range(600)]
-    assert dataset.asked == 1
+    assert dataset.asked == 3  # the first picture of each class, to see that the list is right
     assert stated_labels(Subset(dataset, [5, 0, 1])).tolist() == [2, 0, 1]  # type: ignore[union-attr]
 
 
@@ -159,3 +160,16 @@ def test_loaders_of_something_else_are_refused(items: list[Any]) -> None:
 def test_an_empty_loader_is_refused() -> None:
     with pytest.raises(InputError, match="'test' is empty"):
         load_data(DataLoader([], 2))  # type: ignore[arg-type]
+
+
+def test_items_count_where_they_contradict_the_listed_labels() -> None:
+    class Coarse(Dataset[Any]):
+        targets = (0, 1, 2, 3, 4, 5)
+
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, row: int) -> tuple[Tensor, int]:
+            return torch.zeros(3, 4, 4, dtype=torch.uint8), self.targets[row] // 2
+
+    assert load_data(Coarse()).test.labels.tolist() == [0, 0, 1, 1, 2, 2]

@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 from whatwhere.data.pixels import FILTERS, check_geometry
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
-from whatwhere.models.load import load_model, load_weights, read_tensors
+from whatwhere.models.load import load_model, load_weights, read_tensors, save_weights
 
 SLIM: dict[str, Any] = {"width": 1 / 16, "classes": 5}
 
@@ -262,3 +262,14 @@ def test_cifars_preprocessing() -> None:
     net = load_model("cifar/vgg11", **SLIM)
     assert (net.input_size, net.preprocessing.size) == ((3, 32, 32), None)
     assert net.preprocessing.mean == (0.5071, 0.4865, 0.4409)
+
+
+def test_tied_weights_are_saved_under_all_their_names(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    net[2].weight = nn.Parameter(net[0].weight.data.t())  # a view of the same memory
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    save_weights(net, tmp_path / "w.safetensors")
+    again = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    load_weights(again, tmp_path / "w.safetensors")
+    assert all(torch.equal(v, before[k]) for k, v in again.state_dict().items())

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -130,6 +131,21 @@ def test_bilinear_weights_are_those_of_the_cells_at_their_centres():
     gate = module.weigh(x)
     torch.testing.assert_close(module(x)[..., 1, 1] / x[..., 1, 1], gate[:, 0, 0])
     torch.testing.assert_close(module(x)[..., 4, 1] / x[..., 4, 1], gate[:, 1, 0])
+
+
+@pytest.mark.parametrize("size", [(7, 7), (8, 6), (2, 2), (3, 9), (1, 5)])
+def test_bilinear_weights_of_uneven_cells_are_interpolated_between_their_centres(size):
+    """Of cells that hold positions only, one axis after the other."""
+    torch.manual_seed(0)
+    module, x = MSSAR(6, ratio=0.5, upsample="bilinear"), torch.randn(2, 6, *size)
+    gate = module.weigh(x).detach().double().numpy()
+    for axis, n in ((1, size[0]), (2, size[1])):
+        edges = np.array([j * n // 4 for j in range(5)])
+        held = [j for j in range(4) if edges[j] < edges[j + 1]]
+        centres = (edges[:-1] + edges[1:])[held] / 2
+        gate = np.apply_along_axis(lambda v: np.interp(np.arange(n) + 0.5, centres, v), axis, gate.take(held, axis))
+    expected = x * torch.from_numpy(gate).float().permute(0, 3, 1, 2)
+    torch.testing.assert_close(module(x), expected)
 
 
 def test_it_has_no_more_weights_than_squeeze_and_excitation():

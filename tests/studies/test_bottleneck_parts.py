@@ -10,16 +10,17 @@ import torch
 
 import whatwhere as ww
 from whatwhere.bottleneck.layer import Bottleneck
+from whatwhere.bottleneck.selective import levels
 from whatwhere.data.concept_spec import concepts_of
 from whatwhere.errors import InputError
 from whatwhere.studies.bottleneck import result
 from whatwhere.studies.bottleneck.cell import Bench
 from whatwhere.studies.bottleneck.features import held_at, site_features
-from whatwhere.studies.bottleneck.fold import folded
+from whatwhere.studies.bottleneck.fold import _interval, _miou, folded
 from whatwhere.studies.bottleneck.kinds import cooled, rows_of, sample
 from whatwhere.studies.bottleneck.measure import Cells, cells, confusions, table_ceiling
 from whatwhere.studies.bottleneck.result import _confidence_lines
-from whatwhere.studies.bottleneck.sure import confidence
+from whatwhere.studies.bottleneck.sure import BITS, _auroc_interval, _ranks, confidence
 from whatwhere.studies.packed import pack_scores
 
 SITE = "middle"
@@ -258,3 +259,30 @@ def test_a_plain_module_is_taken(said, tmp_path, monkeypatch):
     found = ww.bottleneck_study(said.net.module, said.scenes, sites=[SITE], out=tmp_path, kinds=["intact"],
                                 concepts=said.concepts, quiet=True)  # fmt: skip
     assert found.row(SITE, "intact").miou == said.result.row(SITE, "intact").miou
+
+
+def test_a_draw_without_a_rare_class_counts_it_as_all_pictures_do():
+    """A class in one group of twenty is in two of three draws only; without it, their mean would be 24 points higher."""
+    counts = np.zeros((20, 3, 3))
+    counts[:, 0, 0], counts[:, 1, 1], counts[:, 1, 0] = 90, 80, 20
+    counts[0, 2, 2], counts[0, 2, 0] = 1, 9
+    found = _interval(counts, _miou)
+    assert found.value == pytest.approx(np.mean([1800 / 2209, 0.8, 0.1]))
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low < 0.02
+
+
+def test_the_interval_of_an_auroc_holds_it_where_confidences_crowd_near_one():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(30), 500)
+    margin = np.abs(10 * rng.random(15000) + np.repeat(rng.normal(0, 0.3, 30), 500))
+    right = rng.random(15000) < 1 / (1 + np.exp(-margin))
+    sure = 1 / (1 + np.exp(-3 * margin))  # over-confident: most pixels are above 1 - 2^-12
+    ranks = _ranks(sure)
+    assert (np.diff(ranks[sure.argsort()]) >= 0).all()
+    value, low, high = _auroc_interval(
+        levels(sure, right), [levels(ranks[group == g], right[group == g], BITS) for g in range(30)]
+    )
+    exact = [levels(ranks[group == g], right[group == g], 24) for g in range(30)]
+    assert low < value < high
+    assert [low, high] == pytest.approx(_auroc_interval(levels(sure, right), exact)[1:], abs=2e-4)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 import whatwhere as ww
 from whatwhere.data import Data
@@ -183,3 +184,9 @@ def test_networks_of_another_precision_run(digits, dtype):
     some = Data("digits", {"test": digits.test.take(20)})
     intact = ww.dependency(net, some, methods=["mean"], sites="features.0", quiet=True).intact[0].accuracy.mean
     assert intact == pytest.approx(ww.evaluate(net, some).accuracy)
+
+
+def test_a_loader_that_shuffles_is_refused(trained):
+    pictures = TensorDataset(torch.randn(20, 3, 32, 32), torch.arange(20) % 10)
+    with pytest.raises(InputError, match="shuffle=False"):
+        ww.dependency(trained, ww.load_data(DataLoader(pictures, 10, shuffle=True)), methods=["gap_fc"], quiet=True)

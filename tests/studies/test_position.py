@@ -11,10 +11,11 @@ import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.intervals import student
 from whatwhere.position.official import Official
+from whatwhere.position.pattern import padding_pattern
 from whatwhere.studies.packed import pack_scores
 from whatwhere.studies.position import fold
 from whatwhere.studies.position import measure as measuring
-from whatwhere.studies.position.pattern_study import PatternResult, pattern_study
+from whatwhere.studies.position.pattern_study import PatternResult, PatternRow, _row, pattern_study
 from whatwhere.studies.position.pictures import blank, pictures_of
 from whatwhere.studies.position.readout import position
 from whatwhere.studies.position.result import SHUFFLED, PositionResult
@@ -298,3 +299,19 @@ def test_testing_on_the_fitting_pictures_is_told(data):
     one = ww.Data("one", {"test": data.test})
     held = position(network(), one, test=one, untrained=0, paddings=[], **FEW)
     assert any("too high" in n for n in held.notes)
+
+
+def test_a_pattern_where_features_are_zero_is_infinite_not_none(tmp_path):
+    """A convolution that fires at padding only: inside there is nothing to compare it with."""
+    conv = nn.Conv2d(1, 1, 3, padding=1)
+    nn.init.constant_(conv.weight, -1.0)
+    nn.init.constant_(conv.bias, 8.5)
+    found = padding_pattern(nn.Sequential(conv, nn.ReLU()), [torch.ones(4, 1, 24, 24)], size=8, margin=8, sites="1")[0]
+    loud = _row("network", found)
+    weak = PatternRow("network", "weak", 4, 0.01, (0.1, 0.0))
+    assert (loud.snr, loud.by_border[:2]) == (None, (None, 0.0))
+    result = PatternResult("net", {}, {}, {}, (weak, loud))
+    assert "most at 1: signal to noise infinite" in result.conclusion
+    assert result.table()[1]["at the border"] == "infinite"
+    result.save(tmp_path)
+    assert PatternResult.load(tmp_path).rows == result.rows

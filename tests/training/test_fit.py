@@ -15,6 +15,7 @@ from whatwhere.dependency import shuffle
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.models.load import load_model
 from whatwhere.network import Network
+from whatwhere.position.padding import with_padding
 from whatwhere.sites import list_sites
 from whatwhere.training.augment import augment
 from whatwhere.training.class_weights import logarithmic
@@ -459,3 +460,12 @@ def test_what_scenes_cannot_be_learned_is_said(streets: Scenes) -> None:
     weighted = replace(SCENE_RECIPE, class_weights=logarithmic(streets.train))
     with pytest.raises(InputError, match=rf"{len(streets.classes)} class_weights, but the network gives 2 scores"):
         fit(few, streets.train, weighted, device="cpu")
+
+
+def test_a_checkpoint_of_other_layers_is_refused(pictures: MakeSplit, small_net: MakeNet, tmp_path: Path) -> None:
+    """The same weights fit a network with other padding, which learns something else."""
+    file = tmp_path / "c.pt"
+    fit(small_net(), pictures(), RECIPE, file=file)
+    other = with_padding(small_net(), "circular", input_size=(3, 6, 6))
+    with pytest.raises(InputError, match="layers"):
+        fit(other, pictures(), RECIPE, file=file)

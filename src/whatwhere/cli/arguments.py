@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from whatwhere.errors import InputError
+from whatwhere.files import read_json, write_json
+from whatwhere.network import Network
+from whatwhere.runs.provenance import fingerprint
 from whatwhere.training.recipes import Recipe
 
 
@@ -54,3 +60,33 @@ def adapted(recipe: Recipe, augment: bool, **changes: float | str | None) -> Rec
     values = {**recipe.to_dict(), **{k: v for k, v in changes.items() if v is not None}}
     changed = Recipe(**values)
     return changed if augment else changed.without_augmentation()
+
+
+def check_start(out: Path, net: Network) -> None:
+    """Keep with what weights a training in a folder began; it goes on from its checkpoint, whatever they are then.
+
+    Raises:
+        InputError: if one with other weights began there.
+    """
+    file, start = out / "start.json", {"network": net.name, "weights": fingerprint(net.module)}
+    if not file.exists():
+        write_json(file, start)
+    elif (seen := read_json(file)) != start:
+        raise InputError(
+            f"out={str(out)!r} holds a training that began with other weights ({seen} there, {start} now): of another "
+            "model, width, seed or --weights; choose another folder, or the same settings."
+        )
+
+
+def placed(net: Network, device: str) -> Network:
+    """A network, its module moved to a device; `auto` is a GPU where there is one.
+
+    Raises:
+        InputError: for a device that is not there.
+    """
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        net.module.to(best if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        raise InputError(f"device={device!r} cannot be used ({str(error)[:80]}); give 'auto' or 'cpu'.") from error
+    return net

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from whatwhere.cli.arguments import given_only, listed, measures, numbers
+from whatwhere.cli.arguments import check_start, given_only, listed, measures, numbers
 from whatwhere.data.load_scenes import load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
@@ -71,6 +71,7 @@ def train(
     if balance:
         recipe = SceneRecipe(**{**recipe.to_dict(), "class_weights": logarithmic(scenes.train)})
     net = load_model(model, classes=len(scenes.classes), width=width, pretrained=pretrained, weights=weights, seed=seed)
+    check_start(out, net)
     steps = recipe.epochs * (len(scenes.train) // recipe.batch_size)
     with Meter(f"training {net.name}", steps) as meter:
         history = fit(

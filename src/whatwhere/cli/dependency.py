@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from whatwhere.cli.arguments import adapted, given_only, listed
+from whatwhere.cli.arguments import adapted, given_only, listed, placed
 from whatwhere.data import Data, load_data
 from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
@@ -94,7 +94,7 @@ def dependency(
         print(f"open {out / 'index.html'}\n{_last_line(study)}")
         return
     pictures = load_data(data)
-    net = load_model(model, weights=weights, classes=len(pictures.classes), width=width)
+    net = placed(load_model(model, weights=weights, classes=len(pictures.classes), width=width), device)
     how_much = {"sites": listed(sites), "reach": reach, "tolerance": tolerance, "seed": seed, "batch_size": batch_size}
     out = out or Path("out")
     curve = dependency_curve(net, _limited(pictures, limit), out=out, **given_only(how_much), **given_only(shared))

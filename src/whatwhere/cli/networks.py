@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from whatwhere.cli.arguments import adapted
+from whatwhere.cli.arguments import adapted, check_start
 from whatwhere.data import load_data
 from whatwhere.dependency.collapse import collapse as collapse_network
 from whatwhere.files import write_json
@@ -87,6 +87,7 @@ def train(
     pictures = load_data(data)
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
     chosen = adapted(recipe_named(recipe), augment, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision)
+    check_start(out, net)
     with Meter(f"training {net.name}", chosen.epochs * (len(pictures.train) // chosen.batch_size)) as meter:
         history = fit(
             net, pictures.train, chosen, seed=seed, device=device, file=out / "checkpoint.pt", test=pictures.test,

@@ -31,11 +31,24 @@ def from_folder(folder: Path) -> Data:
     Raises:
         InputError: no pictures, class folders beside loose pictures, or a class folder without pictures.
     """
-    roots = {path.name: path for path in subfolders(folder) if path.name in SPLITS} or {"test": folder}
+    roots = _splits(folder) or {"test": folder}
     classes = {split: class_folders(root) for split, root in roots.items()}
     names = tuple(sorted({path.name for paths in classes.values() for path in paths}))
     parts = {split: folder_part(root, classes[split], names) for split, root in roots.items()}
     return assemble(folder.resolve().name, {"train" if k == "training" else k: v for k, v in parts.items()})
+
+
+def _splits(folder: Path) -> dict[str, Path]:
+    """The folders named as splits are; "train" beside "bus" and "car", with no classes inside, is a class."""
+    splits = {path.name: path for path in subfolders(folder) if path.name in SPLITS}
+    others = [path.name for path in subfolders(folder) if path.name not in SPLITS and loose_pictures(path)]
+    flat = [name for name, path in splits.items() if not subfolders(path)]
+    if others and flat:
+        raise InputError(
+            f"data={str(folder)!r} holds {flat[0]!r}, which could be a split or a class, beside folders of pictures "
+            f"({', '.join(others[:3])}); give the pictures as test/CLASS/FILE, or move the split out of the classes."
+        )
+    return splits
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -137,6 +137,11 @@ class Split:
         for rows in batches:
             yield decoded[rows], self.labels[rows]
 
+    @property
+    def ordered(self) -> bool:
+        """Whether every pass serves the pictures in the order of `labels`."""
+        return True
+
     def take(self, n: int, *, seed: int = 0) -> Split:
         """Draw a random part, without replacement, with as even class counts as the classes allow.
 

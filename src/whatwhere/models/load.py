@@ -85,7 +85,14 @@ def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: boo
 
 def save_weights(module: nn.Module, file: str | os.PathLike[str]) -> None:
     """Write a module's tensors as safetensors; the file is whole or not there."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in module.state_dict().items():
+        kept = value.detach().cpu().contiguous()
+        # Tied weights share memory, which safetensors refuses: each name gets its own.
+        at = kept.untyped_storage().data_ptr()
+        tensors[name] = kept.clone() if at in seen else kept
+        seen.add(at)
     write_atomically(Path(file), lambda p: save_file(tensors, p))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.recalibration.partition import cell_means, coarser, scaled_by_cells
+from whatwhere.recalibration.partition import between_centres, cell_means, coarser, scaled_by_cells
 
 Weights = Literal["shared", "per-cell"]
 Upsample = Literal["nearest", "bilinear"]
@@ -82,7 +82,7 @@ class MSSAR(nn.Module):
             self.gate = gate.detach()
         if self.upsample == "nearest" or gate.shape[1] == 1:
             return scaled_by_cells(x, gate)
-        return x * functional.interpolate(gate.permute(0, 3, 1, 2), size=x.shape[-2:], mode="bilinear")
+        return x * between_centres(gate, (x.shape[-2], x.shape[-1]))
 
     def weigh(self, x: Tensor) -> Tensor:
         """The weights, (N, cells, cells, C) on the finest grid; (N, 1, 1, C) if symmetric."""

@@ -5,6 +5,7 @@ Cell values are (N, cells, cells, C): channels last, so that a linear layer take
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -102,6 +103,35 @@ def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
     if not written:
         return _band_by_band(x, gate.permute(0, 3, 1, 2))
     return x * gate.index_select(1, cell_of(h, cells, x.device)).permute(0, 3, 1, 2)
+
+
+def between_centres(gate: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cell values at every position, bilinear between the centres of cells that hold any; flat beyond the outer ones.
+
+    Args:
+        gate: (N, cells, cells, C).
+        size: (H, W) of the map.
+
+    Returns:
+        (N, C, H, W).
+    """
+    cells = gate.shape[1]
+    if size[0] % cells == 0 and size[1] % cells == 0:
+        return functional.interpolate(gate.permute(0, 3, 1, 2), size=size, mode="bilinear")
+    down, right = (_centre_shares(n, cells).to(gate.device, gate.dtype) for n in size)
+    return torch.einsum("hi,wj,nijc->nchw", down, right, gate)
+
+
+def _centre_shares(positions: int, cells: int) -> Tensor:
+    """(positions, cells): what part each cell's value has at each position of an axis."""
+    sizes = cell_sizes(positions, cells)
+    held = [j for j, size in enumerate(sizes) if size]
+    centres = [sum(sizes[:j]) + sizes[j] / 2 for j in held]
+    at = np.arange(positions) + 0.5
+    shares = np.zeros((positions, cells), np.float32)
+    for j, own in zip(held, np.eye(len(held)), strict=True):
+        shares[:, j] = np.interp(at, centres, own)
+    return torch.from_numpy(shares)
 
 
 def _band_by_band(x: Tensor, gate: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from whatwhere.data import Split
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.network import Network
+from whatwhere.runs.provenance import architecture
 from whatwhere.training import checkpoint
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
@@ -66,14 +67,15 @@ def fit(
         recipe: how to train; a `SceneRecipe` for scenes.
         seed: of the order of the pictures and of their augmentation.
         device: `auto`, `cpu`, `cuda`, `mps` (Fabric's accelerator).
-        file: checkpoint, written after every epoch; an existing one is resumed, one of another training is refused.
+        file: checkpoint, written after every epoch. An existing one is resumed, whatever the network's weights are
+            now; one of another recipe, seed, pictures or layers is refused.
         test: evaluate on it after every epoch.
         generators: further sources of draws (of an intervention), to save and restore with the checkpoint.
         on_step: called after every step with (steps done, steps in all).
 
     Raises:
         InputError: if the pictures have no labels, there are fewer of them than a batch, or the network has too few
-            scores; if the device is not there, or the checkpoint belongs to another recipe, seed or pictures.
+            scores; if the device is not there, or the checkpoint belongs to another training.
         TrainingDiverged: if the loss or a weight is not finite; the message names the step and the last checkpoint.
     """
     if len(train) < recipe.batch_size:
@@ -85,7 +87,7 @@ def fit(
     net.module.to(memory_format=torch.channels_last)  # about twice as fast in training on CPUs
     module, optimizer = fabric.setup(net.module, _optimizer(net.module, recipe))
     progress = checkpoint.Progress(net.module, optimizer, {"pictures": draws, **(generators or {})}, 0, [])
-    about = {"seed": seed, "pictures": train.fingerprint} if file else {}
+    about = {"seed": seed, "pictures": train.fingerprint, "layers": architecture(net.module)} if file else {}
     with _seeded(seed):
         if file and file.exists():
             checkpoint.load(file, progress, recipe.to_dict(), **about)

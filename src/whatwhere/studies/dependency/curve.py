@@ -78,11 +78,14 @@ def dependency(
         The curve, with intervals over pictures and draws, paired with the intact network.
 
     Raises:
-        InputError: for unknown methods or sites, unlabelled pictures, or a folder that holds another measurement.
+        InputError: for unknown methods or sites, pictures without labels or in changing order, or a folder that holds
+            another measurement.
     """
     net = net if isinstance(net, Network) else Network(net)
     data = data if isinstance(data, Data) else load_data(data)
     shuffles = _checked(methods, repeats, reach, tolerance)
+    if not data.test.ordered:
+        raise InputError("data: the DataLoader shuffles, and pictures are compared one by one; give shuffle=False.")
     curve = _curve(net, data.test, shuffles, sites, reach, seed, batch_size)
     started = time.perf_counter()
     identity = _identity(curve, data, repeats, tolerance)

@@ -18,7 +18,7 @@ from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
 from whatwhere.network import Network
 from whatwhere.position.features import taps_of
-from whatwhere.position.pattern import padding_pattern
+from whatwhere.position.pattern import PatternAt, padding_pattern
 from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import panels_figure
@@ -47,14 +47,21 @@ class PatternRow:
         site: its name.
         n: pictures.
         snr: power of the pattern over power of what varies around it between pictures; None where nothing varies.
-        by_border: root mean square of the pattern by distance to the border, as a share of the features' own.
+        by_border: root mean square of the pattern by distance to the border, as a share of the features' own; None
+            where they are zero and the pattern is not.
     """
 
     network: str
     site: str
     n: int
     snr: float | None
-    by_border: tuple[float, ...]
+    by_border: tuple[float | None, ...]
+
+    @property
+    def loudness(self) -> float:
+        """The signal-to-noise ratio, to compare."""
+        nothing = self.snr is None and not any(v is None or v > 0 for v in self.by_border)
+        return 0.0 if nothing else math.inf if self.snr is None else self.snr
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ class PatternResult:
             {
                 "site": r.site,
                 **{f"SNR {n}": _bare(index.get((n, r.site))) for n in networks},
-                "at the border": f"{r.by_border[0]:.3f}", "at the centre": f"{r.by_border[-1]:.4f}", "pictures": r.n,
+                "at the border": _share(r.by_border[0], 3), "at the centre": _share(r.by_border[-1], 4),
+                "pictures": r.n,
             }
             for r in own
         ]  # fmt: skip
@@ -112,7 +120,7 @@ class PatternResult:
     @property
     def conclusion(self) -> str:
         """Where padding speaks loudest, in a sentence."""
-        loudest = max((r for r in self.rows if r.network == self.rows[0].network), key=lambda r: r.snr or 0.0)
+        loudest = max((r for r in self.rows if r.network == self.rows[0].network), key=lambda r: r.loudness)
         return f"Padding stands out most at {loudest.site}: signal to noise {_bare(loudest)}."
 
     def plot(self) -> Figure:
@@ -120,7 +128,9 @@ class PatternResult:
         panels = {}
         for site in dict.fromkeys(r.site for r in self.rows):
             there = [r for r in self.rows if r.site == site]
-            reach = max((i for r in there for i, v in enumerate(r.by_border) if v > VISIBLE), default=0) + 3
+            reach = (
+                max((i for r in there for i, v in enumerate(r.by_border) if v is None or v > VISIBLE), default=0) + 3
+            )
             panels[site] = [_line(r, reach) for r in there]
         return panels_figure(
             panels,
@@ -236,10 +246,11 @@ def _measured(
         notes.append(f"Padding {variant.mode} is left out: {error}")
         return []
     found = padding_pattern(built, served, size=size, margin=margin, sites=sites)
-    return [
-        PatternRow(variant.label, p.site, p.n, _finite(p.snr), tuple(_finite(v) or 0.0 for v in p.by_border))
-        for p in found
-    ]
+    return [_row(variant.label, p) for p in found]
+
+
+def _row(network: str, p: PatternAt) -> PatternRow:
+    return PatternRow(network, p.site, p.n, _finite(p.snr), tuple(_finite(v) for v in p.by_border))
 
 
 def _finite(value: float) -> float | None:
@@ -258,6 +269,10 @@ def _bare(r: PatternRow | None) -> str:
     return "infinite" if r.snr is None else f"{r.snr:.3g}"
 
 
+def _share(value: float | None, digits: int) -> str:
+    return "infinite" if value is None else f"{value:.{digits}f}"
+
+
 def _line(r: PatternRow, reach: int) -> Line:
-    shown = r.by_border[:reach]
+    shown = tuple(math.nan if v is None else v for v in r.by_border[:reach])  # a gap
     return Line(r.network, tuple(float(i) for i in range(len(shown))), shown)
