@@ -128,9 +128,8 @@ class PatternResult:
         panels = {}
         for site in dict.fromkeys(r.site for r in self.rows):
             there = [r for r in self.rows if r.site == site]
-            reach = (
-                max((i for r in there for i, v in enumerate(r.by_border) if v is None or v > VISIBLE), default=0) + 3
-            )
+            seen = (i for r in there for i, v in enumerate(r.by_border) if v is None or v > VISIBLE)
+            reach = max(seen, default=0) + 3
             panels[site] = [_line(r, reach) for r in there]
         return panels_figure(
             panels,
