@@ -67,13 +67,16 @@ class Network:
         module: any `nn.Module` from pictures (N, C, H, W) to class scores (N, classes).
         preprocessing: what its input must look like.
         name: how reports call it.
-        input_size: (C, H, W) of one input, for tracing; None: read from the data at hand.
+        input_size: (C, H, W) of one input, for tracing; None: that of the data at hand, where there are data, else what
+            the module itself says, else 224 x 224.
+        drawn: the fingerprint of the weights, where they were drawn at random when the network was loaded.
     """
 
     module: nn.Module
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     name: str = "network"
     input_size: tuple[int, int, int] | None = None
+    drawn: str = ""
 
     def prepared(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W) as the module takes them: normalised, where its weights are and in their precision."""

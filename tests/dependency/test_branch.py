@@ -310,3 +310,24 @@ def test_activations_are_let_go_after_a_run() -> None:
         run(x, {table[4]: lambda resume: None})
         assert run._recording is None
         assert not hasattr(run._state, "kept")
+
+
+class Packed(nn.Module):
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.kind, self.conv = kind, nn.Conv2d(3, 3, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        scores = self.conv(x).mean((2, 3))
+        return (scores, scores) if self.kind is tuple else {"out": scores}
+
+
+@pytest.mark.parametrize(("kind", "said"), [(tuple, "tuple of length 2"), (dict, "dict with out")])
+def test_a_network_that_gives_no_tensor_is_told(kind: type, said: str) -> None:
+    net = Packed(kind).eval()
+    cut = list_sites(net, input_size=(3, 8, 8))[0]
+    x = torch.randn(2, 3, 8, 8)
+    for cuts in ({}, {cut: lambda resume: None}):
+        with torch.no_grad(), SharedPrefix(net) as run, pytest.raises(InputError, match=f"of type {said}; .* Wrap it"):
+            run(x, cuts)
+    assert "forward" not in net.conv.__dict__

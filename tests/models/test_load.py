@@ -177,6 +177,70 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
             load_weights(nn.Linear(1, 1), path)
 
 
+# ---- weights that are downloaded
+
+
+def refused(*_: Any, **__: Any) -> Any:
+    raise OSError("no route to host")
+
+
+def lost(*_: Any, **__: Any) -> Any:
+    """As huggingface_hub tells it: a sentence about a cache, and the reason behind it."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    raise LocalEntryNotFoundError("we cannot find the requested files in the local cache") from OSError(
+        "no route to host"
+    )
+
+
+@pytest.mark.parametrize(("library", "name"), [("timm", "timm/resnet18"), ("torchvision", "torchvision/squeezenet1_1")])
+@pytest.mark.parametrize("error", [lost, refused])
+def test_weights_that_cannot_be_downloaded(
+    monkeypatch: pytest.MonkeyPatch, library: str, name: str, error: Any
+) -> None:
+    monkeypatch.setattr(timm, "create_model", error)
+    monkeypatch.setattr(torchvision.models, "get_model", error)
+    message = rf"pretrained=True: {library} could not download .* of {name} \(no route to host\).*weights=FILE"
+    with pytest.raises(InputError, match=message):
+        load_model(name, pretrained=True)
+
+
+def test_an_error_that_is_no_downloads_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(timm, "create_model", broken)
+    with pytest.raises(ZeroDivisionError):
+        load_model("timm/resnet18", pretrained=True)
+
+
+def test_timm_has_no_weights_of_some_networks() -> None:
+    with pytest.raises(InputError, match=r"pretrained=True: timm has no weights of resnetblur18; give weights=FILE"):
+        load_model("timm/resnetblur18", pretrained=True)
+
+
+@pytest.mark.parametrize("name", ["torchvision/lraspp_mobilenet_v3_large", "pspnet/resnet18"])
+def test_segmentation_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(timm, "create_model", lost)
+    monkeypatch.setattr(torchvision.models, "get_model", lost)
+    with pytest.raises(InputError, match=r"could not download .* \(no route to host\).*weights=FILE"):
+        load_model(name, pretrained=True)
+    if name.startswith("pspnet"):
+        monkeypatch.undo()
+        with pytest.raises(InputError, match="timm has no weights of resnetblur18"):
+            load_model("pspnet/resnetblur18", pretrained=True)
+
+
+def test_smps_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    monkeypatch.setitem(smp.MODEL_ARCHITECTURES_MAPPING, "unet", lost)
+    with pytest.raises(InputError, match=r"segmentation_models_pytorch could not download .* \(no route to host\)"):
+        load_model("smp/unet/resnet18", pretrained=True)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"has no ImageNet weights of dpn68b; .* weights=FILE"):
+        load_model("smp/unet/dpn68b", pretrained=True)
+
+
 # ---- preprocessing
 
 

@@ -168,6 +168,14 @@ def test_what_cannot_be_done_is_refused(name, method, options, message):
         recalibrate(ww.load_model(name, classes=10), method, **options)
 
 
+def test_an_unknown_method_lists_each_choice_once():
+    with pytest.raises(InputError, match="method='sse' matches nothing") as raised:
+        recalibrate(ww.load_model("cifar/resnet20", classes=10), "sse")
+    listed = str(raised.value).split("Choices: ")[1].split(", …")[0].split(", ")
+    assert listed.count("se") == 1
+    assert len(set(listed)) == len(listed)
+
+
 class PreActivation(nn.Module):
     """He et al. 2016, Identity Mappings: norm and activation before each convolution."""
 

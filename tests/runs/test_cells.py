@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from whatwhere.errors import InputError
-from whatwhere.files import write_json
+from whatwhere.files import read_json, write_json
 from whatwhere.runs.cells import Cell, Store
 
 CONFIG: dict[str, Any] = {
@@ -97,7 +97,7 @@ def test_a_full_disk_names_the_fix_and_loses_nothing(tmp_path: Path, monkeypatch
 
 
 def test_another_study_is_refused_and_told_apart(tmp_path: Path) -> None:
-    Store(tmp_path, STUDY)
+    Store(tmp_path, STUDY).save(Cell(CONFIG), {})
     Store(tmp_path, {**STUDY, "shares": [0.31, 0.5]})  # the same, as it is read back
     with pytest.raises(InputError) as seen:
         Store(tmp_path, {"model": "cifar/vgg16", "repeats": 5, "seed": 1})
@@ -107,6 +107,17 @@ def test_another_study_is_refused_and_told_apart(tmp_path: Path) -> None:
     assert lines[1:] == [
         "  repeats: 10 there, 5 now", "  seed: None there, 1 now", "  shares: [0.31, 0.5] there, None now",
     ]  # fmt: skip
+
+
+def test_a_study_of_which_nothing_is_finished_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """A corrupt picture was removed, or a wrong option corrected: the same command must run."""
+    Store(tmp_path, STUDY)
+    other = Store(tmp_path, {**STUDY, "repeats": 5})
+    assert read_json(tmp_path / "study.json")["repeats"] == 5
+    other.save(Cell(CONFIG), {})
+    with pytest.raises(InputError, match="repeats: 5 there, 10 now"):
+        Store(tmp_path, STUDY)
+    assert other.configs() == [CONFIG]
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1'])
@@ -136,6 +147,7 @@ def test_a_file_that_holds_something_else(tmp_path: Path, content: Any) -> None:
 
 
 def test_a_damaged_study_file(tmp_path: Path) -> None:
+    Store(tmp_path, STUDY).save(Cell(CONFIG), {})
     (tmp_path / "study.json").write_text("[]")
     with pytest.raises(InputError, match=r"study\.json does not describe a study; choose another folder or delete it"):
         Store(tmp_path, STUDY)

@@ -297,6 +297,29 @@ if __name__ == "__main__":
 """
 
 
+UNGUARDED = """
+import sys
+sys.path[:0] = [{light!r}, {tests!r}]
+from pathlib import Path
+from test_executors import squares, work
+from whatwhere.runs.cells import Store
+from whatwhere.runs.executors import run_cells
+
+run_cells(squares(1), work, Store(Path({folder!r}), {{}}), workers=1, quiet=True)
+"""
+
+
+def test_a_script_that_starts_workers_unguarded_is_told_how_to(tmp_path: Path, light: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.format(light=str(light), tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "a worker process died, most often because a script" in last
+    assert '`if __name__ == "__main__":`' in last
+    assert "fewer than workers=1" in last
+
+
 def test_ctrl_c_does_not_reach_processes_that_still_start() -> None:
     sleeper = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(1)"]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -107,7 +107,7 @@ def test_saved_result_reads_back(trained, digits, tmp_path):
     curve = ww.dependency(trained, digits, methods=["mean", "gap_fc"], out=tmp_path, quiet=True)
     assert ww.DependencyResult.load(tmp_path).points == curve.points
     assert {p.name for p in tmp_path.iterdir()} >= {"result.json", "table.csv", "curve.svg", "curve.png", "index.html"}
-    assert "No removal stays within a loss of 1.0 points" in (tmp_path / "index.html").read_text()
+    assert "No removal by GAP+FC is sure to stay within a loss of 1.0 points" in (tmp_path / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -190,3 +190,32 @@ def test_a_loader_that_shuffles_is_refused(trained):
     pictures = TensorDataset(torch.randn(20, 3, 32, 32), torch.arange(20) % 10)
     with pytest.raises(InputError, match="shuffle=False"):
         ww.dependency(trained, ww.load_data(DataLoader(pictures, 10, shuffle=True)), methods=["gap_fc"], quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"within": 5}, "within=5"), ({"within": -1.0}, "within=-1"), ({"batch_size": 0}, "batch_size=0")],
+)
+def test_values_out_of_range_are_refused(trained, digits, given, message):
+    with pytest.raises(InputError, match=message):
+        ww.dependency(trained, digits, methods="mean", quiet=True, **given)
+
+
+def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    curve = ww.dependency(net, digits, methods="mean", quiet=True)
+    assert "not above chance" in curve.recommendation.text
+    assert "random weights" in curve.notes[0]
+    with torch.no_grad():
+        net.module.classifier[-1].bias += 1  # trained, in a sense
+    assert not ww.dependency(net, digits, methods="mean", quiet=True).notes
+
+
+def test_a_plain_module_is_measured_at_the_size_of_the_pictures(trained, digits):
+    curve = ww.dependency(trained.module, digits, methods="gap_fc", within=1.0, sites="features.11", quiet=True)
+    assert curve.recommendation.before["flops"] == ww.sites(trained).total_flops
+
+
+def test_methods_that_leave_positions_recommend_nothing(trained, digits):
+    curve = ww.dependency(trained, digits, methods=["channel", "rows"], within=1.0, repeats=2, quiet=True)
+    assert curve.recommendation.text.startswith("No depth is recommended: that takes one of gap_fc, mean")

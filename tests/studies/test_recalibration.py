@@ -137,3 +137,17 @@ def test_an_unknown_method_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match="Did you mean 'ms_sar'"):
         recalibration_study("cifar/resnet20", "digits", out=tmp_path, **{**FEW, "methods": ["mssar"]})
     assert not (tmp_path / "study.json").exists()
+
+
+def test_a_later_call_does_not_drop_what_is_finished(fake, tmp_path):
+    call = {"out": tmp_path, "recipe": RECIPE, "quiet": True}
+    recalibration_study("cifar/resnet20", "digits", methods=["se"], seeds=[0, 1], **call)
+    more = recalibration_study("cifar/resnet20", "digits", methods=["ms_sar"], seeds=[0], **call)
+    assert {r.name: r.measured["accuracy"].repeats for r in more.rows} == {"none": 2, "ms_sar": 1, "se": 2}
+    assert any("Not finished: ms_sar, seed 1" in n for n in more.notes)
+
+
+def test_a_network_without_places_is_told_before_anything_is_trained(fake, tmp_path):
+    with pytest.raises(InputError, match="the network holds no residual block"):
+        recalibration_study("cifar/vgg11", "digits", out=tmp_path, width=0.07, **FEW)
+    assert not (tmp_path / "cells").exists()

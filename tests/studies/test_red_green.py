@@ -159,8 +159,26 @@ def test_verdict_names_what_lets_location_in():
     ]
     assert module.verdict(rows) == (
         "Location is exploited with no padding (valid) (99.8 points), zeros, same size (3.5 points). "
-        "It is not (within 3 points) with circular, same size (0.0 points)."
+        "Location is not exploited (within 3 points) with circular, same size (0.0 points)."
     )
+
+
+@pytest.mark.parametrize(
+    ("similar", "dissimilar", "said"),
+    [
+        ([700, 700], [694, 694], "Location is not exploited (within 3 points) with zeros, same size (0.6 points)."),
+        (
+            [700, 900], [600, 500],
+            "It is not decided whether location is exploited with zeros, same size (25.0 points).",
+        ),
+    ],
+)  # fmt: skip
+def test_each_sentence_of_the_verdict_stands_alone(similar, dissimilar, said):
+    found = [
+        {"n": 1000, "similar": a, "dissimilar": b, "similar_only": a - b, "dissimilar_only": 0}
+        for a, b in zip(similar, dissimilar, strict=True)
+    ]
+    assert module.verdict([module._row("zeros", found)]) == said
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,11 @@ def test_seeds_can_be_added_later(folder, result, tmp_path):
         weights=folder,
         **{**OPTIONS, "shares": (1.0,), "matrix": ()},
     )
-    assert all(p.accuracy.repeats == 3 for p in more.points)
+    seeds = {(p.method, round(p.depth_share, 2)): p.accuracy.repeats for p in more.points}
+    assert seeds == {
+        (m, s): n for m in ("gap_fc", "per-channel") for s, n in ((1.0, 3), (0.38, 2))
+    }  # the old ones stay
+    assert {(e.trained, e.tested): e.accuracy.repeats for e in more.matrix}["intact", "per-channel"] == 2
 
 
 def test_an_incomplete_grid_folds_what_is_there_and_says_so(folder, result, tmp_path):

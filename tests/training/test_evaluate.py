@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -89,3 +90,29 @@ def test_too_few_scores(pictures: MakeSplit, small_net: MakeNet) -> None:
     with pytest.raises(InputError, match="label 4, but the network gives 3 scores; load the model with classes="):
         evaluate(small_net(), pictures(classes=5))
     assert evaluate(small_net(classes=5), pictures()).n == 22  # too many are fine
+
+
+class Giving(nn.Module):
+    """Gives its scores in something else."""
+
+    def __init__(self, module: nn.Module, pack: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.module, self.pack = module, pack
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.pack(self.module(x))
+
+
+@pytest.mark.parametrize(
+    ("pack", "kind"),
+    [
+        (lambda y: (y, y), "tuple of length 2"), (lambda y: {"out": y, "aux": y}, "dict with out, aux"),
+        (lambda y: None, "NoneType"),
+    ],
+)  # fmt: skip
+def test_a_network_that_gives_no_tensor(
+    pictures: MakeSplit, small_net: MakeNet, pack: Callable[[torch.Tensor], Any], kind: str
+) -> None:
+    net = Network(Giving(small_net().module, pack), small_net().preprocessing)
+    with pytest.raises(InputError, match=rf"of type {kind}; expected a tensor of scores \(N, classes\)\. Wrap it in"):
+        evaluate(net, pictures())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
+from whatwhere.models.load import random_weights
 from whatwhere.network import Network
 from whatwhere.runs.provenance import fingerprint
 from whatwhere.training.recipes import Recipe
@@ -32,6 +34,37 @@ def numbers(value: Any) -> list[int] | None:
         return None if every is None else [int(v) for v in every]
     except ValueError:
         raise InputError(f"{value!r}: give whole numbers with commas, such as 0,1,2.") from None
+
+
+def shares(value: Any) -> list[float] | None:
+    """What `listed` gives, as shares.
+
+    Raises:
+        InputError: for anything else than numbers from 0 to 1.
+    """
+    try:
+        every = listed(value)
+        found = None if every is None else [float(v) for v in every]
+    except ValueError:
+        found = [-1.0]
+    if any(not 0 <= v <= 1 for v in found or ()):
+        raise InputError(f"{value!r}: give shares from 0 to 1 with commas, such as 0.31,0.54.")
+    return found
+
+
+def only_for(protocol: str, given: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse options that are another protocol's.
+
+    Args:
+        protocol: whose options they are.
+        given: for each option, what was given and its default.
+
+    Raises:
+        InputError: where the two differ.
+    """
+    strange = [f"--{name}" for name, (value, default) in given.items() if value != default]
+    if strange:
+        raise InputError(f"{', '.join(strange)}: for --protocol {protocol} only.")
 
 
 def measures(name: str, value: Any, count: int) -> tuple[float, ...] | None:
@@ -69,13 +102,20 @@ def check_start(out: Path, net: Network) -> None:
         InputError: if one with other weights began there.
     """
     file, start = out / "start.json", {"network": net.name, "weights": fingerprint(net.module)}
-    if not file.exists():
+    if not (file.exists() and (out / "checkpoint.pt").exists()):
         write_json(file, start)
     elif (seen := read_json(file)) != start:
         raise InputError(
             f"out={str(out)!r} holds a training that began with other weights ({seen} there, {start} now): of another "
             "model, width, seed or --weights; choose another folder, or the same settings."
         )
+
+
+def announced(net: Network) -> Network:
+    """The network; where its weights are random, that is said aloud."""
+    for note in random_weights(net):
+        print(f"Note: {note} Give --weights FILE or --pretrained true.")
+    return net
 
 
 def placed(net: Network, device: str) -> Network:

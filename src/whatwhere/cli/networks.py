@@ -8,6 +8,7 @@ from typing import Literal
 from whatwhere.cli.arguments import adapted, check_start
 from whatwhere.data import load_data
 from whatwhere.dependency.collapse import collapse as collapse_network
+from whatwhere.errors import InputError, unknown
 from whatwhere.files import write_json
 from whatwhere.models.load import load_model, save_weights
 from whatwhere.network import Network
@@ -18,6 +19,8 @@ from whatwhere.studies.stored import load_result
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import recipe_named
+
+KINDS = ("conv", "conv1x1", "norm", "act", "pool", "linear", "block", "group", "other")  # of `Site.kind`
 
 
 def sites(
@@ -42,13 +45,16 @@ def sites(
         input_size: channels, height and width of one input; the network's own if not given.
         padding: show instead which strided layers use their padding unevenly, and input sizes that avoid it.
     """
+    if kind is not None and kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
     net = load_model(model, weights=weights, classes=classes, width=width)
     if padding:
         print(padding_text(net, input_size))
         return
     table = list_sites(net, input_size=input_size)
-    chosen = table.select(select)
-    print(format_table(s for s in chosen if kind in (None, s.kind)))
+    chosen = [s for s in table.select(select) if kind in (None, s.kind)]
+    among = f" in the selection {select!r}" if select else ""
+    print(format_table(chosen) if chosen else f"{net.name} has no site of kind {kind!r}{among}.")
     print(f"preprocessing: {net.preprocessing}")
 
 
@@ -128,12 +134,20 @@ def collapse(
         init: kernel-sum keeps what a trained network does to constant maps; fresh draws the later layers anew.
         seed: of fresh.
     """
+    if out.suffix != ".safetensors":
+        raise InputError(f"out={str(out)!r} is no name of a .safetensors file; give {f'{out}.safetensors'!r}.")
     net = load_model(model, weights=weights, classes=classes, width=width)
     small = collapse_network(net, site, init=init, seed=seed)
     assert isinstance(small, Network)
     print(small.module.surgery)
     save_weights(small.module, out)
-    print(f"wrote {out}; to load it, collapse({model!r}, {site!r}) and load these weights")
+    options = "".join([f", classes={classes}" if classes else "", f", width={width}" if width != 1.0 else ""])
+    print(
+        f"wrote {out}; to load it in Python:\n"
+        f"  import safetensors.torch, whatwhere as ww\n"
+        f"  net = ww.collapse(ww.load_model({model!r}{options}), {site!r})\n"
+        f"  net.module.load_state_dict(safetensors.torch.load_file({str(out)!r}))"
+    )
     if data:
         pictures = load_data(data)
         for each in (net, small):

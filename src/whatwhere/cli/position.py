@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from whatwhere.cli.arguments import given_only, listed, numbers
+from whatwhere.cli.arguments import announced, given_only, listed, numbers
 from whatwhere.data import load_data
 from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
@@ -21,6 +21,7 @@ def position(
     data: str | None = None,
     protocol: Literal["readout", "pattern", "red-green", "location"] = "readout",
     weights: Path | None = None,
+    pretrained: bool = False,
     test_data: str | None = None,
     out: Path | None = None,
     sites: list[str] | str | None = None,
@@ -54,6 +55,7 @@ def position(
             "pattern" measures what padding adds to the features; "red-green" trains small networks that could use
             location (no data needed); "location" asks where a picture lies, behind global average pooling.
         weights: a .safetensors file of the trained network.
+        pretrained: the library's own weights, which it downloads.
         test_data: readout: other pictures to test on.
         out: folder for result.json, table.csv, the figures and index.html; run again to go on.
         sites: readout, pattern: where to read: "levels" (the last map of each resolution), "resnet", or a selection.
@@ -92,7 +94,8 @@ def position(
         named = {"model": model, "width": width if width != 1.0 else None, "rows": rows}
         result = location_test(load_data(data), grid=grid, **given_only({**many, **sizes, **named}))
     else:
-        net = load_model(str(model), weights=weights, classes=classes, width=width)
+        loaded = load_model(str(model), weights=weights, pretrained=pretrained, classes=classes, width=width)
+        net = announced(loaded)
         chosen = given_only({**common, "input_size": input_size, "batch_size": batch_size, "out": out})
         if protocol == "pattern":
             result = pattern_study(net, data, margin=margin, **chosen)

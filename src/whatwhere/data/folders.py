@@ -40,8 +40,8 @@ def from_folder(folder: Path) -> Data:
 
 def _splits(folder: Path) -> dict[str, Path]:
     """The folders named as splits are; "train" beside "bus" and "car", with no classes inside, is a class."""
-    splits = {path.name: path for path in subfolders(folder) if path.name in SPLITS}
-    others = [path.name for path in subfolders(folder) if path.name not in SPLITS and loose_pictures(path)]
+    splits = {path.name.lower(): path for path in subfolders(folder) if path.name.lower() in SPLITS}
+    others = [path.name for path in subfolders(folder) if path not in splits.values() and loose_pictures(path)]
     flat = [name for name, path in splits.items() if not subfolders(path)]
     if others and flat:
         raise InputError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whatwhere.errors import InputError
+from whatwhere.errors import InputError, no_tensor
 from whatwhere.interventions import count_skipped
 from whatwhere.network import Network, as_module
 from whatwhere.sites import Site
@@ -100,6 +100,8 @@ class SharedPrefix:
         finally:
             self._state, self._recording = _Plain(), None
         missed = [s.name for s in cuts if recording.calls[s.module] < s.call]
+        if not isinstance(output, Tensor):
+            raise no_tensor(output)
         if missed:
             raise InputError(f"the network ran, but these cuts were never reached: {', '.join(missed)}.")
         return output

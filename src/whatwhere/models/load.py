@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from whatwhere.errors import InputError, unknown
+from whatwhere.errors import InputError, downloading, unknown
 from whatwhere.files import write_atomically
 from whatwhere.network import Network, Preprocessing
+from whatwhere.runs.provenance import fingerprint
 
 CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}  # of the training pictures
 
@@ -55,13 +56,24 @@ def load_model(
     family, _, rest = name.partition("/")
     if family not in _FAMILIES or not rest:
         raise unknown("model", name, [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in _cifar().CIFAR_MODELS])
+    if width <= 0 or (classes is not None and classes < 1):
+        raise InputError(f"width={width}, classes={classes}: give a width above 0, and at least one class.")
     if width != 1.0 and family not in ("cifar", "pspnet"):
         raise InputError(f"width={width} is for cifar/… and pspnet/… networks; {name} has the widths its name says.")
     net = _FAMILIES[family](rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
     if weights is not None:
         load_weights(net.module, weights, strict=strict)
+    elif not pretrained:
+        net.drawn = fingerprint(net.module)
     net.module.eval()
     return net
+
+
+def random_weights(net: Network) -> list[str]:
+    """A note, if a network still has the weights that it was loaded with, and these were drawn."""
+    if not net.drawn or net.drawn != fingerprint(net.module):
+        return []
+    return [f"{net.name} has random weights: it was loaded without weights, and not trained."]
 
 
 def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: bool = True) -> None:
@@ -146,8 +158,11 @@ def _from_timm(name: str, *, pretrained: bool, classes: int | None, width: float
         raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in timm.list_models()])
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     try:
-        module = seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
+        with downloading("timm", f"timm/{name}"):
+            module = seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
     except RuntimeError as error:
+        if "No pretrained weights" in str(error):
+            raise InputError(f"pretrained=True: timm has no weights of {name}; give weights=FILE instead.") from error
         if "tag" not in str(error):
             raise
         tagged = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
@@ -178,7 +193,8 @@ def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if pretrained:
         options["weights"] = "DEFAULT"
-    module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
+    with downloading("torchvision", f"torchvision/{name}"):
+        module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
     preprocessing = _torchvision_preprocessing(name, pretrained)
     return Network(module, preprocessing, f"torchvision/{name}", (3, *(preprocessing.size or (224, 224))))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from whatwhere.errors import InputError, unknown
+from whatwhere.errors import InputError, downloading, unknown
 from whatwhere.models.cifar import scaled
 
 BINS = (1, 2, 3, 6)
@@ -105,10 +105,15 @@ def dilated(name: str, width: float, pretrained: bool) -> Any:
         raise InputError(f"width={width}: timm's weights are for width 1; leave pretrained out, or the width.")
     options: dict[str, Any] = {} if width == 1.0 else {"channels": tuple(4 * scaled(c // 4, width) for c in CHANNELS)}
     try:
-        return timm.create_model(
-            name, pretrained=pretrained, features_only=True, output_stride=8, out_indices=(3, 4), **options
-        )
+        with downloading("timm", name):
+            return timm.create_model(
+                name, pretrained=pretrained, features_only=True, output_stride=8, out_indices=(3, 4), **options
+            )
     except RuntimeError as error:
+        if "No pretrained weights" in str(error):
+            raise InputError(
+                f"pretrained=True: timm has no weights of {name}; leave pretrained out, or give weights=FILE."
+            ) from error
         if "tag" not in str(error):
             raise
         raise unknown("backbone", name, timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)) from error

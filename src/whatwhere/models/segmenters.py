@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from whatwhere.errors import InputError, unknown
+from whatwhere.errors import InputError, downloading, unknown
 from whatwhere.models.load import seeded
 from whatwhere.models.pspnet import PSPNet
 from whatwhere.network import Network, Preprocessing
@@ -33,7 +33,8 @@ def _torchvision(name: str, *, pretrained: bool, classes: int | None, width: flo
     options: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {"weights": None, "weights_backbone": None}
     if classes is not None:
         options["num_classes"] = classes
-    module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
+    with downloading("torchvision", f"torchvision/{name}"):
+        module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
     return Network(module.eval(), IMAGENET, f"torchvision/{name}", (3, 96, 128))
 
 
@@ -49,9 +50,15 @@ def _smp(name: str, *, pretrained: bool, classes: int | None, width: float, seed
     weights, wanted = "imagenet" if pretrained else None, CLASSES if classes is None else classes
     build = known[architecture.lower()]
     try:
-        module = seeded(seed, lambda: build(encoder or "resnet18", encoder_weights=weights, classes=wanted))
+        with downloading("segmentation_models_pytorch", f"smp/{name}"):
+            module = seeded(seed, lambda: build(encoder or "resnet18", encoder_weights=weights, classes=wanted))
     except KeyError as error:
         encoders = smp.encoders.get_encoder_names()
+        if encoder in encoders:
+            raise InputError(
+                f"pretrained=True: segmentation_models_pytorch has no ImageNet weights of {encoder}; leave pretrained "
+                "out and give weights=FILE instead."
+            ) from error
         raise unknown("model", f"smp/{name}", [f"smp/{architecture}/{e}" for e in encoders]) from error
     return Network(module.eval(), IMAGENET, f"smp/{name}", (3, 96, 128))
 

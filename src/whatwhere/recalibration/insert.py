@@ -88,9 +88,9 @@ def recalibrate(
     wanted = places if sites is None else _holding(before, places, sites)
     if not wanted:
         there = ", ".join(places[:8]) or "none in this network"
+        where = "the network" if sites is None else f"sites={sites!r}"
         raise InputError(
-            f"sites={sites!r} holds no residual block (conv1, bn1, conv2, downsample) and no dense layer; there are "
-            f"{there}."
+            f"{where} holds no residual block (conv1, bn1, conv2, downsample) and no dense layer; there are {there}."
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -146,7 +146,7 @@ def _named(name: str) -> Callable[..., nn.Module]:
     except (AssertionError, KeyError, ValueError, RuntimeError):
         found = None
     if found is None:
-        raise unknown("method", name, [*OWN, *TIMM])
+        raise unknown("method", name, dict.fromkeys((*OWN, *TIMM)))
     return found
 
 

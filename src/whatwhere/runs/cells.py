@@ -47,7 +47,8 @@ class Store:
         self.folder = Path(folder)
         self.study = json.loads(json.dumps(study))  # as it will be read back
         file = self.folder / "study.json"
-        if file.exists():
+        # A study of which nothing is finished, after a mistake say, stands in nobody's way.
+        if file.exists() and any((self.folder / "cells").glob("*.json")):
             self._refuse_another(read_json(file), file)
         else:
             write_json(file, self.study)
@@ -70,6 +71,11 @@ class Store:
     def has(self, cell: Cell) -> bool:
         """Whether a cell is finished."""
         return self.file(cell).exists()
+
+    def configs(self) -> list[dict[str, Any]]:
+        """The configurations of all finished cells, whoever asked for them."""
+        contents = [read_json(file) for file in sorted((self.folder / "cells").glob("*.json"))]
+        return [c["config"] for c in contents if isinstance(c, dict) and isinstance(c.get("config"), dict)]
 
     def load(self, cell: Cell) -> dict[str, Any]:
         """A finished cell's result.

@@ -125,8 +125,9 @@ def _in_processes(cells: Sequence[Cell], run: Run, workers: int) -> Finished:
                 yield (pending.pop(future), *_outcome(future))
     except BrokenProcessPool as error:
         raise InputError(
-            f"a worker process died, most often for want of memory: give fewer than workers={workers}. What was "
-            "finished is kept, and the same command goes on from there."
+            "a worker process died, most often because a script that starts workers has no "
+            f'`if __name__ == "__main__":` around its call, or for want of memory: give fewer than workers={workers}. '
+            "What was finished is kept, and the same command goes on from there."
         ) from error
     except BaseException:
         _stop(pool)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.data import Data, Split
-from whatwhere.errors import InputError
+from whatwhere.errors import InputError, no_tensor
 from whatwhere.intervals import wilson
 from whatwhere.network import Network
 from whatwhere.sites import evaluating
@@ -60,16 +60,16 @@ def evaluate(net: nn.Module | Network, data: Data | Split, *, batch_size: int = 
         batch_size: pictures in a forward pass.
 
     Raises:
-        InputError: if the pictures have no labels, or the network has fewer scores than there are classes.
+        InputError: if the pictures have no labels, the network gives no tensor, or fewer scores than there are classes.
     """
     net = net if isinstance(net, Network) else Network(net)
     split = data.test if isinstance(data, Data) else data
     correct, loss = [], 0.0
     with evaluating(net.module):
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):
-            scores = net.module(net.prepared(images)).float()
-            labels = labels.to(scores.device)
-            check_scores(scores, labels)
+            output = net.module(net.prepared(images))
+            check_scores(output, labels)
+            scores, labels = output.float(), labels.to(output.device)
             correct.append((scores.argmax(1) == labels).cpu())
             loss += nn.functional.cross_entropy(scores, labels, reduction="sum").item()
     return Evaluation(torch.cat(correct), loss / len(split))
@@ -82,6 +82,8 @@ def check_scores(scores: Tensor, labels: Tensor) -> None:
         scores: (N, classes).
         labels: (N,).
     """
+    if not isinstance(scores, Tensor):
+        raise no_tensor(scores)
     if scores.ndim != 2:
         raise InputError(f"the network gives scores of shape {tuple(scores.shape)}; expected (N, classes).")
     if labels.min() < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ from whatwhere.dependency.cuts import cuts_of
 from whatwhere.dependency.shuffle import MODES
 from whatwhere.errors import InputError, unknown
 from whatwhere.intervals import Estimate, noise_of, over_pictures
-from whatwhere.network import Network
+from whatwhere.models.load import random_weights
+from whatwhere.network import Network, as_module
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.progress import Meter
 from whatwhere.runs.provenance import architecture, command, fingerprint, hardware, versions
 from whatwhere.sites import Selection, Site, list_sites
 from whatwhere.studies.dependency.chunk import MEAN, Curve, Place, Tally, measure
-from whatwhere.studies.dependency.recommend import recommend
-from whatwhere.studies.dependency.result import DependencyResult, Point
+from whatwhere.studies.dependency.recommend import AT_CHANCE, check_counts, recommend
+from whatwhere.studies.dependency.result import DependencyResult, Point, Recommendation
 from whatwhere.studies.packed import checked_repeats
 from whatwhere.training.evaluate import evaluate
 
@@ -39,12 +40,12 @@ def dependency(
     net: nn.Module | Network,
     data: Data | str | os.PathLike[str],
     *,
-    methods: Sequence[str] = ("per-channel", MEAN, GAP_FC),
+    methods: Sequence[str] | str = ("per-channel", MEAN, GAP_FC),
     sites: Selection = None,
     reach: str | int = "from",
     repeats: int = 10,
     tolerance: float | None = None,
-    within: float = 0.01,
+    within: float | None = 0.01,
     seed: int = 0,
     batch_size: int = 128,
     out: str | os.PathLike[str] | None = None,
@@ -68,7 +69,7 @@ def dependency(
         repeats: draws of every shuffle.
         tolerance: stop a cut early: give it only as many draws as keep its paired interval within this factor (0.01:
             one per cent) of the width that all `repeats` would give; None gives every cut all of them.
-        within: loss that the recommendation may cost, in [0, 1]; there is one for `reach="from"` only.
+        within: loss that the recommendation may cost, in [0, 1]; None gives none, nor does a `reach` other than `from`.
         seed: of the draws.
         batch_size: pictures in a forward pass, which share a draw.
         out: folder for finished parts and the result; the same call goes on where it was stopped.
@@ -81,9 +82,11 @@ def dependency(
         InputError: for unknown methods or sites, pictures without labels or in changing order, or a folder that holds
             another measurement.
     """
-    net = net if isinstance(net, Network) else Network(net)
     data = data if isinstance(data, Data) else load_data(data)
+    net = sized(net, data.test)
+    methods = [methods] if isinstance(methods, str) else methods
     shuffles = _checked(methods, repeats, reach, tolerance)
+    check_counts(batch_size, within)
     if not data.test.ordered:
         raise InputError("data: the DataLoader shuffles, and pictures are compared one by one; give shuffle=False.")
     curve = _curve(net, data.test, shuffles, sites, reach, seed, batch_size)
@@ -103,8 +106,8 @@ def dependency(
         settings={"repeats": repeats, "seed": seed, "batch_size": batch_size, "reach": reach, "tolerance": tolerance},
         intact=(Point("intact", "", 0.0, _estimate(intact)),),
         points=tuple(points),
-        recommendation=_advice(net, points, within) if reach == "from" else None,
-        notes=tuple(notes),
+        recommendation=None if within is None or reach != "from" else _advice(net, data.test, intact, points, within),
+        notes=(*random_weights(net), *notes),
         provenance={
             "command": command(), "versions": versions(), "hardware": hardware(),
             "seconds": round(time.perf_counter() - started, 1),
@@ -113,6 +116,17 @@ def dependency(
     if out:
         result.save(out)
     return result
+
+
+def sized(net: nn.Module | Network, split: Split) -> Network:
+    """A network that knows the size of its pictures; if it says none, those of the data.
+
+    Raises:
+        InputError: for what is no network.
+    """
+    as_module(net)
+    named = net if isinstance(net, Network) else Network(net)
+    return named if named.input_size else replace(named, input_size=split.shape(named.preprocessing))
 
 
 def _checked(methods: Sequence[str], repeats: int, reach: str | int, tolerance: float | None) -> tuple[str, ...]:
@@ -295,5 +309,7 @@ def _each_draw(t: Tally) -> tuple[float, ...]:
     return tuple(sum(b.totals[r] for b in t.batches) / n for r in range(common))
 
 
-def _advice(net: Network, points: Sequence[Point], within: float) -> Any:
+def _advice(net: Network, split: Split, intact: Tally, points: Sequence[Point], within: float) -> Recommendation:
+    if _estimate(intact).low <= 1 / max(1, len(split.classes)):
+        return Recommendation(AT_CHANCE, within)
     return recommend(points, within, net, lambda site: _collapse(net, site), retrained=False)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from whatwhere.data import load_data
 from whatwhere.dependency.cuts import cut_at_share, cuts_of
-from whatwhere.errors import InputError
+from whatwhere.dependency.shuffle import MODES
+from whatwhere.errors import InputError, unknown
 from whatwhere.models.load import load_model
 from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
@@ -114,9 +116,12 @@ def plan(grid: Grid, source: str) -> Planned:
     """Check a grid against a network and a data set, before anything runs.
 
     Raises:
-        InputError: for too many repeats, or a matrix of networks that nobody trains.
+        InputError: for an unknown method, too many repeats, or a matrix of networks that nobody trains.
     """
     checked_repeats(grid.repeats)
+    for method in grid.methods:
+        if method not in (GAP_FC, *MODES):
+            raise unknown("methods", method, (GAP_FC, *MODES))
     if strange := set(grid.matrix) - set(grid.shares):
         raise InputError(f"matrix={sorted(strange)}: give some of shares={list(grid.shares)}, which are trained.")
     data = load_data(source)
@@ -125,6 +130,30 @@ def plan(grid: Grid, source: str) -> Planned:
     table = list_sites(net, input_size=data.train.shape(net.preprocessing))
     fingerprints = {"train": data.train.fingerprint, "test": data.test.fingerprint}
     return Planned(Grid(**{**vars(grid), "options": options}), fingerprints, table, cuts_of(table))
+
+
+def everything(planned: Planned, store: Store) -> Planned:
+    """The plan, and what earlier calls finished in the same folder."""
+    grid, configs = planned.grid, store.configs()
+    trained, own = [c for c in configs if c["do"] == "train"], json.loads(json.dumps(grid.recipe.to_dict()))
+    usual = [c for c in trained if c["recipe"] == own]
+    plain = [c for c in trained if c["recipe"] != own]
+    crossed = [c["trained"] for c in configs if c["do"] == "test"]
+
+    def shares(given: Sequence[float], cells: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+        asked = {planned.site(s) for s in given}
+        depth = {c.name: c.depth_share for c in planned.cuts}
+        more = {c["site"] for c in cells} - asked
+        return (*given, *sorted(depth[site] if site else 0.0 for site in more))
+
+    return replace(planned, grid=replace(
+        grid,
+        methods=tuple(dict.fromkeys([*grid.methods, *sorted({c["method"] for c in usual} - {INTACT})])),
+        seeds=tuple(dict.fromkeys([*grid.seeds, *sorted({c["seed"] for c in trained})])),
+        shares=shares(grid.shares, [c for c in usual if c["site"]]),
+        plain_shares=shares(grid.plain_shares, plain),
+        matrix=shares(grid.matrix, [c for c in crossed if c["site"]]),
+    ))  # fmt: skip
 
 
 def run_grid(

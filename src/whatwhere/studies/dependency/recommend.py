@@ -10,6 +10,8 @@ from whatwhere.network import Network
 from whatwhere.studies.dependency.result import LABELS, Point, Recommendation
 
 GAP_FC = "gap_fc"
+JUDGED = (GAP_FC, "mean", "per-channel", "shared", "all")  # what is left of a map after them has no positions
+AT_CHANCE = "The intact network is not above chance on these pictures: nothing can be told of what it needs."
 CONFIRM = " This was measured by shuffling: train the collapsed network to confirm it."
 
 
@@ -19,7 +21,8 @@ def recommend(
     """The deepest removal whose loss is within what is allowed.
 
     A removal counts as within the loss when the upper end of its 95 % interval is. Only GAP+FC makes a network smaller,
-    so its points are judged where there are any, else those of the first method, and the text says so.
+    so its points are judged where there are any, else those of the next method that removes *where* entirely (other
+    shuffles leave some of it, or remove something else); the text says which.
 
     Args:
         points: one group's removals.
@@ -28,7 +31,9 @@ def recommend(
         collapsed: builds the network collapsed before a site, to measure.
         retrained: whether the removals were trained (or are test-time removals from a network trained with space).
     """
-    judged = [p for p in points if p.method == GAP_FC] or [p for p in points if p.method == points[0].method]
+    judged = next((there for m in JUDGED if (there := [p for p in points if p.method == m and p.drop])), [])
+    if not judged:
+        return Recommendation(f"No depth is recommended: that takes one of {', '.join(JUDGED)}.", within)
     held = [p for p in judged if p.drop and p.drop.high <= within]
     if not held:
         return Recommendation(_nothing(judged, within, retrained), within)
@@ -41,6 +46,18 @@ def recommend(
     speed = f" The network collapsed there is {before.latency_ms / after.latency_ms:.2f} times as fast."
     text = _advice(deepest, within, retrained) + speed + ("" if deepest.method == GAP_FC else CONFIRM)
     return Recommendation(text, within, deepest.site, before.to_dict(), after.to_dict())
+
+
+def check_counts(batch_size: int, within: float | None) -> None:
+    """Complain of a batch without pictures, and of a loss that is no share.
+
+    Raises:
+        InputError: for either.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: a batch holds at least one picture.")
+    if within is not None and not 0 <= within <= 1:
+        raise InputError(f"within={within}: give a share from 0 to 1; 0.01 is one point.")
 
 
 def _advice(p: Point, within: float, retrained: bool) -> str:
@@ -61,7 +78,7 @@ def _nothing(judged: Sequence[Point], within: float, retrained: bool) -> str:
         "" if retrained else " Training the collapsed network (whatwhere dependency --protocol study) may recover it."
     )
     return (
-        f"No removal stays within a loss of {100 * within:.1f} points: the mildest, "
-        f"{LABELS.get(least.method, least.method)} from {least.site} on, costs {100 * least.drop.mean:.2f} "
-        f"points.{tail}"
+        f"No removal by {LABELS.get(least.method, least.method)} is sure to stay within a loss of {100 * within:.1f} "
+        f"points: the mildest, from {least.site} on, costs {100 * least.drop.mean:.2f} points (95 % interval up to "
+        f"{100 * least.drop.high:.2f}).{tail}"
     )

@@ -19,8 +19,8 @@ from whatwhere.network import Network
 from whatwhere.runs.cells import Store
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.dependency.cell import GAP_FC, INTACT, build
-from whatwhere.studies.dependency.grid import Grid, Planned, plan, run_grid
-from whatwhere.studies.dependency.recommend import recommend
+from whatwhere.studies.dependency.grid import Grid, Planned, everything, plan, run_grid
+from whatwhere.studies.dependency.recommend import AT_CHANCE, check_counts, recommend
 from whatwhere.studies.dependency.result import DependencyResult, Entry, Point, Recommendation
 from whatwhere.studies.packed import unpack
 from whatwhere.training.recipes import Recipe, recipe_named
@@ -53,7 +53,8 @@ def dependency_study(
     >>> study = ww.dependency_study("cifar/vgg16", "hf/uoft-cs/cifar100", out="fan2020", workers=2)
 
     Every trained network is a cell, written when it is finished; a training that was interrupted goes on from its
-    last epoch. Seeds, shares and methods may be added later with the same `out`: only what is new is run.
+    last epoch. Seeds, shares and methods may be added later with the same `out`: only what is new is run, and the
+    result is of all that is finished there.
 
     Args:
         model: a network by name; it is built anew for every seed.
@@ -83,6 +84,7 @@ def dependency_study(
         tuple(methods), tuple(shares), tuple(seeds), tuple(shares[:1] if matrix is None else matrix),
         tuple(plain_shares), repeats,
     )  # fmt: skip
+    check_counts(grid.recipe.batch_size, within)
     started = time.perf_counter()
     planned, folder = plan(grid, os.fspath(data)), Path(out)
     if run:
@@ -90,7 +92,8 @@ def dependency_study(
             planned, os.fspath(data), folder, weights=Path(weights) if weights else None, workers=workers,
             device=device, quiet=quiet,
         )  # fmt: skip
-    result = fold(planned, Store(folder, planned.identity()), os.fspath(data), within, time.perf_counter() - started)
+    store = Store(folder, planned.identity())
+    result = fold(everything(planned, store), store, os.fspath(data), within, time.perf_counter() - started)
     result.save(folder)
     return result
 
@@ -110,7 +113,7 @@ def fold(planned: Planned, store: Store, source: str, within: float, seconds: fl
         intact=tuple(folded.intact()),
         points=tuple(points),
         matrix=tuple(folded.matrix()),
-        recommendation=_advice(points, within, net, planned),
+        recommendation=_advice(points, within, net, planned, len(data.classes)),
         notes=tuple(folded.notes()),
         provenance={
             "command": command(), "versions": versions(), "hardware": hardware(), "seconds": round(seconds, 1),
@@ -123,12 +126,16 @@ def _name(grid: Grid) -> str:
     return grid.model if width == 1.0 else f"{grid.model} (width {width:g})"
 
 
-def _advice(points: Sequence[Point], within: float, net: Network, planned: Planned) -> Recommendation | None:
+def _advice(
+    points: Sequence[Point], within: float, net: Network, planned: Planned, classes: int
+) -> Recommendation | None:
     def collapsed(site: str) -> Network:
         share = next(p.depth_share for p in points if p.site == site)
         return build(planned.train(GAP_FC, share, planned.grid.seeds[0], planned.grid.recipe).config)
 
     judged = [p for p in points if not p.group]
+    if judged and judged[0].drop and judged[0].accuracy.mean + judged[0].drop.mean <= 1 / classes:
+        return Recommendation(AT_CHANCE, within)
     return recommend(judged, within, net, collapsed, retrained=True) if judged else None
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from whatwhere.data import Data, load_data
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
+from whatwhere.models.load import random_weights
 from whatwhere.network import Network
 from whatwhere.position.features import taps_of
 from whatwhere.position.pattern import PatternAt, padding_pattern
@@ -213,7 +214,7 @@ def pattern_study(
         preprocessing=prep.to_dict(),
         settings={"size": size, "margin": margin, "pictures": len(split), "sites": str(sites)},
         rows=tuple(rows),
-        notes=tuple(notes),
+        notes=(*random_weights(net), *notes),
         provenance={
             "command": command(), "versions": versions(), "hardware": hardware(),
             "seconds": round(time.perf_counter() - started, 1),

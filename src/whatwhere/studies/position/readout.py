@@ -13,6 +13,7 @@ from torch import nn
 
 from whatwhere.data import Data, load_data
 from whatwhere.errors import InputError, unknown
+from whatwhere.models.load import random_weights
 from whatwhere.network import Network
 from whatwhere.position.features import RGB, taps_of
 from whatwhere.position.official import Official
@@ -125,7 +126,7 @@ def position(
         rows=rows,
         gallery=gallery_of(cells, plan, net),
         conclusion=conclude(rows),
-        notes=tuple(dict.fromkeys([*NOTES, *_same_pictures(data, test), *job.notes, *measured])),
+        notes=tuple(dict.fromkeys([*random_weights(net), *NOTES, *_same_pictures(data, test), *job.notes, *measured])),
         provenance={
             "command": command(), "versions": versions(), "hardware": hardware(),
             "seconds": round(time.perf_counter() - started, 1),

@@ -185,7 +185,8 @@ def verdict(rows: Iterable[Row]) -> str:
         kind = "yes" if gap.low > MARGIN else "no" if max(-gap.low, gap.high) <= MARGIN else "open"
         kinds.setdefault(kind, []).append(f"{row.label} ({100 * gap.mean:.1f} points)")
     texts = {
-        "yes": "Location is exploited with", "no": f"It is not (within {100 * MARGIN:.0f} points) with",
-        "open": "Not decided with",
+        "yes": "Location is exploited with",
+        "no": f"Location is not exploited (within {100 * MARGIN:.0f} points) with",
+        "open": "It is not decided whether location is exploited with",
     }  # fmt: skip
     return " ".join(f"{texts[k]} {', '.join(kinds[k])}." for k in texts if k in kinds)

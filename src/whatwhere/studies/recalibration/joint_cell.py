@@ -89,9 +89,6 @@ def held(net: Network, data: Data, look: Look) -> dict[str, Any]:
 def kept(net: Network, data: Data, look: Look) -> dict[str, Any]:
     """`accuracy`, intact and shuffled from each site on; and the `n` pictures it rests on."""
     some = Data(data.name, {"test": data.test.take(look.limit)})
-    # No loss is -100 points, so that no advice is given, which would collapse networks and time them.
-    found = dependency(
-        net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=-1.0, quiet=True
-    )  # fmt: skip
+    found = dependency(net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=None, quiet=True)
     accuracy = {point.site: point.accuracy.mean for point in found.points}
     return {"accuracy": {INTACT: found.intact[0].accuracy.mean, **accuracy}, "n": found.intact[0].accuracy.n}

@@ -19,7 +19,7 @@ from whatwhere.runs.cells import Cell, Store
 from whatwhere.runs.executors import run_cells
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.packed import unpack
-from whatwhere.studies.recalibration.cell import NONE, Bench
+from whatwhere.studies.recalibration.cell import NONE, Bench, build
 from whatwhere.studies.recalibration.wider import WIDER, check_wider, widened
 from whatwhere.studies.rows import ONE_SEED, SEEDS, Row, RowsResult, accuracy, checked_seeds, difference
 from whatwhere.training.recipes import RECIPES, Recipe
@@ -102,7 +102,8 @@ def recalibration_study(
     Args:
         model: by name.
         data: by name or folder; the train split is trained on, the test split tested on.
-        out: folder for cells and result; an interrupted call goes on there, methods and seeds may be added later.
+        out: folder for cells and result; an interrupted call goes on there. Methods and seeds may be added later: the
+            result is of all that is finished there.
         methods: `none`; `wider` (the plain network, as wide as gives it the parameters of `ms_sar`); `se`, `ms_sar`; a
             variant of them, `ms_sar-` with `per-cell`, `bilinear`, `symmetric`, `1-2`, `2`, `4`, `ratio-8`, `ratio-32`
             or `identity` (its gates are 1 before training), `se-` with `ratio-8`, `ratio-32` or `identity`; or one of
@@ -128,8 +129,14 @@ def recalibration_study(
     store = Store(Path(out), {"study": "recalibration", **shared, "data": fingerprints})
     cells = {(name, seed): cell_of(name, seed, shared, fingerprints) for seed in given for name in names}
     if run:
+        for name in (n for n in names if n not in (NONE, WIDER)):
+            build(cells[name, given[0]].config)  # what cannot be built is told before anything is trained
         bench = Bench(os.fspath(data), Path(weights or out), device)
         run_cells(list(cells.values()), bench, store, workers=workers, quiet=quiet)
+    there = store.configs()  # of earlier calls too
+    names = tuple(dict.fromkeys([*names, *sorted({c["name"] for c in there})]))
+    given = tuple(dict.fromkeys([*given, *sorted({c["seed"] for c in there})]))
+    cells = {(name, seed): cell_of(name, seed, shared, fingerprints) for seed in given for name in names}
     found = {key: store.load(cell) for key, cell in cells.items() if store.has(cell)}
     result = _folded(names, given, found, shared, loaded.describe(), started)
     result.save(out)
