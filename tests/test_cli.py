@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 import whatwhere as ww
 from whatwhere.cli import main
@@ -206,3 +207,41 @@ def test_a_training_folder_that_began_with_other_weights_is_refused(tmp_path, ca
 def test_a_device_that_is_not_there_is_told(tmp_path, capsys):
     how = ("dependency", "--model", "cifar/vgg11", "--data", "digits", "--out", str(tmp_path), "--device", "nonsense")
     assert "device='nonsense' cannot be used" in fails(capsys, *how)
+
+
+def test_a_folder_without_a_result_says_what_is_there(tmp_path, capsys):
+    (tmp_path / "joint").mkdir()
+    (tmp_path / "joint" / "result.json").write_text("{}")
+    assert "give one of joint in it" in fails(capsys, "report", "--folder", str(tmp_path))
+    assert "finished measurement" in fails(capsys, "report", "--folder", str(tmp_path / "nothing"))
+
+
+def test_options_of_another_protocol_are_refused(capsys, tmp_path):
+    common = ("dependency", "--model", "cifar/vgg11", "--data", "digits", "--out", str(tmp_path))
+    assert "--epochs, --seeds: for --protocol study only" in fails(capsys, *common, "--epochs", "3", "--seeds", "0,1")
+    assert "--seed: for --protocol curve only" in fails(capsys, *common, "--protocol", "study", "--seed", "7")
+    assert "give both --model and --data" in fails(capsys, "dependency", "--protocol", "study", "--out", str(tmp_path))
+    assert "such as 0.31,0.54" in fails(capsys, *common, "--protocol", "study", "--shares", "0.31,high")
+
+
+def test_lists_are_given_with_commas(capsys, tmp_path, monkeypatch):
+    seen = {}
+    commands = sys.modules["whatwhere.cli.dependency"]  # `whatwhere.cli.dependency` itself is the command
+    monkeypatch.setattr(commands, "dependency_study", lambda *a, **k: seen.update(k))
+    monkeypatch.setattr(commands, "_last_line", lambda study: "")
+    run(capsys, "dependency", "--protocol", "study", "--model", "cifar/vgg11", "--data", "digits", "--out", str(tmp_path),
+        "--shares", "0.31,0.54", "--seeds", "0,1", "--matrix", "0.31")  # fmt: skip
+    assert (seen["shares"], seen["seeds"], seen["matrix"]) == ([0.31, 0.54], [0, 1], [0.31])
+
+
+def test_random_weights_are_said_aloud(capsys, tmp_path):
+    out = run(capsys, "dependency", "--model", "cifar/vgg11", "--data", "digits", "--out", str(tmp_path), "--width", "0.07",
+              "--methods", "mean", "--limit", "20")  # fmt: skip
+    assert "random weights" in out
+    assert "not above chance" in out
+
+
+def test_pictures_without_labels_are_told(capsys, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    how = ("dependency", "--model", "cifar/vgg11", "--data", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert "no labels" in fails(capsys, *how)

@@ -194,10 +194,8 @@ def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | N
         try:
             module(blank_picture(module, size))
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            raise InputError(
-                f"the network does not run on a picture of shape {size} (C, H, W): {error}. Give input_size=(C, H, W), "
-                "or whatwhere.Network(net, input_size=(C, H, W)) in the place of net."
-            ) from error
+            said = f"the network does not run on a picture of shape {size} (C, H, W): {error}."
+            raise InputError(f"{said} Give input_size=(C, H, W), or Network(net, input_size=(C, H, W)).") from error
     return trace.sites()
 
 

@@ -116,3 +116,8 @@ def test_a_network_that_gives_no_tensor(
     net = Network(Giving(small_net().module, pack), small_net().preprocessing)
     with pytest.raises(InputError, match=rf"of type {kind}; expected a tensor of scores \(N, classes\)\. Wrap it in"):
         evaluate(net, pictures())
+
+
+def test_more_scores_than_classes_are_warned_of(pictures: MakeSplit, small_net: MakeNet) -> None:
+    with pytest.warns(UserWarning, match=r"gives 7 scores, the data has 3 classes \(0, …\)"):
+        evaluate(small_net(classes=7), pictures())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from whatwhere.cli.arguments import adapted, check_start
+from whatwhere.cli.arguments import adapted, announced, check_start
 from whatwhere.data import load_data
 from whatwhere.dependency.collapse import collapse as collapse_network
 from whatwhere.errors import InputError, unknown
@@ -115,6 +115,7 @@ def collapse(
     site: str,
     out: Path,
     weights: Path | None = None,
+    pretrained: bool = False,
     data: str | None = None,
     classes: int | None = None,
     width: float = 1.0,
@@ -128,6 +129,7 @@ def collapse(
         site: the first site without spatial information; "last 30%" will do.
         out: a .safetensors file to write.
         weights: of the network, a .safetensors file.
+        pretrained: the library's own weights, which it downloads.
         data: also measure both networks on these pictures.
         classes: number of scores.
         width: width factor of cifar/ networks.
@@ -136,7 +138,7 @@ def collapse(
     """
     if out.suffix != ".safetensors":
         raise InputError(f"out={str(out)!r} is no name of a .safetensors file; give {f'{out}.safetensors'!r}.")
-    net = load_model(model, weights=weights, classes=classes, width=width)
+    net = announced(load_model(model, weights=weights, pretrained=pretrained, classes=classes, width=width))
     small = collapse_network(net, site, init=init, seed=seed)
     assert isinstance(small, Network)
     print(small.module.surgery)

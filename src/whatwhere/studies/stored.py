@@ -42,8 +42,13 @@ def load_result(folder: Path) -> Result:
     """Any result of this package.
 
     Raises:
-        InputError: for a kind nobody knows.
+        InputError: for a folder without a result, or a kind nobody knows.
     """
+    if not (folder / "result.json").is_file():
+        deeper = [path.parent.name for path in sorted(folder.glob("*/result.json"))]
+        hint = f"give one of {', '.join(deeper)} in it" if deeper else "give --out of a finished measurement"
+        unfinished = "; the study there is not finished: run its command again" if (folder / "cells").is_dir() else ""
+        raise InputError(f"folder={str(folder)!r} holds no result.json{unfinished}; {hint}.")
     plain = read_json(folder / "result.json")
     kind = plain.get("kind")
     if kind not in KINDS:

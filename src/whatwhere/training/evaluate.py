@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -69,10 +70,21 @@ def evaluate(net: nn.Module | Network, data: Data | Split, *, batch_size: int = 
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):
             output = net.module(net.prepared(images))
             check_scores(output, labels)
+            _warn_of_more(output.shape[1], split)
             scores, labels = output.float(), labels.to(output.device)
             correct.append((scores.argmax(1) == labels).cpu())
             loss += nn.functional.cross_entropy(scores, labels, reduction="sum").item()
     return Evaluation(torch.cat(correct), loss / len(split))
+
+
+def _warn_of_more(scores: int, split: Split) -> None:
+    """A thousand scores and two class folders: label 0 is hardly what the first score stands for."""
+    if scores > len(split.classes) > 0:
+        warnings.warn(
+            f"the network gives {scores} scores, the data has {len(split.classes)} classes ({split.classes[0]}, …), "
+            "taken for the first ones; see that labels and scores mean the same.",
+            stacklevel=3,
+        )
 
 
 def check_scores(scores: Tensor, labels: Tensor) -> None:

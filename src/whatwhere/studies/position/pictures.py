@@ -12,6 +12,7 @@ from torch import Tensor
 from whatwhere.data import Data, Split
 from whatwhere.data.parts import EVALUATION
 from whatwhere.data.sources import Rows
+from whatwhere.data.torch_sets import LoaderSplit
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 
@@ -57,6 +58,8 @@ def pictures_of(data: Data, test: Data | None, most: int, most_test: int, seed: 
     """
     if most < 2 or most_test < 2:
         raise InputError(f"pictures={most}, test_pictures={most_test}: give at least 2 to fit and 2 to test.")
+    if any(isinstance(s, LoaderSplit) for d in (data, test) if d for s in d.splits.values()):
+        raise InputError("data: a DataLoader has no rows to divide; give its Dataset, load_data(loader.dataset).")
     g = torch.Generator().manual_seed(seed)
     fit = data.train if "train" in data.splits else data.test
     order = torch.randperm(len(fit), generator=g)
