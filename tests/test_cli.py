@@ -245,3 +245,15 @@ def test_pictures_without_labels_are_told(capsys, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     how = ("dependency", "--model", "cifar/vgg11", "--data", str(tmp_path), "--out", str(tmp_path / "out"))
     assert "no labels" in fails(capsys, *how)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "option", "value", "those"),
+    [("readout", "--seeds", "0,1", "red-green or location"), ("red-green", "--targets", "H", "readout"),
+     ("pattern", "--grid", "4", "location"), ("location", "--margin", "4", "pattern")],
+)  # fmt: skip
+def test_position_refuses_options_of_another_protocol(capsys, protocol, option, value, those):
+    said = fails(
+        capsys, "position", "--protocol", protocol, "--data", "digits", "--model", "cifar/vgg11", option, value
+    )
+    assert f"{option}: for --protocol {those} only" in said

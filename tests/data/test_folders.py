@@ -79,3 +79,11 @@ def test_a_folder_that_could_be_a_split_or_a_class_is_refused(tmp_path: Path) ->
 def test_other_folders_beside_splits_with_classes_are_passed_over(tmp_path: Path) -> None:
     data = load_data(grow(tmp_path, "train/a/1.png", "test/a/1.png", "thumbnails/1.png"))
     assert data.describe()["sizes"] == {"test": 1, "train": 1}
+
+
+def test_split_names_count_in_any_case(tmp_path: Path) -> None:
+    data = load_data(grow(tmp_path / "a", "Train/cat/1.png", "Test/cat/2.png"))
+    assert data.describe()["sizes"] == {"test": 1, "train": 1}
+    assert data.classes == ("cat",)
+    with pytest.raises(InputError, match="Train, train; rename"):
+        load_data(grow(tmp_path / "b", "Train/cat/1.png", "train/cat/2.png"))

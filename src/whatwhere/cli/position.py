@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from whatwhere.cli.arguments import announced, given_only, listed, numbers
+from whatwhere.cli.arguments import announced, given_only, listed, numbers, only_for
 from whatwhere.data import load_data
 from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
@@ -81,6 +81,20 @@ def position(
         batch_size: pictures in a forward pass, or in a step.
         workers: red-green, location: processes side by side.
     """
+    every, trains = ("readout", "pattern", "red-green", "location"), ("red-green", "location")
+    of: dict[str, tuple[tuple[str, ...], Any, Any]] = {
+        "test_data": (every[:1], test_data, None), "targets": (every[:1], targets, None),
+        "target_range": (every[:1], target_range, "0..1"), "kernels": (every[:1], kernels, None),
+        "readouts": (every[:1], readouts, None), "layers": (every[:1], layers, 1), "seed": (every[:1], seed, 0),
+        "readout_padding": (every[:1], readout_padding, 0), "sites": (every[:2], sites, None),
+        "untrained": (every[:2], untrained, None), "input_size": (every[:2], input_size, None),
+        "margin": (every[1:2], margin, 32), "pretrained": (every[:2], pretrained, False),
+        "seeds": (trains, seeds, None), "epochs": (trains, epochs, None), "workers": (trains, workers, 0),
+        "grid": (every[3:], grid, 3), "test_pictures": (("readout", "location"), test_pictures, None),
+    }  # fmt: skip
+    for name, (those, value, default) in of.items():
+        if protocol not in those:
+            only_for(" or ".join(those), {name: (value, default)})
     out = out or Path("out")
     many = {"seeds": numbers(seeds), "epochs": epochs, "out": out, "workers": workers}
     common = {"sites": listed(sites), "paddings": listed(padding), "untrained": untrained, "pictures": pictures}

@@ -40,8 +40,13 @@ def from_folder(folder: Path) -> Data:
 
 def _splits(folder: Path) -> dict[str, Path]:
     """The folders named as splits are; "train" beside "bus" and "car", with no classes inside, is a class."""
-    splits = {path.name.lower(): path for path in subfolders(folder) if path.name.lower() in SPLITS}
-    others = [path.name for path in subfolders(folder) if path not in splits.values() and loose_pictures(path)]
+    named = [path for path in subfolders(folder) if path.name.lower() in SPLITS]
+    splits = {path.name.lower(): path for path in named}
+    if len(splits) < len(named):
+        raise InputError(
+            f"data={str(folder)!r} holds {', '.join(p.name for p in named)}; rename all but one of a kind."
+        )
+    others = [path.name for path in subfolders(folder) if path not in named and loose_pictures(path)]
     flat = [name for name, path in splits.items() if not subfolders(path)]
     if others and flat:
         raise InputError(

@@ -157,6 +157,7 @@ class _Loop:
         return len(self.train) // self.recipe.batch_size
 
     def epoch(self, number: int) -> dict[str, float]:
+        """Every picture once, and what came of it."""
         started, total, right, counted = time.perf_counter(), 0.0, 0, 0
         self.module.train()
         for i, (images, labels) in enumerate(self._batches()):

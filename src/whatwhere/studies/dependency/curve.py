@@ -26,9 +26,10 @@ from whatwhere.runs.progress import Meter
 from whatwhere.runs.provenance import architecture, command, fingerprint, hardware, versions
 from whatwhere.sites import Selection, Site, list_sites
 from whatwhere.studies.dependency.chunk import MEAN, Curve, Place, Tally, measure
-from whatwhere.studies.dependency.recommend import AT_CHANCE, check_counts, recommend
+from whatwhere.studies.dependency.recommend import AT_CHANCE, check_within, recommend
 from whatwhere.studies.dependency.result import DependencyResult, Point, Recommendation
 from whatwhere.studies.packed import checked_repeats
+from whatwhere.studies.rows import checked_counts
 from whatwhere.training.evaluate import evaluate
 
 GAP_FC = "gap_fc"
@@ -86,7 +87,8 @@ def dependency(
     net = sized(net, data.test)
     methods = [methods] if isinstance(methods, str) else methods
     shuffles = _checked(methods, repeats, reach, tolerance)
-    check_counts(batch_size, within)
+    checked_counts(batch_size=batch_size)
+    check_within(within)
     if not data.test.ordered:
         raise InputError("data: the DataLoader shuffles, and pictures are compared one by one; give shuffle=False.")
     curve = _curve(net, data.test, shuffles, sites, reach, seed, batch_size)

@@ -48,14 +48,12 @@ def recommend(
     return Recommendation(text, within, deepest.site, before.to_dict(), after.to_dict())
 
 
-def check_counts(batch_size: int, within: float | None) -> None:
-    """Complain of a batch without pictures, and of a loss that is no share.
+def check_within(within: float | None) -> None:
+    """Complain of a loss that is no share.
 
     Raises:
-        InputError: for either.
+        InputError: for one below 0 or above 1.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: a batch holds at least one picture.")
     if within is not None and not 0 <= within <= 1:
         raise InputError(f"within={within}: give a share from 0 to 1; 0.01 is one point.")
 

@@ -20,7 +20,7 @@ from whatwhere.runs.cells import Store
 from whatwhere.runs.provenance import command, hardware, versions
 from whatwhere.studies.dependency.cell import GAP_FC, INTACT, build
 from whatwhere.studies.dependency.grid import Grid, Planned, everything, plan, run_grid
-from whatwhere.studies.dependency.recommend import AT_CHANCE, check_counts, recommend
+from whatwhere.studies.dependency.recommend import AT_CHANCE, check_within, recommend
 from whatwhere.studies.dependency.result import DependencyResult, Entry, Point, Recommendation
 from whatwhere.studies.packed import unpack
 from whatwhere.training.recipes import Recipe, recipe_named
@@ -84,7 +84,7 @@ def dependency_study(
         tuple(methods), tuple(shares), tuple(seeds), tuple(shares[:1] if matrix is None else matrix),
         tuple(plain_shares), repeats,
     )  # fmt: skip
-    check_counts(grid.recipe.batch_size, within)
+    check_within(within)
     started = time.perf_counter()
     planned, folder = plan(grid, os.fspath(data)), Path(out)
     if run:
@@ -156,11 +156,13 @@ class _Fold:
         return {seed: self.store.load(cell) for seed, cell in cells.items() if self.store.has(cell)}
 
     def intact(self) -> Iterable[Point]:
+        """Of each group, the intact networks."""
         for group in ("", PLAIN) if 0 in self.grid.plain_shares else ("",):
             if found := list(self._trained(INTACT, 0, group).values()):
                 yield Point(INTACT, "", 0.0, accuracy_of(found), group=group, values=_accuracies(found))
 
     def points(self, shares: Iterable[float], methods: Iterable[str], group: str) -> Iterable[Point]:
+        """Of each method and share, what the removal costs."""
         intact = self._trained(INTACT, 0, group)
         for method in methods:
             for share in (s for s in shares if s):
@@ -173,6 +175,7 @@ class _Fold:
                     )  # fmt: skip
 
     def matrix(self) -> Iterable[Entry]:
+        """Train-mode x test-mode, the diagonal from the trained cells."""
         for share in self.grid.matrix:
             for method in (m for m in self.grid.methods if m != GAP_FC):
                 intact, shuffled = self._trained(INTACT, 0, ""), self._trained(method, share, "")
@@ -193,6 +196,7 @@ class _Fold:
         return {seed: self.store.load(cell) for seed, cell in cells.items() if self.store.has(cell)}
 
     def notes(self) -> Iterable[str]:
+        """What is missing, and what the intervals hold."""
         counts: Counter[str] = Counter()
         for cell in self.planned.training():
             counts[re.sub(r", seed \d+", "", cell.label)] += self.store.has(cell)
