@@ -262,14 +262,19 @@ def test_a_plain_module_is_taken(said, tmp_path, monkeypatch):
 
 
 def test_a_draw_without_a_rare_class_counts_it_as_all_pictures_do():
-    """A class in one group of twenty is in two of three draws only; without it, their mean would be 24 points higher."""
+    """A class in one group of twenty, and said now and then elsewhere: a third of the draws are without it.
+
+    There it would have an IoU of 0, or be left out of the mean; both shift a third of the draws.
+    """
     counts = np.zeros((20, 3, 3))
-    counts[:, 0, 0], counts[:, 1, 1], counts[:, 1, 0] = 90, 80, 20
-    counts[0, 2, 2], counts[0, 2, 0] = 1, 9
+    counts[:, 0, 0], counts[:, 0, 2], counts[:, 1, 1], counts[:, 1, 0] = 90, 1, 80, 20
+    counts[0, 2, 2], counts[0, 2, 0] = 90, 10
     found = _interval(counts, _miou)
-    assert found.value == pytest.approx(np.mean([1800 / 2209, 0.8, 0.1]))
+    assert found.value == pytest.approx(np.mean([1800 / 2230, 0.8, 0.75]))
     assert found.low <= found.value <= found.high
-    assert found.high - found.low < 0.02
+    assert found.high - found.low < 0.06
+    without = _miou(counts[1:].sum(0), counts.sum(0))
+    assert without == pytest.approx(np.mean([1710 / 2109, 0.8, 0.75]))
 
 
 def test_the_interval_of_an_auroc_holds_it_where_confidences_crowd_near_one():
