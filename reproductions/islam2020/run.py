@@ -18,16 +18,20 @@ import train
 from torch import nn
 
 import whatwhere as ww
-from whatwhere.models.load import load_weights
-from whatwhere.position import Official
+from whatwhere.hold import Official
+from whatwhere.models.weights import load_weights
 
 HERE = Path(__file__).parent
 TWIN_SIZE = 128  # larger than in training, so that without padding the last maps are maps
 
 VGG: dict[str, Any] = {"input_size": 224, "untrained": 2}
 DEEPER: dict[str, Any] = {
-    "readouts": "official", "targets": ["H", "G", "HS"], "paddings": [], "blanks": [], "untrained": 1,
-}  # fmt: skip
+    "readouts": "official",
+    "targets": ["H", "G", "HS"],
+    "paddings": [],
+    "blanks": [],
+    "untrained": 1,
+}
 CONTROLS: dict[str, dict[str, Any]] = {
     "vgg16": {**VGG, "kernels": [3, 1]},
     "vgg16-kernel7": {**VGG, "kernels": 7, "readouts": "official", "paddings": []},
@@ -39,11 +43,13 @@ CONTROLS: dict[str, dict[str, Any]] = {
 # The raw input alone, the read-out with zeros around it: what padding gives by itself. "raw" leaves out normalisation,
 # as the authors' code does: a zero is then black, not the mean colour.
 RGB: dict[str, Any] = {"sites": "rgb", "input_size": 224, "untrained": 0, "paddings": []}
-CONTROLS |= {f"rgb-pad{p}{raw}": {**RGB, "padding": p} for p in (0, 1, 2) for raw in ("", "-raw")}
+CONTROLS |= {f"rgb-pad{p}{raw}": {**RGB, "readout_padding": p} for p in (0, 1, 2) for raw in ("", "-raw")}
 TWIN: dict[str, Any] = {
-    "input_size": TWIN_SIZE, "untrained": 2, "paddings": [],
+    "input_size": TWIN_SIZE,
+    "untrained": 2,
+    "paddings": [],
     "sites": ["features.2", "features.6", "features.13", "features.20"],  # the levels of the twin with zeros
-}  # fmt: skip
+}
 BOTH = ["ridge", "official"]
 
 
@@ -74,7 +80,7 @@ def main() -> None:
     net = network(args.network, args.weights)
     net.module.eval()
     options = {"readouts": BOTH, **CONTROLS.get(args.network, TWIN)}
-    held = ww.position(net, args.data, test=args.test, out=HERE / args.network, **options)
+    held = ww.hold.readout(net, args.data, test_data=args.test, out=HERE / args.network, **options)
     print(held.conclusion)
 
 

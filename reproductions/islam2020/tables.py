@@ -1,13 +1,15 @@
 """Tables 1 to 4 of the paper's layout, from the results that are here, beside the paper's numbers; prints markdown.
 
+python reproductions/restore.py islam2020    # the large results, which are not kept here
 python reproductions/islam2020/tables.py
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from whatwhere.studies.position.result import PositionResult, Row
+from whatwhere.hold.studies.readout_result import ReadoutResult, Row
 
 HERE = Path(__file__).parent
 TARGETS = ("H", "V", "G", "HS", "VS")
@@ -18,17 +20,18 @@ PAPER_1 = {
     "ResNet-152": (".933/.084", ".951/.083", ".936/.070", ".534/.528", ".520/.537"),
 }
 NETWORKS = {
-    "VGG-16, CIFAR-100": "vgg16", "SqueezeNet 1.1, ImageNet (1x1)": "squeezenet",
+    "VGG-16, CIFAR-100": "vgg16",
+    "SqueezeNet 1.1, ImageNet (1x1)": "squeezenet",
     "VGG-11 trunk, ImageNet": "vgg11-trunk",
-}  # fmt: skip
+}
 
 
-def load(name: str) -> PositionResult | None:
+def load(name: str) -> ReadoutResult | None:
     folder = HERE / name
-    return PositionResult.load(folder) if (folder / "result.json").exists() else None
+    return ReadoutResult.load(folder) if (folder / "result.json").exists() else None
 
 
-def one(result: PositionResult, network: str = "network", **wanted: object) -> Row | None:
+def one(result: ReadoutResult, network: str = "network", **wanted: object) -> Row | None:
     return next(iter(result.of(network, **wanted)), None)
 
 
@@ -75,16 +78,21 @@ def first() -> str:
 def second() -> str:
     """Kernels and layers of the read-out, VGG-16, all sites together."""
     paper = {
-        "official k = 1": (".542", ".724", ".317"), "official k = 3": (".742", ".814", ".405"),
-        "official k = 7": (".828", ".816", ".487"), "official 2 layers": (".797", ".828", ".483"),
+        "official k = 1": (".542", ".724", ".317"),
+        "official k = 3": (".742", ".814", ".405"),
+        "official k = 7": (".828", ".816", ".487"),
+        "official 2 layers": (".797", ".828", ".483"),
         "official 3 layers": (".830", ".835", ".491"),
-    }  # fmt: skip
+    }
     runs = {
-        "official k = 1": ("vgg16", "official", 1), "official k = 3": ("vgg16", "official", 3),
-        "official k = 7": ("vgg16-kernel7", "official", 7), "official 2 layers": ("vgg16-layers2", "official", 3),
-        "official 3 layers": ("vgg16-layers3", "official", 3), "ridge k = 1": ("vgg16", "ridge", 1),
+        "official k = 1": ("vgg16", "official", 1),
+        "official k = 3": ("vgg16", "official", 3),
+        "official k = 7": ("vgg16-kernel7", "official", 7),
+        "official 2 layers": ("vgg16-layers2", "official", 3),
+        "official 3 layers": ("vgg16-layers3", "official", 3),
+        "ridge k = 1": ("vgg16", "ridge", 1),
         "ridge k = 3": ("vgg16", "ridge", 3),
-    }  # fmt: skip
+    }
     rows = []
     for label, (name, readout, kernel) in runs.items():
         result = load(name)
@@ -163,8 +171,11 @@ def compared() -> str:
         for network in dict.fromkeys(r.network for r in result.rows) if result else ():
             every = [r for r in result.of(network, inputs="pictures") if r.target in "HVG"] if result else []
             found = {(r.readout, r.site, r.kernel, r.target): r.spc.mean for r in every}
-            pairs = [(k, v, found[("official", *k[1:])]) for k, v in found.items()
-                     if k[0] == "ridge" and ("official", *k[1:]) in found]  # fmt: skip
+            pairs = [
+                (k, v, found[("official", *k[1:])])
+                for k, v in found.items()
+                if k[0] == "ridge" and ("official", *k[1:]) in found
+            ]
             if pairs:
                 ahead = [f"{k[1]} {k[3]} k={k[2]} ({o:.2f} > {r:.2f})" for k, r, o in pairs if o > r + 0.01]
                 ours, theirs = (sum(p[i] for p in pairs) / len(pairs) for i in (1, 2))
@@ -172,7 +183,15 @@ def compared() -> str:
     return table(["result", "network", "ridge", "official", "pairs", "official ahead by more than .01"], rows)
 
 
+def warn_of_missing() -> None:
+    missing = [f.parent.name for f in sorted(HERE.glob("*/study.json")) if not (f.parent / "result.json").exists()]
+    if missing:
+        how = "python reproductions/restore.py islam2020"
+        print(f"left out, no result.json is here: {', '.join(missing)}; `{how}` brings it back.", file=sys.stderr)
+
+
 def main() -> None:
+    warn_of_missing()
     for number, made in enumerate((first, second, third, fourth), 1):
         print(f"### Table {number}. {made.__doc__}\n\n{made()}\n")
     print(f"### {compared.__doc__}\n\n{compared()}\n")

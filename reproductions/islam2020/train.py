@@ -17,10 +17,10 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.files import write_json
-from whatwhere.models.load import save_weights
-from whatwhere.position.padding import with_padding
-from whatwhere.runs.progress import Meter
-from whatwhere.runs.provenance import hardware, versions
+from whatwhere.hold.padding import with_padding
+from whatwhere.lab.progress import Meter
+from whatwhere.lab.provenance import hardware, versions
+from whatwhere.models.weights import load_weights, save_weights
 
 SIZE, EPOCHS, WIDTH = 64, 5, 0.25
 
@@ -41,7 +41,7 @@ def twin(padding: str, seed: int = 0, weights: Path | None = None) -> ww.Network
     whole = ww.Network(module, preprocessing, f"VGG-11, 6 convolutions, padding {padding}", (3, SIZE, SIZE))
     changed = whole if padding == "zeros" else with_padding(whole, padding)
     if weights:
-        ww.models.load.load_weights(changed.module, weights)
+        load_weights(changed.module, weights)
     return replace(changed, name=whole.name)
 
 
@@ -53,23 +53,34 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/islam2020"), help="folder for weights, checkpoints")
     args = parser.parse_args()
     net, data = twin(args.padding, args.seed), ww.load_data(args.data)
-    recipe = replace(ww.RECIPES["fast"], epochs=EPOCHS, precision="bf16-mixed")
+    recipe = replace(ww.recipes["fast"], epochs=EPOCHS, precision="bf16-mixed")
     name = f"{args.padding}-{args.seed}"
     with Meter(f"training, padding {args.padding}", EPOCHS * (len(data.train) // recipe.batch_size)) as meter:
         history = ww.fit(
-            net, data.train, recipe, seed=args.seed, file=args.out / f"{name}.pt",
+            net,
+            data.train,
+            recipe,
+            seed=args.seed,
+            file=args.out / f"{name}.pt",
             on_step=lambda done, total: meter.update(done),
-        )  # fmt: skip
+        )
     save_weights(net.module, args.out / f"{name}.safetensors")
     tested = ww.evaluate(net, data)
     write_json(
         Path(__file__).parent / "twins" / f"{name}.json",
         {
-            "padding": args.padding, "seed": args.seed, "recipe": recipe.to_dict(), "epochs": history.epochs,
-            "accuracy": tested.accuracy, "interval": tested.interval, "n": tested.n, "data": data.describe(),
-            "hardware": hardware(), "versions": versions(),
+            "padding": args.padding,
+            "seed": args.seed,
+            "recipe": recipe.to_dict(),
+            "epochs": history.epochs,
+            "accuracy": tested.accuracy,
+            "interval": tested.interval,
+            "n": tested.n,
+            "data": data.describe(),
+            "hardware": hardware(),
+            "versions": versions(),
         },
-    )  # fmt: skip
+    )
     print(f"{net.name}: {tested}")
 
 
