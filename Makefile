@@ -13,13 +13,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup ## small networks on tasks with a known answer; ends with a page to open
-	$(BIN)/whatwhere dependency --out demo
+	$(BIN)/whatwhere need demo --out demo
 
 demo-say: setup ## a segmentation network that speaks in concepts; ends with a page to open
-	$(BIN)/whatwhere bottleneck demo --out demo-say
+	$(BIN)/whatwhere say demo --out demo-say
 
 test: setup ## everything that must hold
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

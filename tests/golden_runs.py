@@ -10,7 +10,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ import whatwhere as ww
 from small_segmenter import small_segmenter
 from whatwhere.data import Data
 from whatwhere.data.drawn_scenes import drawn_streets
-from whatwhere.position.official import Official
-from whatwhere.runs.provenance import hardware
-from whatwhere.studies.bottleneck.study import TUNING
-from whatwhere.studies.position.pattern_study import pattern_study
+from whatwhere.data.load import load_pictures
+from whatwhere.lab.provenance import hardware
+from whatwhere.lab.study import Study
 
 RECIPE = ww.Recipe(epochs=1, batch_size=128, lr=0.02, crop_padding=0, flip=False)
 SHOWN = ("study.json", "result.json")
@@ -33,9 +31,17 @@ SHOWN = ("study.json", "result.json")
 def ruled() -> ww.Network:
     """A network whose weights follow from whole numbers, so that they are the same on every processor."""
     module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(12, 12, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(12, 12, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 10),
+    ).eval()
     with torch.no_grad():
         for p in module.parameters():
             steps = torch.arange(p.numel(), dtype=torch.float64)
@@ -44,83 +50,101 @@ def ruled() -> ww.Network:
 
 
 def few(n: int) -> Data:
-    return Data("digits", {"test": ww.load_data("digits").test.take(n)})
+    return Data("digits", {"test": load_pictures("digits").test.take(n)})
 
 
-def curve(out: Path) -> None:
-    ww.dependency(ruled(), few(150), repeats=3, batch_size=16, out=out, quiet=True)
+def curve() -> Study[Any]:
+    return ww.need.Curve(ruled(), few(150), repeats=3, batch_size=16)
 
 
-def curve_early(out: Path) -> None:
-    ww.dependency(
-        ruled(), few(150), methods=["per-channel", "rows"], repeats=6, tolerance=0.5, batch_size=16, out=out, quiet=True
+def curve_early() -> Study[Any]:
+    methods = ("per-channel", "rows")
+    return ww.need.Curve(ruled(), few(150), methods=methods, repeats=6, tolerance=0.5, batch_size=16)
+
+
+def trained() -> Study[Any]:
+    return ww.need.Trained(
+        "cifar/vgg11", "digits", recipe=RECIPE, width=0.0625, shares=(0.5,), seeds=(0,), plain_shares=(0.0,), repeats=2
     )
 
 
-def trained(out: Path) -> None:
-    ww.dependency_study(
-        "cifar/vgg11", "digits", out=out, recipe=RECIPE, width=0.0625, shares=[0.5], seeds=[0], plain_shares=[0.0],
-        repeats=2, quiet=True,
-    )  # fmt: skip
-
-
-def readout(out: Path) -> None:
-    ww.position(
-        ruled(), "digits", sites=["3", "6"], pictures=20, test_pictures=4, targets=["H", "G"], kernels=[3], blanks=["white"], size=14,
-        readouts=["ridge", "official"], official=Official(epochs=1, batch_size=8), untrained=2, paddings=["circular"],
-        out=out, quiet=True,
-    )  # fmt: skip
-
-
-def pattern(out: Path) -> None:
-    pattern_study(ruled(), "digits", margin=4, pictures=12, paddings=["circular"], out=out, quiet=True)
-
-
-def red_green(out: Path) -> None:
-    ww.red_green(paddings=["none", "zeros"], seeds=[0, 1], epochs=2, pictures=(400, 100, 100), out=out, quiet=True)
-
-
-def location(out: Path) -> None:
-    ww.location_test(
-        "digits", grid=2, rows=["zeros", "shuffled"], pictures=64, test_pictures=40, epochs=1, batch_size=16, out=out,
-        quiet=True,
-    )  # fmt: skip
-
-
-def compare(out: Path) -> None:
-    ww.recalibration_study(
-        "cifar/resnet20", "digits", out=out, methods=["se", "wider"], seeds=[0], recipe=RECIPE, width=0.5, quiet=True
+def readout() -> Study[Any]:
+    return ww.hold.Readout(
+        ruled(),
+        "digits",
+        sites=("3", "6"),
+        pictures=20,
+        test_pictures=4,
+        targets=("H", "G"),
+        kernels=(3,),
+        blanks=("white",),
+        size=14,
+        readouts=("ridge", "official"),
+        official=ww.hold.Official(epochs=1, batch_size=8),
+        untrained=2,
+        paddings=("circular",),
     )
 
 
-def joint(out: Path) -> None:
-    ww.joint_study(
-        "cifar/resnet20", "digits", out=out, methods=["se"], seeds=[0], recipe=RECIPE, width=0.5,
-        sites=["layers.0.2", "layers.2.2"], pictures=12, test_pictures=5, repeats=2, limit=20, quiet=True,
-    )  # fmt: skip
+def pattern() -> Study[Any]:
+    return ww.hold.Pattern(ruled(), "digits", margin=4, pictures=12, paddings=("circular",))
 
 
-def bottleneck(out: Path) -> None:
-    net, streets = (
+def red_green() -> Study[Any]:
+    return ww.hold.RedGreen(paddings=("none", "zeros"), seeds=(0, 1), epochs=2, pictures=(400, 100, 100))
+
+
+def location() -> Study[Any]:
+    return ww.hold.Location(
+        "digits", grid=2, rows=("zeros", "shuffled"), pictures=64, test_pictures=40, epochs=1, batch_size=16
+    )
+
+
+def compare() -> Study[Any]:
+    return ww.use.Compare("cifar/resnet20", "digits", methods=("se", "wider"), seeds=(0,), recipe=RECIPE, width=0.5)
+
+
+def joint() -> Study[Any]:
+    return ww.use.Joint(
+        "cifar/resnet20",
+        "digits",
+        methods=("se",),
+        seeds=(0,),
+        recipe=RECIPE,
+        width=0.5,
+        sites=("layers.0.2", "layers.2.2"),
+        pictures=12,
+        test_pictures=5,
+        repeats=2,
+        limit=20,
+    )
+
+
+def bottleneck() -> Study[Any]:
+    return ww.say.Compare(
         ww.Network(small_segmenter(10), name="small"),
         drawn_streets(train=8, validation=4, test=4, size=(32, 48)),
+        sites=("middle",),
+        concepts={"named": ["part"], "positions": True, "only": ["part: w*", "part: crown", "place: *"]},
+        kinds=("tuned", "ssb", "usb", "truth"),
+        epochs=1,
+        batch_size=4,
     )
-    concepts = {"named": ["part"], "positions": True, "only": ["part: w*", "part: crown", "place: *"]}
-    recipe = replace(TUNING, epochs=1, batch_size=4)
-    kinds = ["tuned", "ssb", "usb", "truth"]
-    ww.bottleneck_study(net, streets, sites=["middle"], out=out, concepts=concepts, kinds=kinds, recipe=recipe,
-                        quiet=True)  # fmt: skip
 
 
-RUNS: dict[str, Callable[[Path], None]] = {
+STUDIES: dict[str, Callable[[], Study[Any]]] = {
     f.__name__: f
     for f in (curve, curve_early, trained, readout, pattern, red_green, location, compare, joint, bottleneck)
+}
+RUNS: dict[str, Callable[[Path], Any]] = {
+    name: lambda out, make=make: make().run(out, quiet=True) for name, make in STUDIES.items()
 }
 
 
 def cost() -> dict[str, Any]:
     """What each method costs; latency is of this machine, and left out."""
-    found = ww.recalibration_cost("cifar/resnet20", "digits", methods=["se", "ms_sar"], width=0.5, batch=2, rounds=1)
+    study = ww.use.Cost("cifar/resnet20", "digits", methods=("se", "ms_sar"), width=0.5, batch=2, rounds=1)
+    found = study.run(quiet=True).costs
     return {name: {k: v for k, v in c.to_dict().items() if "latency" not in k} for name, c in found.items()}
 
 

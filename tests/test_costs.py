@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whatwhere.cost import cost, kept_bytes
+from whatwhere.costs import cost, kept_bytes
 from whatwhere.network import Network
 
 
@@ -29,8 +29,12 @@ def test_parameters_and_flops_by_hand() -> None:
     assert found.flops == 2 * (3 * 4 * 3 * 2 * 9) + 2 * (4 * 3)
     assert found.batch == 3
     assert found.to_dict() == {
-        "parameters": 73, "flops": 1320, "latency_ms": found.latency_ms, "batch": 3, "kept_bytes": 252,
-    }  # fmt: skip
+        "parameters": 73,
+        "flops": 1320,
+        "latency_ms": found.latency_ms,
+        "batch": 3,
+        "kept_bytes": 252,
+    }
 
 
 def test_kept_is_what_the_backward_pass_needs_by_hand() -> None:
@@ -83,7 +87,7 @@ class Clock:
 def test_latency_is_the_median_of_one_picture_without_the_first_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     net, clock = Sleeps(), Clock()
     net.register_forward_pre_hook(clock)
-    monkeypatch.setattr(sys.modules["whatwhere.cost"], "time", clock)  # `whatwhere.cost` itself is the function
+    monkeypatch.setattr(sys.modules["whatwhere.costs"], "time", clock)  # `whatwhere.costs` itself is the function
     assert cost(net, input_size=(2, 6, 5), batch=4, seconds=55).latency_ms == pytest.approx(1000 * 3 / 4)
 
 

@@ -113,12 +113,12 @@ def test_the_files_obey_the_umask(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe", b"text"])
 def test_damaged_json_names_the_file_and_the_fix(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.json is no JSON file .*; delete it and run the same command again"):
+    with pytest.raises(InputError, match=r"a\.json is not a JSON file .*; delete it and run the same command again"):
         read_json(tmp_path / "a.json")
 
 
 def test_missing_and_unreadable_json(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         read_json(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
         read_json(tmp_path)

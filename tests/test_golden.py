@@ -10,15 +10,17 @@ import torch
 
 import golden_runs
 from golden_runs import RUNS
-from whatwhere.runs.provenance import hardware
+from whatwhere.lab.provenance import hardware
 
 GOLDEN = Path(__file__).parent / "golden"
 # What another day, machine or wording may change.
 PASSING = {"provenance", "notes", "conclusion", "text", "latency_ms", "seconds", "hardware", "versions", "label"}
 STORED = json.loads((GOLDEN / "machine.json").read_text())
 SAME_MACHINE = {
-    "cpu": hardware()["cpu"], "capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__,
-} == STORED  # fmt: skip
+    "cpu": hardware()["cpu"],
+    "capability": torch.backends.cpu.get_cpu_capability(),
+    "torch": torch.__version__,
+} == STORED
 # Rounding differs between processors, and training multiplies it; a count of pictures then differs by a few.
 NEAR = 1e-6 if SAME_MACHINE else 0.06
 BF16 = {"location"}  # trained in bfloat16, of which some processors know another rounding

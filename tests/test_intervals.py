@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whatwhere.intervals import Batch, Estimate, noise_of, over_pictures, over_scores, over_seeds, wilson
-from whatwhere.studies.rows import difference
+from whatwhere.lab.rows import difference
 
 Z = 1.959963984540054
 Draws = list[NDArray[np.bool_]]  # for each batch, (draws, pictures)

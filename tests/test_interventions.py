@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from whatwhere.dependency.branch import SharedPrefix
-from whatwhere.dependency.shuffle import Shuffler, pool, shuffle
 from whatwhere.errors import InputError
 from whatwhere.interventions import Intervention
 from whatwhere.models.cifar import make
-from whatwhere.sites import Sites, list_sites
+from whatwhere.need.branch import SharedPrefix
+from whatwhere.need.shuffling import Shuffler, pool, shuffle
+from whatwhere.site import Sites, list_sites
 
 SIZE = (3, 32, 32)
 

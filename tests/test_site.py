@@ -15,8 +15,9 @@ from torchvision.models.vision_transformer import VisionTransformer
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
-from whatwhere.recalibration import recalibrate
-from whatwhere.sites import Site, Sites, as_maps, evaluating, expected_input_size, from_maps, list_sites
+from whatwhere.maps import as_maps, from_maps
+from whatwhere.site import Site, Sites, evaluating, expected_input_size, list_sites
+from whatwhere.use import recalibrate
 
 SMALL = (3, 32, 32)
 
@@ -105,13 +106,18 @@ def test_depth_share_counts_linear_layers_where_there_are_no_convolutions() -> N
         assert share[name] == pytest.approx((len(linears) - i) / len(linears))
 
 
-@pytest.mark.parametrize("make_net", [
-    lambda: make("vgg16", classes=7, width=1 / 16),
-    lambda: make("resnet50", classes=7, width=1 / 16),
-    lambda: SqueezeNet("1_1", num_classes=5),
-    lambda: timm.create_model("mobilenetv3_small_050", num_classes=5),  # groups
-    lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=56, embed_dim=8, depths=(1, 1), num_heads=(1, 2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make_net",
+    [
+        lambda: make("vgg16", classes=7, width=1 / 16),
+        lambda: make("resnet50", classes=7, width=1 / 16),
+        lambda: SqueezeNet("1_1", num_classes=5),
+        lambda: timm.create_model("mobilenetv3_small_050", num_classes=5),  # groups
+        lambda: timm.create_model(
+            "swin_tiny_patch4_window7_224", img_size=56, embed_dim=8, depths=(1, 1), num_heads=(1, 2)
+        ),
+    ],
+)
 def test_flops_are_those_of_torchs_counter(make_net: Any) -> None:
     net = make_net().eval()
     size = (3, 56, 56)
@@ -294,10 +300,21 @@ def test_a_window_of_a_part_of_the_table() -> None:
     assert names(convs.select(f":{convs[3].name}")) == names(list(convs)[:4])
 
 
-@pytest.mark.parametrize("which", [
-    "layer9", "layer9*", 1000, -1000, lambda s: False, 0.0001, nn.ReLU(), "layer2.0:layer1.0", "layer2.0.conv2:layer2.0.conv1",
-    ["conv1", "nothing"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "which",
+    [
+        "layer9",
+        "layer9*",
+        1000,
+        -1000,
+        lambda s: False,
+        0.0001,
+        nn.ReLU(),
+        "layer2.0:layer1.0",
+        "layer2.0.conv2:layer2.0.conv1",
+        ["conv1", "nothing"],
+    ],
+)
 def test_a_selection_that_matches_nothing_prints_the_choices(which: Any) -> None:
     table = list_sites(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5), input_size=(3, 64, 64)).of_kind("conv", "block")
     with pytest.raises(InputError, match=r"matches nothing.*Choices: conv1, layer1\.0"):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.network import Network, as_module
-from whatwhere.sites import blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: they name the argument, what was seen, and the fix."""
+"""Errors that a user can fix: they name the argument, what was seen, and the fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message says what to give instead."""
+    """An argument that cannot be used; the message says what to give instead."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -16,13 +16,13 @@ class TrainingDiverged(RuntimeError):
 
 
 def unknown(what: str, seen: str, known: Iterable[str], *, shown: int = 12) -> InputError:
-    """An error for a name that matches nothing, with the nearest names first.
+    """An error for an unknown name, with the nearest ones.
 
     Args:
         what: the argument's name, as the user wrote it.
         seen: the value given.
         known: every value that would have been accepted.
-        shown: how many choices to print at the most.
+        shown: how many choices to print at most.
     """
     names = list(known)
     close = difflib.get_close_matches(seen, names, n=3, cutoff=0.5)
@@ -32,10 +32,10 @@ def unknown(what: str, seen: str, known: Iterable[str], *, shown: int = 12) -> I
 
 
 def no_tensor(output: object) -> InputError:
-    """An error for a network that gives something else than a tensor of scores.
+    """An error for a network that does not return a tensor of scores.
 
     Args:
-        output: what the network gave.
+        output: what the network returned.
     """
     kind = type(output).__name__
     if isinstance(output, Mapping):
@@ -43,21 +43,21 @@ def no_tensor(output: object) -> InputError:
     elif isinstance(output, Sized):
         kind += f" of length {len(output)}"
     return InputError(
-        f"the network gives a value of type {kind}; expected a tensor of scores (N, classes). Wrap it in a module "
+        f"the network returns a value of type {kind}; expected a tensor of scores (N, classes). Wrap it in a module "
         "whose forward returns that tensor alone."
     )
 
 
 @contextmanager
 def downloading(library: str, name: str) -> Iterator[None]:
-    """What cannot be fetched or found in the block is told as an error that a user can mend.
+    """Turn a failed download in the block into an error that the user can fix.
 
     Args:
         library: whose weights are fetched.
         name: of the network.
 
     Raises:
-        InputError: if there is no connection, no such file, or no room for it.
+        InputError: without a connection, without such a file, or without room for it.
     """
     try:
         yield

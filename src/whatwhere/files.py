@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: a kill in the middle of a write leaves the old one."""
+"""Atomic writes: an interrupted write leaves the previous file intact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let a function write a temporary file beside the target, sync it, and rename it onto the target.
 
     Raises:
-        InputError: if the disk is full or the folder cannot be written; nothing of the old file is lost.
+        InputError: if the disk is full or the folder cannot be written; the previous file stays intact.
     """
     path = Path(path)
     try:
@@ -65,22 +65,29 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically; NaN and infinity are refused, since they are no JSON."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
+    """Write a JSON file atomically; NaN and infinity are refused, since they are not JSON.
+
+    Args:
+        path: the file.
+        value: plain values.
+        compact: on one line, without spaces, instead of indented.
+    """
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    write_text(path, json.dumps(value, allow_nan=False, ensure_ascii=False, **layout) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: if it is missing, cannot be read, or is no JSON.
+        InputError: if it is missing, unreadable, or not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file.") from None
+        raise InputError(f"{path} does not exist.") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no JSON file ({error}); delete it and run the same command again.") from error
+        raise InputError(f"{path} is not a JSON file ({error}); delete it and run the same command again.") from error

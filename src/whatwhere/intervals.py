@@ -133,9 +133,11 @@ class Batch:
 
 
 def over_pictures(
-    values: NDArray[np.float64] | None, rates: NDArray[np.float64], repeats: NDArray[np.integer],
+    values: NDArray[np.float64] | None,
+    rates: NDArray[np.float64],
+    repeats: NDArray[np.integer],
     batches: Sequence[Batch],
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """Mean over pictures and draws with a 95 % interval over both.
 
     Args:

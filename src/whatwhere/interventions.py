@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
-from whatwhere.sites import Site, as_maps, from_maps, tracing
+from whatwhere.maps import as_maps, from_maps
+from whatwhere.site import Site, tracing
 
 Change = Callable[[Tensor], Tensor]
 When = Literal["always", "train", "eval"]

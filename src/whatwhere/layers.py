@@ -49,14 +49,14 @@ def is_residual_block(module: nn.Module) -> bool:
 
 
 def branch_parts(module: nn.Module) -> list[str]:
-    """The convolutions and norms of a residual block's branch, in their order; none if it is no such block."""
+    """The convolutions and norms of a residual block's branch, in order; none for any other module."""
     if not all(hasattr(module, name) for name in ("conv1", "bn1", "conv2", "downsample")):
         return []
     return [name for name, _ in module.named_children() if re.fullmatch(r"(conv|bn)\d", name)]
 
 
 def certain_layout(m: nn.Module) -> str | None:
-    """NCHW or NHWC for a leaf that tells by its type how it reads its input; None for any other module."""
+    """NCHW or NHWC for a leaf whose type fixes the layout of its input; None for any other module."""
     if isinstance(m, CHANNELS_FIRST_LEAVES):
         return "NCHW"
     if isinstance(m, CHANNELS_LAST_LEAVES):

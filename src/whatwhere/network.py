@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,10 @@ class Network:
         if like is None:
             return self.preprocessing.normalise(pictures)
         return self.preprocessing.normalise(pictures.to(like.device)).to(like.dtype)
+
+
+# What instruments take and give back: a module for a module, a Network for a Network.
+N = TypeVar("N", nn.Module, Network)
 
 
 def as_module(net: nn.Module | Network) -> nn.Module:

@@ -34,7 +34,7 @@ class Site:
         kind: conv, conv1x1, norm, act, pool, linear, block (residual), group (other non-leaf), other.
         layout: of the input: NCHW, NHWC, or tokens+K (K prefix tokens before H·W positions).
         shape_in: (C, H, W) of the input map.
-        shape: (C, H, W) of the output map; None when the output is no map.
+        shape: (C, H, W) of the output map; None when the output is not a map.
         depth_share: share of the network's convolutions that begin at or after this call (the paper's
             "last 30 %"), in [0, 1]. In a network with at most one convolution (a ViT), of its linear layers.
         flops_before: floating-point operations (2 per multiply-add) of one picture before this call.
@@ -200,7 +200,7 @@ def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | N
 
 
 def expected_input_size(net: nn.Module | Network) -> tuple[int, int, int]:
-    """The (C, H, W) that a network says it takes, else its first convolution's channels at 224 x 224."""
+    """The (C, H, W) that a network declares, else its first convolution's channels at 224 x 224."""
     if isinstance(net, Network) and net.input_size:
         return net.input_size
     module = as_module(net)
@@ -256,7 +256,7 @@ class _Trace:
 
     def __init__(self, module: nn.Module, *, square: bool) -> None:
         self.module = module
-        # Where both layouts occur (with layer norms), the shape of a square picture's map tells which it is.
+        # Where both layouts occur (with layer norms), the shape of a square picture's map decides.
         self.shape_tells = square and any(isinstance(m, nn.LayerNorm) for m in module.modules())
         self.entries: list[_Entry] = []
         self.open: list[_Entry] = []
@@ -291,9 +291,18 @@ class _Trace:
             if certain and certain == layout:
                 self._learn(raw, certain)
             entry = _Entry(
-                name, self.calls[name], kind_of(m), layout, shape, raw, bool(certain), self.convs, self.linears,
-                self.flops, tuple(e.name for e in self.open),
-            )  # fmt: skip
+                name,
+                self.calls[name],
+                kind_of(m),
+                layout,
+                shape,
+                raw,
+                bool(certain),
+                self.convs,
+                self.linears,
+                self.flops,
+                tuple(e.name for e in self.open),
+            )
             self.entries.append(entry)
             self.open.append(entry)
 
@@ -356,10 +365,18 @@ class _Trace:
         assert e.layout
         assert e.shape_in
         return Site(
-            name=name, module=e.name, call=e.call, order=order, kind=e.kind, layout=e.layout, shape_in=e.shape_in,
-            shape=e.shape, depth_share=(total - before) / max(total, 1), flops_before=e.flops_before,
+            name=name,
+            module=e.name,
+            call=e.call,
+            order=order,
+            kind=e.kind,
+            layout=e.layout,
+            shape_in=e.shape_in,
+            shape=e.shape,
+            depth_share=(total - before) / max(total, 1),
+            flops_before=e.flops_before,
             parents=e.parents,
-        )  # fmt: skip
+        )
 
 
 def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -379,21 +396,4 @@ def _row(s: Site) -> tuple[str, ...]:
     return (str(s.order), s.name, s.kind, s.layout, before, after, f"{100 * s.depth_share:.0f} %")
 
 
-def as_maps(x: Tensor, site: Site) -> Tensor:
-    """A tensor that enters a site, seen as maps (N, C, H, W); a view, prefix tokens left out."""
-    if site.layout == "NCHW":
-        return x
-    if site.layout == "NHWC":
-        return x.movedim(-1, 1)
-    prefix = int(site.layout.removeprefix("tokens+"))
-    return x[:, prefix:].unflatten(1, site.shape_in[1:]).movedim(-1, 1)
-
-
-def from_maps(maps: Tensor, x: Tensor, site: Site) -> Tensor:
-    """Maps (N, C, H, W) back in the layout of the tensor `x` they came from; its prefix tokens are kept."""
-    if site.layout == "NCHW":
-        return maps
-    if site.layout == "NHWC":
-        return maps.movedim(1, -1)
-    prefix = int(site.layout.removeprefix("tokens+"))
-    return torch.cat([x[:, :prefix], maps.movedim(1, -1).flatten(1, 2)], dim=1)
+sites = list_sites  # the public name

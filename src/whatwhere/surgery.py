@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from whatwhere.errors import InputError
-from whatwhere.network import Network, as_module
+from whatwhere.network import N, Network, as_module
 
 Edit = Callable[[nn.Module], nn.Module]
 
@@ -66,7 +66,7 @@ def put(root: nn.Module, name: str, new: nn.Module) -> None:
     setattr(root.get_submodule(parent), last, new)
 
 
-def untrained(net: nn.Module | Network, seed: int) -> nn.Module | Network:
+def untrained(net: N, seed: int) -> N:
     """A copy of a network with fresh weights: what the architecture does without having learned anything.
 
     Every module draws its parameters anew as its own `reset_parameters` does. Parameters of modules that have none (a
@@ -104,7 +104,7 @@ def describe(module: nn.Module) -> str:
     return f"{type(module).__name__}({module.extra_repr()}){inner}"
 
 
-def as_given(net: nn.Module | Network, module: nn.Module, name: str) -> nn.Module | Network:
+def as_given(net: N, module: nn.Module, name: str) -> N:
     """A new module, dressed as what the user gave: a `Network` stays one, with its preprocessing."""
     return replace(net, module=module, name=name) if isinstance(net, Network) else module
 

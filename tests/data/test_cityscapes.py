@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from whatwhere.data.cityscapes import CATEGORIES, CLASSES, cityscapes_parts, read_train_ids, train_ids
-from whatwhere.data.concepts import IGNORE, Merged
 from whatwhere.errors import InputError
+from whatwhere.label_maps import IGNORE
+from whatwhere.say.concepts import Merged
 
 FRAMES = ("aachen_000000_000019", "aachen_000001_000019", "bochum_000000_000313", "bochum_000000_000885")
 # The table of the Cityscapes scripts, written out once more: label -> train id.

@@ -53,7 +53,7 @@ def test_splits_without_labels(tmp_path: Path) -> None:
 
 
 def test_loose_pictures_beside_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\(1\.png, \.\.\.\) beside folders \(cat"):
+    with pytest.raises(InputError, match=r"\(1\.png, \.\.\.\) next to folders \(cat"):
         load_data(grow(tmp_path, "1.png", "cat/2.png"))
 
 

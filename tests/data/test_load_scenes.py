@@ -105,7 +105,7 @@ def test_colours_are_optional(folders: Path) -> None:
         ('{"classes": ["a"], "colors": [[1, 2]]}', r"colors must be \[\[r, g, b\], \.\.\.\]"),
         ('{"classes": ["a"], "colors": null}', "colors must be"),
         ('{"classes": ["a"], "colors": [["1", 2, 3]]}', "colors must be"),
-        ("{", "no JSON"),
+        ("{", "not a JSON"),
     ],
 )
 def test_a_wrong_description_is_refused(folders: Path, written: str, message: str) -> None:

@@ -223,9 +223,13 @@ def test_fingerprints_tell_content_apart() -> None:
     black = SceneSplit("train", Memory(torch.zeros(6, 3, 4, 5, dtype=torch.uint8)), numbered().maps, CLASSES)
     split, meant = numbered(), torch.arange(256, dtype=torch.uint8)
     others = [
-        numbered(5), black, numbered(groups=torch.zeros(6, dtype=torch.int64)), numbered(values=meant),
-        numbered(values=meant.roll(1)), SceneSplit("train", split.pictures, split.maps, ("a", "b", "c")),
-    ]  # fmt: skip
+        numbered(5),
+        black,
+        numbered(groups=torch.zeros(6, dtype=torch.int64)),
+        numbered(values=meant),
+        numbered(values=meant.roll(1)),
+        SceneSplit("train", split.pictures, split.maps, ("a", "b", "c")),
+    ]
     assert split.fingerprint == numbered().fingerprint
     assert len({split.fingerprint, *(other.fingerprint for other in others)}) == 7
 

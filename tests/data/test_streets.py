@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.data.concept_counts import concept_counts
-from whatwhere.data.concepts import IGNORE, Combined, Merged, Named, copies_of_classes
 from whatwhere.data.street_objects import (
     CAR_FRONT,
     CAR_SIDE,
@@ -19,6 +17,9 @@ from whatwhere.data.street_objects import (
 )
 from whatwhere.data.streets import Canvas, Streets, draw_streets
 from whatwhere.errors import InputError
+from whatwhere.label_maps import IGNORE
+from whatwhere.say.concept_counts import concept_counts
+from whatwhere.say.concepts import Combined, Merged, Named, copies_of_classes
 
 
 @pytest.fixture(scope="module")

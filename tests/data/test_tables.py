@@ -50,7 +50,7 @@ def test_the_label_column_is_found(features: dict[str, Any], given: str | None, 
         ({"img": IMAGE, "a": INT, "b": INT}, None, r"several columns fit.*'a' \(int64\).*Give label_column="),
         ({"img": IMAGE, "a": NAMED, "b": NAMED}, None, "several columns fit.*ClassLabel"),
         ({"img": IMAGE, "label": TEXT}, None, r"no column fits.*'label' \(string\)"),
-        ({"img": IMAGE, "label": INT}, "lable", "label_column='lable' is no column; the columns are 'img'"),
+        ({"img": IMAGE, "label": INT}, "lable", "label_column='lable' does not exist; the columns are 'img'"),
         ({"img": IMAGE, "label": IMAGE}, "label", "label_column='label' is Image, not a class number"),
     ],
 )
@@ -64,7 +64,7 @@ def test_an_unclear_label_column_is_refused(features: dict[str, Any], given: str
     [
         ({"a": IMAGE, "b": IMAGE}, None, r"image_column is not given.*'a' \(Image\), 'b' \(Image\)"),
         ({"text": TEXT, "label": INT}, None, "image_column is not given"),
-        ({"img": IMAGE}, "image", "image_column='image' is no column"),
+        ({"img": IMAGE}, "image", "image_column='image' does not exist"),
     ],
 )
 def test_an_unclear_image_column_is_refused(features: dict[str, Any], given: str | None, message: str) -> None:

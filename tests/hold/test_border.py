@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torchvision.ops import Permute
 
 from whatwhere.errors import InputError
+from whatwhere.hold.border import padding_pattern, rms_by_border
+from whatwhere.hold.padding import with_padding
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
-from whatwhere.position.padding import with_padding
-from whatwhere.position.pattern import padding_pattern, rms_by_border
-from whatwhere.sites import list_sites
+from whatwhere.site import list_sites
 
 NUMPY: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -55,9 +55,12 @@ def by_hand(conv: nn.Conv2d, pictures: Tensor, margin: int) -> tuple[np.ndarray,
     rings = []
     for d in range((min(h, w) + 1) // 2):
         ring = [
-            v**2 for c in mean for i, row in enumerate(c) for j, v in enumerate(row)
+            v**2
+            for c in mean
+            for i, row in enumerate(c)
+            for j, v in enumerate(row)
             if min(i, j, h - 1 - i, w - 1 - j) == d
-        ]  # fmt: skip
+        ]
         rings.append(np.sqrt(np.mean(ring)) / rms)
     return mean, signal / variance.sum(), rings
 
@@ -108,9 +111,7 @@ def test_constant_pictures_have_no_noise() -> None:
 def test_signal_is_unbiased_where_the_difference_is_noise() -> None:
     """Zero-mean pictures: padding does much to each of them, but nothing on average."""
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False)).double()
-    found = [
-        padding_pattern(net, [drawn(4, 1, 12, seed) - 0.7], size=8, margin=2)[0] for seed in range(20)
-    ]  # fmt: skip
+    found = [padding_pattern(net, [drawn(4, 1, 12, seed) - 0.7], size=8, margin=2)[0] for seed in range(20)]
     assert 0 <= np.mean([f.snr for f in found]) < 0.06  # variance / n alone would make it 0.25
     strong = padding_pattern(net, [drawn(400, 1, 12)], size=8, margin=2)[0]
     assert strong.snr > 0.2
@@ -237,26 +238,29 @@ def test_a_functional_pool_needs_a_size_that_divides() -> None:
     net = Functional().double()
     (found,) = padding_pattern(net, [drawn(2, 1, 24)], size=16, margin=4)
     assert found.pattern.shape == (2, 8, 8)
-    with pytest.raises(InputError, match="size=15: cannot tell how the 8 x 8 map of conv lies"):
+    with pytest.raises(InputError, match="size=15: it is unclear how the 8 x 8 map of conv lies"):
         padding_pattern(net, [drawn(2, 1, 23)], size=15, margin=4)
 
 
 CONV = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32, 2))
 
 
-@pytest.mark.parametrize(("pictures", "options", "message"), [
-    ([torch.ones(2, 1, 12, 12)], {"margin": 0}, "size=8, margin=0"),
-    ([torch.ones(2, 1, 12, 12)], {"size": 0}, "size=0, margin=2"),
-    ([], {}, "pictures is empty"),
-    ([torch.ones(1, 1, 12, 12)], {}, "fewer than 2"),
-    ([torch.ones(2, 1, 13, 12)], {}, r"must be \(N, C, 12, 12\) for size=8 and margin=2, not \(2, 1, 13, 12\)"),
-    (torch.ones(2, 1, 12, 12), {}, r"not \(1, 12, 12\); give an iterable"),
-    (["a"], {}, "not str"),
-    ([torch.ones(2, 1, 12, 12, dtype=torch.uint8)], {}, r"torch\.uint8; prepare them"),
-    ([torch.ones(2, 1, 12, 12)], {"sites": "conv"}, "matches nothing"),
-    ([torch.ones(2, 1, 12, 12)], {"sites": "2"}, "the output of 2 is no map"),
-    ([torch.ones(2, 1, 12, 12)], {"sites": "1"}, "the map of 1 is 4 x 4, and 4 x 4 instead of 6 x 6"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pictures", "options", "message"),
+    [
+        ([torch.ones(2, 1, 12, 12)], {"margin": 0}, "size=8, margin=0"),
+        ([torch.ones(2, 1, 12, 12)], {"size": 0}, "size=0, margin=2"),
+        ([], {}, "pictures is empty"),
+        ([torch.ones(1, 1, 12, 12)], {}, "fewer than 2"),
+        ([torch.ones(2, 1, 13, 12)], {}, r"must be \(N, C, 12, 12\) for size=8 and margin=2, not \(2, 1, 13, 12\)"),
+        (torch.ones(2, 1, 12, 12), {}, r"not \(1, 12, 12\); give an iterable"),
+        (["a"], {}, "not str"),
+        ([torch.ones(2, 1, 12, 12, dtype=torch.uint8)], {}, r"torch\.uint8; prepare them"),
+        ([torch.ones(2, 1, 12, 12)], {"sites": "conv"}, "matches nothing"),
+        ([torch.ones(2, 1, 12, 12)], {"sites": "2"}, "the output of 2 is not a map"),
+        ([torch.ones(2, 1, 12, 12)], {"sites": "1"}, "the map of 1 is 4 x 4, and 4 x 4 instead of 6 x 6"),
+    ],
+)
 def test_wrong_arguments(pictures: Any, options: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         padding_pattern(CONV, pictures, **{"size": 8, "margin": 2, **options})

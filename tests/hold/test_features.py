@@ -7,15 +7,22 @@ from torch.nn import functional
 
 import whatwhere as ww
 from whatwhere.errors import InputError
-from whatwhere.position.features import Reader, rgb_tap, taps_of
+from whatwhere.hold.features import Reader, rgb_tap, taps_of
 
 
 def small():
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1),
-        nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 2),
+    ).eval()
 
 
 def names(taps):
@@ -32,8 +39,10 @@ def test_taps_come_in_the_order_of_their_outputs():
     squeeze = ww.load_model("torchvision/squeezenet1_1", classes=10)
     assert names(taps_of(squeeze)) == ["features.1", "features.4", "features.7", "features"]
     assert names(taps_of(squeeze, ["features", "features.4.expand3x3_activation", "features.4"])) == [
-        "features.4.expand3x3_activation", "features.4", "features",
-    ]  # fmt: skip
+        "features.4.expand3x3_activation",
+        "features.4",
+        "features",
+    ]
 
 
 def test_a_resnets_levels_are_its_stages():
@@ -44,7 +53,7 @@ def test_a_resnets_levels_are_its_stages():
 
 
 def test_a_site_without_a_map_is_refused():
-    with pytest.raises(InputError, match="puts out no spatial map"):
+    with pytest.raises(InputError, match="has no map as its output"):
         taps_of(small(), "6", input_size=(3, 16, 16))
 
 

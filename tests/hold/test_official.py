@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.position.features import Tap
-from whatwhere.position.official import Official, OfficialReadOut, train_readouts
-from whatwhere.position.ridge import Group
-from whatwhere.position.targets import stack, targets_of
+from whatwhere.hold.features import Tap
+from whatwhere.hold.official import Official, OfficialReadOut, train_readouts
+from whatwhere.hold.ridge import Group
+from whatwhere.hold.targets import stack, targets_of
 
 GROUP = Group("all", (Tap("a", 2, (10, 10)), Tap("b", 1, (10, 10))))
 
@@ -81,7 +81,7 @@ def test_wrong_settings_are_refused(options, message):
         Official(**options)
 
 
-def test_divergence_is_told():
+def test_divergence_is_an_error():
     readout = OfficialReadOut(GROUP, targets_of(["H"]), kernel=1, size=10, how=Official(head="linear", lr=1e12))
     with pytest.raises(InputError, match="diverged"):
         train_readouts([readout], lambda epoch: batches())

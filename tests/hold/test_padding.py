@@ -14,11 +14,12 @@ from torchvision.models.squeezenet import SqueezeNet
 from torchvision.models.vgg import make_layers
 
 from whatwhere.errors import InputError
+from whatwhere.hold.padding import PADDINGS, PaddedPool, PaddingReport, with_padding
+from whatwhere.hold.shortcuts import FittedShortcut
 from whatwhere.interventions import Intervention
 from whatwhere.models.cifar import CifarResNet, make
 from whatwhere.network import Network, Preprocessing
-from whatwhere.position.padding import PADDINGS, FittedShortcut, PaddedPool, PaddingReport, centred, with_padding
-from whatwhere.sites import list_sites
+from whatwhere.site import list_sites
 from whatwhere.surgery import edit
 
 SIZE = (3, 12, 10)
@@ -61,7 +62,7 @@ CONVS: list[tuple[dict[str, Any], tuple[int, int]]] = [  # arguments; the full p
     ({"kernel_size": 1, "padding": 1}, (0, 0)),
     ({"kernel_size": 3, "padding": 1, "padding_mode": "circular"}, (2, 2)),
     ({"kernel_size": 3, "padding": (1, 2), "padding_mode": "reflect"}, (2, 2)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("options", "full"), CONVS, ids=str)
@@ -93,10 +94,18 @@ def test_padding_in_words(mode: Any) -> None:
 
 
 @pytest.mark.parametrize("fill", ["reflect", "replicate", "circular"])
-@pytest.mark.parametrize("pool", [
-    nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((3, 2), 1, (1, 0)), nn.MaxPool2d(3, 1, 1, ceil_mode=True), nn.AvgPool2d(5, 2, 2),
-    nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.MaxPool2d(3, 2, 2 - 1, dilation=2),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d((3, 2), 1, (1, 0)),
+        nn.MaxPool2d(3, 1, 1, ceil_mode=True),
+        nn.AvgPool2d(5, 2, 2),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.MaxPool2d(3, 2, 2 - 1, dilation=2),
+    ],
+    ids=str,
+)
 def test_a_pool_against_numpys_padding(pool: Any, fill: Any) -> None:
     x = torch.randn(2, *SIZE)
     bare = copy.deepcopy(pool)
@@ -182,13 +191,6 @@ def test_a_basic_block_by_hand(mode: Any, stride: int, size: tuple[int, int]) ->
         assert torch.equal(twice(x), new(x))
 
 
-def test_centred() -> None:
-    x = torch.arange(1.0, 6).expand(1, 1, 5, 5)
-    assert centred(x, (5, 2))[0, 0, 0].tolist() == [2, 3]
-    assert centred(x, (5, 8))[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
-    assert centred(x.mT, (3, 5))[0, 0, :, 0].tolist() == [2, 3, 4]
-
-
 def test_fitted_shortcuts_follow_copies_and_later_surgery() -> None:
     net = settled(CifarResNet(BasicBlock, [1, 1], 16, classes=4, width=1 / 4))
     new: Any = with_padding(net, "none", input_size=(3, 32, 32))
@@ -220,7 +222,7 @@ NETWORKS: dict[str, Any] = {
     "torchvision vgg": lambda: make_layers([8, "M", 16, "M"], True),
     "squeezenet": lambda: SqueezeNet("1_1", num_classes=4),
     "timm resnet": timm_resnet,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -321,7 +323,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (nn.ReflectionPad2d(1), "circular", "0, a ReflectionPad2d: it pads by itself"),
     (nn.MaxPool2d(3, 2, 1, ceil_mode=True), "circular", "ceil_mode"),
     (nn.Sequential(SHARED, nn.Sequential(SHARED)), "circular", r"0\.0: this MaxPool2d pads.*several names"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("layer", "mode", "message"), REFUSED, ids=lambda v: type(v).__name__)
@@ -330,13 +332,24 @@ def test_layers_that_cannot_be_changed(layer: nn.Module, mode: Any, message: str
         with_padding(nn.Sequential(layer).eval(), mode, input_size=(3, 32, 32))
 
 
-@pytest.mark.parametrize(("layer", "mode"), [
-    (nn.ConvTranspose2d(3, 3, 3, padding=1), "zeros"), (nn.ConvTranspose2d(3, 3, 3), "circular"),
-    (OwnForward(3, 3, 3, padding=1), "zeros"), (OwnForward(3, 3, 1), "f-conv"), (timm.layers.Conv2dSame(3, 3, 1), "none"),
-    (timm.layers.create_pool2d("max", 3, 2, padding="same"), "f-conv"), (nn.ReflectionPad2d(1), "reflect"),
-    (timm.layers.BlurPool2d(3), "reflect"), (nn.MaxPool2d(3, 2, 1, ceil_mode=True), "f-conv"),
-    (nn.AdaptiveAvgPool2d(2), "none"), (nn.Conv2d(3, 3, 3), "circular"), (nn.MaxPool2d(3), "reflect"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("layer", "mode"),
+    [
+        (nn.ConvTranspose2d(3, 3, 3, padding=1), "zeros"),
+        (nn.ConvTranspose2d(3, 3, 3), "circular"),
+        (OwnForward(3, 3, 3, padding=1), "zeros"),
+        (OwnForward(3, 3, 1), "f-conv"),
+        (timm.layers.Conv2dSame(3, 3, 1), "none"),
+        (timm.layers.create_pool2d("max", 3, 2, padding="same"), "f-conv"),
+        (nn.ReflectionPad2d(1), "reflect"),
+        (timm.layers.BlurPool2d(3), "reflect"),
+        (nn.MaxPool2d(3, 2, 1, ceil_mode=True), "f-conv"),
+        (nn.AdaptiveAvgPool2d(2), "none"),
+        (nn.Conv2d(3, 3, 3), "circular"),
+        (nn.MaxPool2d(3), "reflect"),
+    ],
+    ids=str,
+)
 def test_layers_that_can_stay(layer: nn.Module, mode: Any) -> None:
     net = nn.Sequential(layer).eval()
     new: Any = with_padding(net, mode, input_size=(3, 32, 32))

@@ -8,8 +8,8 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.errors import InputError
-from whatwhere.models.load import load_weights, save_weights
-from whatwhere.position.permute import PermuteChannels, gap_net, permute_net
+from whatwhere.hold.permute import PermuteChannels, gap_net, permute_net
+from whatwhere.models.weights import load_weights, save_weights
 
 
 def coded(n=4, channels=12):

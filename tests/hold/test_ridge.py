@@ -7,10 +7,10 @@ from sklearn.linear_model import Ridge
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.position.features import Tap
-from whatwhere.position.moments import Moments, axis_of
-from whatwhere.position.ridge import PENALTIES, Group, RidgeFit, output_size
-from whatwhere.position.targets import stack, targets_of
+from whatwhere.hold.features import Tap
+from whatwhere.hold.moments import Moments, axis_of
+from whatwhere.hold.ridge import PENALTIES, Group, RidgeFit, output_size
+from whatwhere.hold.targets import stack, targets_of
 
 SIZE = 9
 
@@ -87,9 +87,7 @@ def test_the_readout_is_scikit_learns_ridge(kernel, padding):
     a, b = design(x, kernel, padding), design(held_out, kernel, padding)
     mean, scale = a.mean(0), a.std(0)
     for t, y in enumerate(goals):
-        models = [
-            Ridge(alpha=float(p) * len(a)).fit((a - mean) / scale, np.tile(y, len(x))) for p in PENALTIES
-        ]  # fmt: skip
+        models = [Ridge(alpha=float(p) * len(a)).fit((a - mean) / scale, np.tile(y, len(x))) for p in PENALTIES]
         losses = [np.mean((m.predict((b - mean) / scale) - np.tile(y, len(held_out))) ** 2) for m in models]
         best = int(np.argmin(losses))
         assert readout.penalty[t] == pytest.approx(float(PENALTIES[best]))

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import spearmanr
 
 from whatwhere.errors import InputError
-from whatwhere.position.score import best_constant, score
-from whatwhere.position.targets import Target
+from whatwhere.hold.score import best_constant, score
+from whatwhere.hold.targets import Target
 
 
 @pytest.mark.parametrize("name", ["H", "G", "HS"])

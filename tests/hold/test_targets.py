@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from whatwhere.errors import InputError
-from whatwhere.position.targets import TARGETS, Target, resized, stack, targets_of
+from whatwhere.hold.targets import TARGETS, Target, resized, stack, targets_of
 
 
 def formula(name, row, column, size):
@@ -19,9 +19,12 @@ def formula(name, row, column, size):
         along = row if name == "HS" else column
         return 0.5 + 0.5 * math.cos(2 * math.pi * 2.5 * along / size)
     bell = [
-        [math.exp(-((r - (size - 1) / 2) ** 2 + (c - (size - 1) / 2) ** 2) / (2 * (0.495 * size) ** 2))
-         for c in range(size)] for r in range(size)
-    ]  # fmt: skip
+        [
+            math.exp(-((r - (size - 1) / 2) ** 2 + (c - (size - 1) / 2) ** 2) / (2 * (0.495 * size) ** 2))
+            for c in range(size)
+        ]
+        for r in range(size)
+    ]
     low, high = min(map(min, bell)), max(map(max, bell))
     return (bell[row][column] - low) / (high - low)
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from whatwhere.errors import InputError
+from whatwhere.hold import uneven
+from whatwhere.hold.uneven import StridedLayer, even_sizes, format_uneven, uneven_padding, without_arithmetic
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
-from whatwhere.position import uneven
-from whatwhere.position.uneven import StridedLayer, even_sizes, format_uneven, uneven_padding, without_arithmetic
 
 
 def untouched_at_the_end(n: int, k: int, s: int, p: int, d: int) -> int:
@@ -159,10 +159,14 @@ def test_a_network_for_one_size_only() -> None:
     assert even_sizes(net, near=16, reach=12) == [16]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"near": 0}, "near=0: give a size"), ({"near": 8, "reach": -1}, "reach=-1"),
-    ({"near": 2, "reach": 1}, r"does not run on a picture of shape \(3, 2, 2\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"near": 0}, "near=0: give a size"),
+        ({"near": 8, "reach": -1}, "reach=-1"),
+        ({"near": 2, "reach": 1}, r"does not run on a picture of shape \(3, 2, 2\)"),
+    ],
+)
 def test_wrong_arguments(arguments: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         even_sizes(nn.Sequential(nn.Conv2d(3, 4, 5)), **arguments)

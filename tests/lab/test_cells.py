@@ -9,7 +9,7 @@ import pytest
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
-from whatwhere.runs.cells import Cell, Store
+from whatwhere.lab.cells import Cell, Store
 
 CONFIG: dict[str, Any] = {
     "do": "train",
@@ -105,11 +105,13 @@ def test_another_study_is_refused_and_told_apart(tmp_path: Path) -> None:
     assert "holds another study; choose another folder, or the same settings" in lines[0]
     assert str(tmp_path) in lines[0]
     assert lines[1:] == [
-        "  repeats: 10 there, 5 now", "  seed: None there, 1 now", "  shares: [0.31, 0.5] there, None now",
-    ]  # fmt: skip
+        "  repeats: 10 there, 5 now",
+        "  seed: None there, 1 now",
+        "  shares: [0.31, 0.5] there, None now",
+    ]
 
 
-def test_a_study_of_which_nothing_is_finished_stands_in_nobodys_way(tmp_path: Path) -> None:
+def test_a_study_of_which_nothing_is_finished_may_be_reused(tmp_path: Path) -> None:
     """A corrupt picture was removed, or a wrong option corrected: the same command must run."""
     Store(tmp_path, STUDY)
     other = Store(tmp_path, {**STUDY, "repeats": 5})
@@ -117,7 +119,7 @@ def test_a_study_of_which_nothing_is_finished_stands_in_nobodys_way(tmp_path: Pa
     other.save(Cell(CONFIG), {})
     with pytest.raises(InputError, match="repeats: 5 there, 10 now"):
         Store(tmp_path, STUDY)
-    assert other.configs() == [CONFIG]
+    assert other.contents() == {Cell(CONFIG).key: (CONFIG, {})}
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1'])
@@ -125,7 +127,7 @@ def test_a_damaged_cell_names_its_file_and_the_fix(tmp_path: Path, content: str)
     store, cell = Store(tmp_path, STUDY), Cell(CONFIG)
     store.save(cell, {})
     store.file(cell).write_text(content)
-    with pytest.raises(InputError, match=rf"{cell.key}\.json is no JSON file .* delete it and run the same command"):
+    with pytest.raises(InputError, match=rf"{cell.key}\.json is not a JSON file .* delete it and run the same command"):
         store.load(cell)
 
 
@@ -142,8 +144,9 @@ def test_a_damaged_cell_names_its_file_and_the_fix(tmp_path: Path, content: str)
 def test_a_file_that_holds_something_else(tmp_path: Path, content: Any) -> None:
     store, cell = Store(tmp_path, STUDY), Cell(CONFIG)
     write_json(store.file(cell), content)
-    with pytest.raises(InputError, match=rf"{cell.key}\.json does not hold the cell its name says; delete it"):
-        store.load(cell)
+    for read in (lambda: store.load(cell), store.contents):
+        with pytest.raises(InputError, match=rf"{cell.key}\.json does not hold the cell its name says; delete it"):
+            read()
 
 
 def test_a_damaged_study_file(tmp_path: Path) -> None:
@@ -152,5 +155,24 @@ def test_a_damaged_study_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"study\.json does not describe a study; choose another folder or delete it"):
         Store(tmp_path, STUDY)
     (tmp_path / "study.json").write_text("{")
-    with pytest.raises(InputError, match=r"study\.json is no JSON file"):
+    with pytest.raises(InputError, match=r"study\.json is not a JSON file"):
         Store(tmp_path, STUDY)
+
+
+def test_contents_are_all_finished_cells_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, cells = Store(tmp_path, STUDY), [Cell({**CONFIG, "seed": i}) for i in range(3)]
+    for i, cell in enumerate(cells[:2]):
+        Store(tmp_path, STUDY).save(cell, {"i": i})
+    expected = {c.key: (dict(c.config), {"i": i}) for i, c in enumerate(cells[:2])}
+    assert store.contents() == expected
+    store.save(cells[2], {"i": 2})
+    seen: list[Path] = []
+    monkeypatch.setattr("whatwhere.lab.cells.read_json", lambda file: seen.append(file) or read_json(file))
+    assert store.contents() == {**expected, cells[2].key: (cells[2].config, {"i": 2})}
+    assert seen == [store.file(cells[2])]
+
+
+def test_a_cell_is_stored_without_white_space(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path, STUDY), Cell(CONFIG)
+    store.save(cell, {"confusions": [[0, 1], [2, 3]]})
+    assert '"confusions":[[0,1],[2,3]]' in store.file(cell).read_text()

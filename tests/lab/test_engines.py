@@ -1,10 +1,11 @@
 import errno
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,9 +16,10 @@ import torch
 
 import whatwhere
 from whatwhere.errors import InputError, TrainingDiverged
-from whatwhere.runs import executors
-from whatwhere.runs.cells import Cell, Store
-from whatwhere.runs.executors import _deaf_children, _in_worker, _portable, run_cells
+from whatwhere.lab import engines
+from whatwhere.lab.cells import Cell, Store
+from whatwhere.lab.engines import Task, _deaf_children, _portable, run_cells
+from whatwhere.lab.study import Worker
 
 # What cells do here; at the top of the module, so that worker processes find it.
 
@@ -29,7 +31,29 @@ class Awkward(Exception):
         super().__init__(f"awkward {code}")
 
 
-def work(config: Mapping[str, Any]) -> dict[str, Any]:
+class Work(Worker):
+    def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        return done(config)
+
+
+work = Work()
+
+
+class Calling(Work):
+    """Calls something else instead; records the cells whose results were stored."""
+
+    def __init__(self, function: Callable[[Mapping[str, Any]], Any]) -> None:
+        self.function, self.safe = function, list[str]()
+
+    def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self.function(config)
+        return found
+
+    def stored(self, cell: Cell) -> None:
+        self.safe.append(cell.label)
+
+
+def done(config: Mapping[str, Any]) -> dict[str, Any]:
     match config["do"]:
         case "square":
             return {"square": config["x"] ** 2, "deaf": signal.getsignal(signal.SIGINT) is signal.SIG_IGN}
@@ -97,11 +121,11 @@ def test_finished_cells_are_not_run_again(tmp_path: Path, capsys: pytest.Capture
         ran.append(config["x"])
         return work(config)
 
-    assert run_cells(cells[:2], counting, store) == 2
-    assert run_cells(cells, counting, Store(tmp_path, {})) == 3
+    assert run_cells(cells[:2], Calling(counting), store) == 2
+    assert run_cells(cells, Calling(counting), Store(tmp_path, {})) == 3
     assert ran == [0, 1, 2, 3, 4]
     assert "2 of 5 cells are there already." in capsys.readouterr().err
-    assert run_cells(cells, counting, store) == 0
+    assert run_cells(cells, Calling(counting), store) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -113,7 +137,7 @@ def test_a_cell_that_comes_twice_is_run_once(tmp_path: Path) -> None:
         ran.append(config["x"])
         return work(config)
 
-    assert run_cells([*squares(3), *squares(2)], counting, Store(tmp_path, {}), quiet=True) == 3
+    assert run_cells([*squares(3), *squares(2)], Calling(counting), Store(tmp_path, {}), quiet=True) == 3
     assert ran == [0, 1, 2]
 
 
@@ -146,7 +170,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path) -> None:
         return work(config)
 
     with pytest.raises(KeyboardInterrupt):
-        run_cells(cells, interrupted, store, quiet=True)
+        run_cells(cells, Calling(interrupted), store, quiet=True)
     assert loaded(store, cells) == [0, 1, None, None]
     assert run_cells(cells, work, store, quiet=True) == 2
 
@@ -172,7 +196,7 @@ def test_a_full_disk_stops_and_the_next_call_goes_on(tmp_path: Path, monkeypatch
 
 
 def test_workers_must_be_a_number_of_processes(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"workers=-1: give 0 \(this process\) or a number"):
+    with pytest.raises(InputError, match=r"workers=-1: give 0 \(this process\), a number"):
         run_cells([], work, Store(tmp_path, {}), workers=-1)
     assert run_cells([], work, Store(tmp_path, {}), workers=2) == 0
 
@@ -182,11 +206,11 @@ def test_errors_on_their_way_from_a_worker() -> None:
     for error in (InputError("a"), TrainingDiverged("b")):
         assert _portable(error) is error
         assert not hasattr(error, "__notes__")
-    outcome, about = _in_worker(work, {"do": "square"})  # no x
+    outcome, about = Task(work, away=True)({"do": "square"})  # no x
     assert isinstance(outcome, KeyError)
     assert 'config["x"]' in outcome.__notes__[0]
     assert set(about) == {"seconds", "hardware", "versions"}
-    outcome, _ = _in_worker(work, {"do": "awkward", "x": 5})
+    outcome, _ = Task(work, away=True)({"do": "awkward", "x": 5})
     assert type(outcome) is RuntimeError
     assert "awkward 5" in str(outcome)
 
@@ -197,25 +221,85 @@ class BrokenPool:
     def __init__(self, *_: object, **__: object) -> None:
         self.submitted = 0
 
-    def submit(self, do: Any, run: Any, config: Mapping[str, Any]) -> Future[Any]:
+    def submit(self, do: Any, config: Mapping[str, Any]) -> Future[Any]:
         future: Future[Any] = Future()
         if self.submitted:
-            future.set_result(do(run, config))
+            future.set_result(do(config))
         else:
             future.set_exception(BrokenProcessPool("died"))
         self.submitted += 1
         return future
 
-    def shutdown(self) -> None:
+    def shutdown(self, **_: object) -> None:
         pass
 
 
 def test_what_was_finished_when_a_worker_died_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "ProcessPoolExecutor", BrokenPool)
+    monkeypatch.setattr(engines, "ProcessPoolExecutor", BrokenPool)
     store, cells = Store(tmp_path, {}), squares(10)
     with pytest.raises(InputError, match="a worker process died"):
         run_cells(cells, work, store, workers=2, quiet=True)
     assert loaded(store, cells) == [None, *(x**2 for x in range(1, 10))]
+
+
+# Any engine
+
+
+class Slow:
+    """Runs each cell when it was asked three times whether it is done, the last one first."""
+
+    def __init__(self) -> None:
+        self.order: list[Any] = []
+
+    def submit(self, function: Callable[[Mapping[str, Any]], Any], configuration: Mapping[str, Any], /) -> Any:
+        sent: Any = pickle.loads(pickle.dumps((function, configuration)))  # as on its way to another machine
+        handle = SlowHandle(self, *sent)
+        self.order.insert(0, handle)
+        return handle
+
+
+class SlowHandle:
+    def __init__(self, engine: Slow, function: Callable[[Mapping[str, Any]], Any], configuration: Any) -> None:
+        self.engine, self.function, self.configuration, self.asked = engine, function, configuration, 0
+
+    def done(self) -> bool:
+        self.asked += 1
+        return self.asked > 3 and self.engine.order[0] is self
+
+    def result(self) -> Any:
+        self.engine.order.remove(self)
+        if self.configuration.get("x") == 3:
+            raise ConnectionError("the machine is gone")
+        return self.function(self.configuration)
+
+
+def test_any_engine_runs_the_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, cells = Store(tmp_path, {}), squares(5)
+    with pytest.raises(ConnectionError, match="the machine is gone"):
+        run_cells(cells, work, store, engine=Slow(), quiet=True)
+    assert loaded(store, cells) == [0, 1, 4, None, 16]
+    assert "failed: the machine is gone" in capsys.readouterr().err
+    with pytest.raises(InputError, match="or an engine instead"):
+        run_cells(cells, work, store, engine=Slow(), workers=2)
+
+
+def test_a_stored_cell_is_reported_to_its_worker(tmp_path: Path) -> None:
+    cells, worker = squares(3), Calling(lambda config: {"x": 1 / (config["x"] - 1)})
+    with pytest.raises(ZeroDivisionError):
+        run_cells(cells, worker, Store(tmp_path, {}), quiet=True)
+    assert worker.safe == [cells[0].label, cells[2].label]
+
+
+def test_a_worker_that_cannot_be_sent_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    from whatwhere.lab.sources import Held  # not at the top: worker processes import this file with a small torch
+
+    here = Calling(lambda config: {"x": 1})
+    with pytest.raises(InputError, match=r"cannot be sent to other processes .*; give workers=0"):
+        run_cells(squares(2), here, Store(tmp_path, {}), workers=2, quiet=True)
+    held = Calling(Held("model", object()))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"model was given as an object, .* or workers=0"):
+        run_cells(squares(2), held, Store(tmp_path, {}), workers=2, quiet=True)
+    assert not list((tmp_path / "cells").glob("*"))
 
 
 # In other processes; each takes seconds to start, hence few tests that look at much
@@ -223,7 +307,7 @@ def test_what_was_finished_when_a_worker_died_is_kept(tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What new processes import instead: `whatwhere` without timm and torchvision, and what executors need of torch."""
+    """What new processes import instead: `whatwhere` without timm and torchvision, and what engines need of torch."""
     folder = tmp_path / "light"
     for package, text in {"whatwhere": f"__path__ = {list(whatwhere.__path__)!r}", "torch": TORCH}.items():
         (folder / package).mkdir(parents=True)
@@ -256,7 +340,7 @@ def test_processes_give_the_results_of_one(
     assert sorted(p.name for p in (tmp_path / "many/cells").iterdir()) == sorted(f"{c.key}.json" for c in cells)
     seen = capsys.readouterr().err
     assert all(f"cell {c.label} failed" in seen for c in broken)
-    assert '"threads": 3' in many.file(cells[0]).read_text()  # each worker's share of what this process may use
+    assert '"threads":3' in many.file(cells[0]).read_text()  # each worker's share of what this process may use
     assert all(many.load(c)["deaf"] for c in cells)  # Ctrl-C is the parent's to handle
     assert not any(one.load(c)["deaf"] for c in cells)
 
@@ -283,9 +367,9 @@ SCRIPT = """
 import sys
 sys.path[:0] = [{light!r}, {tests!r}]
 from pathlib import Path
-from test_executors import squares, work
-from whatwhere.runs.cells import Cell, Store
-from whatwhere.runs.executors import run_cells
+from test_engines import squares, work
+from whatwhere.lab.cells import Cell, Store
+from whatwhere.lab.engines import run_cells
 
 if __name__ == "__main__":
     folder = Path({folder!r})
@@ -301,9 +385,9 @@ UNGUARDED = """
 import sys
 sys.path[:0] = [{light!r}, {tests!r}]
 from pathlib import Path
-from test_executors import squares, work
-from whatwhere.runs.cells import Store
-from whatwhere.runs.executors import run_cells
+from test_engines import squares, work
+from whatwhere.lab.cells import Store
+from whatwhere.lab.engines import run_cells
 
 run_cells(squares(1), work, Store(Path({folder!r}), {{}}), workers=1, quiet=True)
 """

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from whatwhere.studies.packed import pack, pack_maps, pack_scores, unpack, unpack_maps, unpack_scores
+from whatwhere.lab.packed import pack, pack_maps, pack_scores, unpack, unpack_maps, unpack_scores
 
 
 def test_what_is_packed_comes_back():

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from whatwhere.runs import progress
-from whatwhere.runs.progress import EVERY, Meter
+from whatwhere.lab import progress
+from whatwhere.lab.progress import EVERY, Meter
 
 
 class Clock:

@@ -4,8 +4,8 @@ import sys
 import pytest
 import torch
 
-from whatwhere.runs import provenance
-from whatwhere.runs.provenance import command, hardware, versions
+from whatwhere.lab import provenance
+from whatwhere.lab.provenance import command, hardware, versions
 
 
 def test_versions_name_every_package_that_decides_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,22 @@ from whatwhere.models.cifar import CIFAR_MODELS, CifarVGG, initialise, make, sca
 SLIM = 1 / 16
 
 
-@pytest.mark.parametrize(("name", "convs", "linears"), [
-    ("vgg11", 8, 3), ("vgg16", 13, 3),
-    ("resnet20", 19 + 2, 1), ("resnet32", 31 + 2, 1), ("resnet56", 55 + 2, 1),  # + projections
-    ("resnet50", 49 + 4, 1), ("resnet152", 151 + 4, 1), ("densenet22", 21, 1), ("densenet40", 39, 1),
-    ("densenet100", 99, 1), ("bagnet4", 1 + 6, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "convs", "linears"),
+    [
+        ("vgg11", 8, 3),
+        ("vgg16", 13, 3),
+        ("resnet20", 19 + 2, 1),
+        ("resnet32", 31 + 2, 1),
+        ("resnet56", 55 + 2, 1),  # + projections
+        ("resnet50", 49 + 4, 1),
+        ("resnet152", 151 + 4, 1),
+        ("densenet22", 21, 1),
+        ("densenet40", 39, 1),
+        ("densenet100", 99, 1),
+        ("bagnet4", 1 + 6, 1),
+    ],
+)
 def test_depths_counted_by_hand(name: str, convs: int, linears: int) -> None:
     net = make(name, classes=7, width=SLIM)
     assert sum(isinstance(m, nn.Conv2d) for m in net.modules()) == convs

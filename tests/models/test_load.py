@@ -14,7 +14,8 @@ from torchvision.transforms import InterpolationMode
 from whatwhere.data.pixels import FILTERS, check_geometry
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
-from whatwhere.models.load import load_model, load_weights, read_tensors, save_weights
+from whatwhere.models.load import load_model
+from whatwhere.models.weights import load_weights, read_tensors, save_weights
 
 SLIM: dict[str, Any] = {"width": 1 / 16, "classes": 5}
 
@@ -26,15 +27,18 @@ def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
 # ---- names
 
 
-@pytest.mark.parametrize(("name", "nearest"), [
-    ("cifar/vgg_16", "cifar/vgg16"),
-    ("cifra/vgg16", "cifar/vgg16"),
-    ("timm/resnet_18", "timm/resnet18"),
-    ("torchvision/resnet-18", "torchvision/resnet18"),
-    ("vgg16", "cifar/vgg16"),
-    ("resnet18.a1_in2k", None),
-    ("cifar/", "cifar/"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("cifar/vgg_16", "cifar/vgg16"),
+        ("cifra/vgg16", "cifar/vgg16"),
+        ("timm/resnet_18", "timm/resnet18"),
+        ("torchvision/resnet-18", "torchvision/resnet18"),
+        ("vgg16", "cifar/vgg16"),
+        ("resnet18.a1_in2k", None),
+        ("cifar/", "cifar/"),
+    ],
+)
 def test_an_unknown_name_prints_the_nearest(name: str, nearest: str | None) -> None:
     with pytest.raises(InputError, match=f"model='{name}' matches nothing.*{nearest or ''}"):
         load_model(name)
@@ -55,9 +59,14 @@ def test_options_that_do_not_belong() -> None:
 # ---- seeds, width, classes
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("cifar/vgg11", SLIM), ("timm/test_resnet", {"classes": 5}), ("torchvision/squeezenet1_1", {"classes": 5}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cifar/vgg11", SLIM),
+        ("timm/test_resnet", {"classes": 5}),
+        ("torchvision/squeezenet1_1", {"classes": 5}),
+    ],
+)
 def test_seeds_are_bit_reproducible(name: str, options: dict[str, Any]) -> None:
     before = torch.get_rng_state()
     a = load_model(name, seed=1, **options)
@@ -142,9 +151,15 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, way: str) -> 
     assert target.exists()
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("w.safetensors", b"hello world, this is no such file"), ("w.safetensors", b""), ("w.pt", b"hello world"), ("w.pt", b""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("w.safetensors", b"hello world, this is no such file"),
+        ("w.safetensors", b""),
+        ("w.pt", b"hello world"),
+        ("w.pt", b""),
+    ],
+)
 def test_what_is_no_weights_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     file = tmp_path / name
     file.write_bytes(content)
@@ -280,13 +295,16 @@ def test_a_crop_mode_that_is_not_followed_is_recorded(monkeypatch: pytest.Monkey
     assert (f"'{mode}'" in source) == (mode != "center")
 
 
-@pytest.mark.parametrize(("name", "crop", "resize", "kind"), [
-    ("squeezenet1_1", 224, 256, "bilinear"),
-    ("mobilenet_v3_small", 224, 256, "bilinear"),
-    ("efficientnet_b0", 224, 256, "bicubic"),
-    ("efficientnet_b1", 240, 256, "bicubic"),
-    ("resnet18", 224, 256, "bilinear"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "crop", "resize", "kind"),
+    [
+        ("squeezenet1_1", 224, 256, "bilinear"),
+        ("mobilenet_v3_small", 224, 256, "bilinear"),
+        ("efficientnet_b0", 224, 256, "bicubic"),
+        ("efficientnet_b1", 240, 256, "bicubic"),
+        ("resnet18", 224, 256, "bilinear"),
+    ],
+)
 def test_torchvisions_presets(name: str, crop: int, resize: int, kind: str) -> None:
     net = load_model(f"torchvision/{name}", classes=2)
     p = net.preprocessing

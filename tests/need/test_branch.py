@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.squeezenet import SqueezeNet
 
-from whatwhere.dependency.branch import SharedPrefix
-from whatwhere.dependency.cuts import cuts_of
-from whatwhere.dependency.shuffle import pool, shuffle
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
-from whatwhere.sites import Site, Sites, list_sites
+from whatwhere.need.branch import SharedPrefix
+from whatwhere.need.cuts import cuts_of
+from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.site import Site, Sites, list_sites
 
 Resume = Callable[[], Tensor]
 
@@ -64,10 +64,15 @@ NETS: dict[str, Any] = {
     "in place": InPlace,
     "shared": Shared,
     "root is sequential": lambda: nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True),
-        nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
     ),
-}  # fmt: skip
+}
 
 
 def built(name: str) -> tuple[nn.Module, Sites, Tensor]:

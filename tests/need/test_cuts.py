@@ -3,10 +3,10 @@ from torch import nn
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from whatwhere.dependency.cuts import cut_at_share, cuts_of
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
-from whatwhere.sites import list_sites
+from whatwhere.need.cuts import cut_at_share, cuts_of
+from whatwhere.site import list_sites
 
 SIZE = (3, 32, 32)
 

@@ -13,12 +13,12 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.squeezenet import SqueezeNet
 from torchvision.models.vgg import VGG, make_layers
 
-from whatwhere.dependency.collapse import CollapseReport, collapse
-from whatwhere.dependency.cuts import cuts_of
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import CifarResNet, make
+from whatwhere.need.cuts import cuts_of
+from whatwhere.need.gap_fc import CollapseReport, collapse
 from whatwhere.network import Network, Preprocessing
-from whatwhere.sites import list_sites
+from whatwhere.site import list_sites
 
 SIZE = (3, 32, 32)
 
@@ -258,10 +258,13 @@ def constant_maps(net: nn.Module, cut: str, x: Tensor, size: Any) -> Tensor:
     return net.classifier(grid.flatten(1))
 
 
-@pytest.mark.parametrize("build", [
-    lambda: VGG(make_layers([8, "M", 8, "M", 16, "M", 16, "M"], batch_norm=True), num_classes=5),
-    lambda: AlexNet(num_classes=5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: VGG(make_layers([8, "M", 8, "M", 16, "M", 16, "M"], batch_norm=True), num_classes=5),
+        lambda: AlexNet(num_classes=5),
+    ],
+)
 def test_torchvisions_head_is_folded(build: Callable[[], Any]) -> None:
     torch.manual_seed(0)
     net = build()
@@ -343,10 +346,17 @@ def test_densenet_before_a_dense_block() -> None:
         torch.testing.assert_close(small(x), net.classifier(v), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("build", "site", "instead"), [
-    (lambda: DenseNet(4, (2, 2), 8, num_classes=3), "features.denseblock2.denselayer1.conv2", "features.denseblock2"),
-    (lambda: SqueezeNet("1_1", num_classes=4), "features.6.expand3x3", "features.6"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("build", "site", "instead"),
+    [
+        (
+            lambda: DenseNet(4, (2, 2), 8, num_classes=3),
+            "features.denseblock2.denselayer1.conv2",
+            "features.denseblock2",
+        ),
+        (lambda: SqueezeNet("1_1", num_classes=4), "features.6.expand3x3", "features.6"),
+    ],
+)
 def test_inside_of_branches_the_place_is_refused(build: Any, site: str, instead: str) -> None:
     with pytest.raises(InputError, match=f"site='{site}'.*flows around it.*nothing goes round: {instead}, features"):
         collapse(build().eval(), site, input_size=(3, 64, 64))

@@ -9,8 +9,10 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from whatwhere.dependency.collapse import collapse
-from whatwhere.dependency.shuffle import (
+from whatwhere.errors import InputError
+from whatwhere.models.cifar import make
+from whatwhere.need.gap_fc import collapse
+from whatwhere.need.shuffling import (
     MODES,
     Shuffler,
     draw,
@@ -20,10 +22,8 @@ from whatwhere.dependency.shuffle import (
     shuffle,
     spatial_mean,
     spatial_targets,
-)  # fmt: skip
-from whatwhere.errors import InputError
-from whatwhere.models.cifar import make
-from whatwhere.sites import list_sites
+)
+from whatwhere.site import list_sites
 
 SHAPE = (3, 4, 6)
 Place = tuple[int, int, int]
@@ -71,19 +71,22 @@ def test_each_mode_moves_what_it_may_and_nothing_else(mode: Any) -> None:
 
 
 # (mode, map, block, number of equally likely permutations, counted by hand)
-@pytest.mark.parametrize(("mode", "shape", "block", "outcomes"), [
-    ("per-channel", (2, 1, 3), (1, 1), 6 * 6),
-    ("shared", (2, 1, 3), (1, 1), 6),
-    ("shared", (1, 2, 2), (1, 1), 24),
-    ("all", (2, 1, 2), (1, 1), 24),
-    ("channel", (3, 2, 1), (1, 1), 6),
-    ("channel-per-position", (3, 1, 2), (1, 1), 6 * 6),
-    ("block", (2, 2, 2), (1, 2), 2**4),
-    ("block", (1, 2, 4), (2, 2), 24 * 24),
-    ("rows", (2, 3, 2), (1, 1), 6),
-    ("columns", (2, 2, 3), (1, 1), 6),
-    ("fixed", (2, 1, 3), (1, 1), 6),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "shape", "block", "outcomes"),
+    [
+        ("per-channel", (2, 1, 3), (1, 1), 6 * 6),
+        ("shared", (2, 1, 3), (1, 1), 6),
+        ("shared", (1, 2, 2), (1, 1), 24),
+        ("all", (2, 1, 2), (1, 1), 24),
+        ("channel", (3, 2, 1), (1, 1), 6),
+        ("channel-per-position", (3, 1, 2), (1, 1), 6 * 6),
+        ("block", (2, 2, 2), (1, 2), 2**4),
+        ("block", (1, 2, 4), (2, 2), 24 * 24),
+        ("rows", (2, 3, 2), (1, 1), 6),
+        ("columns", (2, 2, 3), (1, 1), 6),
+        ("fixed", (2, 1, 3), (1, 1), 6),
+    ],
+)
 def test_every_permutation_of_a_mode_is_equally_likely(mode: Any, shape: Place, block: Any, outcomes: int) -> None:
     g = rng(0)
     drawn = Counter(tuple(draw(mode, shape, g, block=block).tolist()) for _ in range(20 * outcomes))

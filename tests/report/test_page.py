@@ -54,12 +54,16 @@ def report(text: str = "text") -> Report:
         {"method": "b", "site": "", "accuracy %": "1"},
     ]
     return Report(
-        title=f"{text} title", lead=f"{text} lead", figures={"curve": figure()},
+        title=f"{text} title",
+        lead=f"{text} lead",
+        figures={"curve": figure()},
         tables=[Table(f"{text} table", rows), Table("empty", []), Table("second", [{f"{text} head": 1}])],
-        notes=[f"{text} note"], conclusion=f"{text} conclusion", conclusion_table=[{"": f"{text} number", "before": "1"}],
+        notes=[f"{text} note"],
+        conclusion=f"{text} conclusion",
+        conclusion_table=[{"": f"{text} number", "before": "1"}],
         facts={"data": {"name": f"{text} fact", "list": [1, f"{text} item"]}, "seed": 0},
         pages={f"{text} label": f"{text}/index.html"},
-    )  # fmt: skip
+    )
 
 
 PLACES = ("title", "lead", "row", "table", "head", "note", "conclusion", "number", "fact", "label")
@@ -67,8 +71,19 @@ PLACES = ("title", "lead", "row", "table", "head", "note", "conclusion", "number
 
 def test_everything_is_on_the_page_in_order() -> None:
     texts = Page(as_html(report())).texts
-    expected = ["text title", "text lead", "text label", "text table", "text row", "70.10", "text head", "text note",
-                "text conclusion", "text number", "text fact"]  # fmt: skip
+    expected = [
+        "text title",
+        "text lead",
+        "text label",
+        "text table",
+        "text row",
+        "70.10",
+        "text head",
+        "text note",
+        "text conclusion",
+        "text number",
+        "text fact",
+    ]
     places = [max(i for i, t in enumerate(texts) if t == e) for e in expected]
     assert places == sorted(places)
     assert texts.index("text conclusion") < texts.index("text label"), "the conclusion opens the page as well"

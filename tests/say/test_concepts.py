@@ -5,9 +5,10 @@ import pytest
 import torch
 from sklearn.metrics import mutual_info_score
 
-from whatwhere.data.concept_counts import concept_counts, joint_counts, mutual_information, select
-from whatwhere.data.concepts import IGNORE, Combined, Merged, Named, Selected, copies_of_classes
 from whatwhere.errors import InputError
+from whatwhere.label_maps import IGNORE
+from whatwhere.say.concept_counts import concept_counts, joint_counts, mutual_information, select
+from whatwhere.say.concepts import Combined, Merged, Named, Selected, copies_of_classes
 
 CLASSES = ("road", "car", "bus", "sky")
 PARTS = ("wheel", "window", "roof")
@@ -195,7 +196,10 @@ def test_rare_concepts_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Merged({"vehicle": ("cra",)}, CLASSES), r"groups\['vehicle'\]='cra' matches nothing. Did you mean 'car'"),
+        (
+            lambda: Merged({"vehicle": ("cra",)}, CLASSES),
+            r"groups\['vehicle'\]='cra' matches nothing. Did you mean 'car'",
+        ),
         (lambda: Merged({}, CLASSES), r"groups is empty"),
         (lambda: Merged({"vehicle": ()}, CLASSES), r"groups\['vehicle'\] is empty; give some of road, car"),
         (lambda: Named(("a", "a")), r"the concept 'part: a' is there twice"),
@@ -207,7 +211,7 @@ def test_rare_concepts_are_left_out() -> None:
         (lambda: select(Named(PARTS), most=0), r"most=0: keep at least one"),
         (lambda: concept_counts(Named(PARTS), [], CLASSES), r"rows is empty"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_made(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from whatwhere.bottleneck.confidence import ConfidenceModel, entropy, max_softmax, temperature
 from whatwhere.errors import InputError
+from whatwhere.say.confidence import ConfidenceModel, entropy, max_softmax, temperature
 
 
 def logits_and_labels(p: int = 500, k: int = 4):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.bottleneck.failures import FailureCounts, nearby
 from whatwhere.errors import InputError
+from whatwhere.say.failures import FailureCounts, nearby
 
 CLASSES, CONCEPTS = 3, 4
 

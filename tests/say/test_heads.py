@@ -8,7 +8,8 @@ import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from whatwhere.bottleneck.heads import (
+from whatwhere.errors import InputError
+from whatwhere.say.heads import (
     Pixels,
     at_cells,
     balanced,
@@ -19,9 +20,8 @@ from whatwhere.bottleneck.heads import (
     principal,
     reconstruct,
     shares_of,
-)  # fmt: skip
-from whatwhere.bottleneck.layer import Bottleneck
-from whatwhere.errors import InputError
+)
+from whatwhere.say.layer import Bottleneck
 
 PENALTY = 1e-3
 

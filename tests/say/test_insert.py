@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import whatwhere as ww
-from whatwhere.bottleneck.layer import Bottleneck, layer_of, overwriting
 from whatwhere.errors import InputError
+from whatwhere.say.layer import Bottleneck, layer_of, overwriting
 
 SIZE = (3, 32, 48)
 

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from whatwhere.bottleneck import inspect
-from whatwhere.bottleneck.inspect import Overlap, auic, inspectability_curve, thresholds_of
 from whatwhere.errors import InputError
+from whatwhere.say import inspect
+from whatwhere.say.inspect import Overlap, auic, inspectability_curve, thresholds_of
 
 
 def drawn(seed: int = 0, n: int = 3, c: int = 4, k: int = 3, size: tuple[int, int] = (5, 6)):

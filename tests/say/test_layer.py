@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.bottleneck.layer import Bottleneck, layer_of, overwriting
 from whatwhere.errors import InputError
+from whatwhere.say.layer import Bottleneck, layer_of, overwriting
 
 
 def encoded(layer, x):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from whatwhere.bottleneck.leakage import binarised, dropped, permuted
 from whatwhere.errors import InputError
+from whatwhere.say.leakage import binarised, dropped, permuted
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_pixels_do_as_well_as_maps():
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [0, 1, 2, 2], [1, 2, 3, 4]])
 def test_what_is_no_permutation_is_refused(maps, order):
-    with pytest.raises(InputError, match="no permutation of 4"):
+    with pytest.raises(InputError, match="not a permutation of the 4"):
         permuted(maps, torch.tensor(order))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.data.pixel_concepts import (
+from whatwhere.say.pixel_concepts import (
     COLOURS,
     Colours,
     Positions,
@@ -50,12 +50,24 @@ def test_colours_pixel_by_pixel() -> None:
 @pytest.mark.parametrize(
     ("rgb", "name"),
     [
-        ((0, 0, 0), "black"), ((255, 255, 255), "white"), ((128, 128, 128), "grey"), ((255, 0, 0), "red"),
-        ((0, 160, 0), "green"), ((0, 0, 255), "blue"), ((255, 255, 0), "yellow"), ((255, 140, 0), "orange"),
-        ((139, 69, 19), "brown"), ((128, 0, 160), "purple"), ((255, 105, 180), "pink"), ((255, 170, 170), "pink"),
-        ((135, 206, 235), "blue"), ((34, 100, 34), "green"), ((110, 20, 20), "red"), ((96, 64, 44), "brown"),
+        ((0, 0, 0), "black"),
+        ((255, 255, 255), "white"),
+        ((128, 128, 128), "grey"),
+        ((255, 0, 0), "red"),
+        ((0, 160, 0), "green"),
+        ((0, 0, 255), "blue"),
+        ((255, 255, 0), "yellow"),
+        ((255, 140, 0), "orange"),
+        ((139, 69, 19), "brown"),
+        ((128, 0, 160), "purple"),
+        ((255, 105, 180), "pink"),
+        ((255, 170, 170), "pink"),
+        ((135, 206, 235), "blue"),
+        ((34, 100, 34), "green"),
+        ((110, 20, 20), "red"),
+        ((96, 64, 44), "brown"),
     ],
-)  # fmt: skip
+)
 def test_the_colours_that_people_agree_on(rgb: tuple[int, int, int], name: str) -> None:
     picture = torch.tensor(rgb, dtype=torch.uint8).view(3, 1, 1)
     assert Colours.names[int(Colours()(picture, {}).flatten().argmax())] == f"colour: {name}"

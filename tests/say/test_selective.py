@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from whatwhere.bottleneck.selective import (
+from whatwhere.errors import InputError
+from whatwhere.say.selective import (
     aligned,
     at_threshold,
     aurc,
@@ -21,7 +22,6 @@ from whatwhere.bottleneck.selective import (
     risk_coverage,
     threshold_for,
 )
-from whatwhere.errors import InputError
 
 
 def drawn(n: int = 300, steps: int | None = 20, seed: int = 0):

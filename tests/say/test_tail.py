@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import whatwhere as ww
-from whatwhere.bottleneck.layer import layer_of
-from whatwhere.bottleneck.tail import Tail
 from whatwhere.errors import InputError
+from whatwhere.say.layer import layer_of
+from whatwhere.say.tail import Tail
 
 SIZE = (3, 32, 48)
 
@@ -72,8 +72,9 @@ def test_frozen_concepts_stay(small):
     learning = {n for n, p in net.named_parameters() if p.grad is not None}
     assert {n.split(".")[0] for n in learning} == {"middle", "head", "classify"}
     assert {n for n in learning if n.startswith("middle")} == {
-        "middle.bottleneck.decode.weight", "middle.bottleneck.decode.bias",
-    }  # fmt: skip
+        "middle.bottleneck.decode.weight",
+        "middle.bottleneck.decode.bias",
+    }
 
 
 def test_nothing_in_front_runs(small):

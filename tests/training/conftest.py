@@ -31,9 +31,13 @@ def small_net() -> MakeNet:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             module = nn.Sequential(
-                nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(),
+                nn.Conv2d(3, 4, 3, padding=1),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.Dropout(0.3),
+                nn.Flatten(),
                 nn.Linear(144, classes),
-            )  # fmt: skip
+            )
         return Network(module, Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)), "small")
 
     return make

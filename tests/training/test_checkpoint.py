@@ -86,9 +86,13 @@ def test_another_network_or_source_of_draws_is_refused(tmp_path: Path) -> None:
 def damage(whole: bytes, how: str) -> bytes:
     half = len(whole) // 2
     return {
-        "empty": b"", "text": b"no checkpoint\n" * 9, "half": whole[:half], "pickle": pickle.dumps([1], 2),
-        "code": pickle.dumps(os.system, 2), "zeros": whole[:half] + bytes(len(whole) - half),
-    }[how]  # fmt: skip
+        "empty": b"",
+        "text": b"no checkpoint\n" * 9,
+        "half": whole[:half],
+        "pickle": pickle.dumps([1], 2),
+        "code": pickle.dumps(os.system, 2),
+        "zeros": whole[:half] + bytes(len(whole) - half),
+    }[how]
 
 
 @pytest.mark.parametrize("how", ["empty", "text", "half", "pickle", "code", "zeros"])

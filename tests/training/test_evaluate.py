@@ -106,10 +106,11 @@ class Giving(nn.Module):
 @pytest.mark.parametrize(
     ("pack", "kind"),
     [
-        (lambda y: (y, y), "tuple of length 2"), (lambda y: {"out": y, "aux": y}, "dict with out, aux"),
+        (lambda y: (y, y), "tuple of length 2"),
+        (lambda y: {"out": y, "aux": y}, "dict with out, aux"),
         (lambda y: None, "NoneType"),
     ],
-)  # fmt: skip
+)
 def test_a_network_that_gives_no_tensor(
     pictures: MakeSplit, small_net: MakeNet, pack: Callable[[torch.Tensor], Any], kind: str
 ) -> None:

@@ -5,10 +5,10 @@ import torch
 from sklearn.metrics import confusion_matrix, jaccard_score
 from torch import Tensor, nn
 
-from whatwhere.data.concepts import IGNORE
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError
+from whatwhere.label_maps import IGNORE
 from whatwhere.network import Network, Preprocessing
 from whatwhere.training.evaluate_scenes import (
     SceneEvaluation,

@@ -11,12 +11,12 @@ from whatwhere.data import Split
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.data.sources import Memory
-from whatwhere.dependency import shuffle
 from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.hold.padding import with_padding
 from whatwhere.models.load import load_model
+from whatwhere.need import shuffle
 from whatwhere.network import Network
-from whatwhere.position.padding import with_padding
-from whatwhere.sites import list_sites
+from whatwhere.site import list_sites
 from whatwhere.training.augment import augment
 from whatwhere.training.class_weights import logarithmic
 from whatwhere.training.evaluate import evaluate
@@ -61,9 +61,19 @@ def test_training_is_sgd_by_hand(pictures: MakeSplit, nesterov: bool, smoothing:
     torch.manual_seed(0)
     linear = nn.Linear(108, classes)
     recipe = Recipe(
-        epochs=4, batch_size=5, lr=0.1, schedule="step", milestones=(2,), gamma=0.3, momentum=0.8, nesterov=nesterov,
-        weight_decay=0.02, label_smoothing=smoothing, crop_padding=0, flip=False,
-    )  # fmt: skip
+        epochs=4,
+        batch_size=5,
+        lr=0.1,
+        schedule="step",
+        milestones=(2,),
+        gamma=0.3,
+        momentum=0.8,
+        nesterov=nesterov,
+        weight_decay=0.02,
+        label_smoothing=smoothing,
+        crop_padding=0,
+        flip=False,
+    )
     w, b = (p.detach().double().clone() for p in linear.parameters())
     speed_w, speed_b = torch.zeros_like(w), torch.zeros_like(b)
     draws, losses = torch.Generator().manual_seed(7), []
@@ -92,9 +102,15 @@ def test_training_is_sgd_by_hand(pictures: MakeSplit, nesterov: bool, smoothing:
 def test_adamw_by_hand(pictures: MakeSplit) -> None:
     split, linear = pictures(10), nn.Linear(108, 3)
     recipe = Recipe(
-        epochs=3, batch_size=10, optimizer="adamw", lr=0.01, schedule="constant", weight_decay=0.1, crop_padding=0,
+        epochs=3,
+        batch_size=10,
+        optimizer="adamw",
+        lr=0.01,
+        schedule="constant",
+        weight_decay=0.1,
+        crop_padding=0,
         flip=False,
-    )  # fmt: skip
+    )
     w, b = (p.detach().double().clone() for p in linear.parameters())
     first, second, first_b, second_b = (torch.zeros_like(p) for p in (w, w, b, b))
     images = next(split.batches(10))[0].double()
@@ -435,8 +451,14 @@ def test_segmentation_is_sgd_by_hand() -> None:
     maps = torch.tensor([[[0, 1], [1, 255]], [[2, 1], [1, 255]]], dtype=torch.uint8)
     split = SceneSplit("train", Memory(torch.zeros(2, 3, 2, 2, dtype=torch.uint8)), {"class": Memory(maps)}, "abc")
     recipe = SceneRecipe(
-        epochs=3, batch_size=2, lr=0.5, momentum=0.0, weight_decay=0.0, crop=None, class_weights=(1.0, 0.5, 4.0),
-    )  # fmt: skip
+        epochs=3,
+        batch_size=2,
+        lr=0.5,
+        momentum=0.0,
+        weight_decay=0.0,
+        crop=None,
+        class_weights=(1.0, 0.5, 4.0),
+    )
     bias, weights_, labels = torch.zeros(3, dtype=torch.float64), torch.tensor([1.0, 0.5, 4.0]), [0, 1, 1, 2, 1, 1]
     for step in range(3):
         p, gradient = torch.softmax(bias, 0), torch.zeros(3, dtype=torch.float64)

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.data import Split
-from whatwhere.data.concepts import IGNORE
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError
+from whatwhere.label_maps import IGNORE
 from whatwhere.network import Preprocessing
 from whatwhere.training.augment import crop_and_scale
 from whatwhere.training.objectives import Classify, Segment, at_size, objective_of, score_maps

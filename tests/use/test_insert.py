@@ -6,8 +6,10 @@ from torch import nn
 
 import whatwhere as ww
 from whatwhere.errors import InputError
-from whatwhere.recalibration import MSSAR, SE, recalibrate
-from whatwhere.recalibration.insert import Recalibrated
+from whatwhere.use import MSSAR, SE, recalibrate
+from whatwhere.use.insert import Recalibrated
+
+ONNX = "ONNX export needs onnx, onnxscript and onnxruntime: pip install -e '.[dev]'"
 
 
 def gates(module):
@@ -77,8 +79,9 @@ def test_in_a_pyramid_block_it_stands_behind_the_last_norm():
     net = nn.Sequential(PyramidBlock(6, 9), PyramidBlock(9, 12), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     gated = recalibrate(net, "ms_sar", ratio=1, input_size=(6, 8, 8))
     assert [(r.name, g.channels) for r, g in zip(gated.surgery.inserted, gates(gated), strict=True)] == [
-        ("0.bn3", 9), ("1.bn3", 12),
-    ]  # fmt: skip
+        ("0.bn3", 9),
+        ("1.bn3", 12),
+    ]
     block, x = net[0], torch.randn(2, 6, 8, 8)
     with torch.no_grad():
         expected = gates(gated)[0](block.bn3(block.branch(x))) + nn.functional.pad(x, (0, 0, 0, 0, 0, 3))
@@ -159,7 +162,7 @@ def test_it_can_stand_in_timms_slot():
         ("cifar/resnet20", "ms_sar", {"scale": 3}, "cannot be made"),
         ("cifar/vgg11", "ms_sar", {}, "no residual block"),
         ("cifar/resnet20", "ms_sar", {"sites": "conv1"}, "no residual block"),
-        ("cifar/resnet20", lambda channels: 3, {}, "no module"),
+        ("cifar/resnet20", lambda channels: 3, {}, "expected a module"),
         ("cifar/resnet20", lambda channels: nn.Conv2d(3, 3, 1), {}, "does not run"),
     ],
 )
@@ -204,15 +207,56 @@ def test_in_a_pre_activation_block_it_stands_behind_the_last_convolution():
 
 @pytest.mark.parametrize(
     ("sites", "count"),
-    [("features.denseblock1", 3), ("features.denseblock1*", 3), ("features.denseblock2.denselayer1", 1),
-     ("*denselayer2", 3), (["features.denseblock1.denselayer1", "features.denseblock3*"], 4), ("last 30%", 3)],
-)  # fmt: skip
+    [
+        ("features.denseblock1", 3),
+        ("features.denseblock1*", 3),
+        ("features.denseblock2.denselayer1", 1),
+        ("*denselayer2", 3),
+        (["features.denseblock1.denselayer1", "features.denseblock3*"], 4),
+        ("last 30%", 3),
+    ],
+)
 def test_dense_layers_are_chosen_by_name_or_by_what_holds_them(sites, count):
     gated = recalibrate(ww.load_model("cifar/densenet22", classes=10, width=0.5), "se", sites=sites)
     assert len(gated.module.surgery.inserted) == count
 
 
-def test_what_is_recalibrated_already_is_refused():
+def test_a_second_recalibration_is_refused():
     gated = recalibrate(ww.load_model("cifar/resnet20", classes=10, width=0.5), "se")
-    with pytest.raises(InputError, match=r"layers.0.0 is recalibrated already"):
+    with pytest.raises(InputError, match=r"layers.0.0 is already recalibrated"):
         recalibrate(gated, "ms_sar")
+
+
+# Through ONNX Runtime, to the same numbers
+
+
+def through_onnx(module: nn.Module, x: torch.Tensor, file) -> torch.Tensor:
+    onnxruntime = pytest.importorskip("onnxruntime", reason=ONNX)
+    pytest.importorskip("onnxscript", reason=ONNX)
+    torch.onnx.export(module, (x,), file, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    return torch.from_numpy(out)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({}, (8, 8)),
+        ({"weights": "per-cell"}, (7, 6)),
+        ({"upsample": "bilinear"}, (8, 8)),
+        ({"symmetric": True}, (8, 8)),
+    ],
+)
+def test_a_module_agrees(options, shape, tmp_path):
+    torch.manual_seed(0)
+    module, x = MSSAR(8, ratio=2, **options).eval(), torch.randn(2, 8, *shape)
+    with torch.no_grad():
+        torch.testing.assert_close(through_onnx(module, x, tmp_path / "m.onnx"), module(x), atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_agrees(tmp_path):
+    gated = recalibrate(ww.load_model("cifar/bagnet4", classes=10), "ms_sar")
+    module, x = gated.module.eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(through_onnx(module, x, tmp_path / "n.onnx"), module(x), atol=1e-4, rtol=1e-3)

@@ -10,8 +10,8 @@ from torch import nn
 from torchvision.ops import SqueezeExcitation
 
 from whatwhere.errors import InputError
-from whatwhere.recalibration import MSSAR, SE
-from whatwhere.recalibration.partition import cell_means, cell_of, coarser, scaled_by_cells
+from whatwhere.use import MSSAR, SE
+from whatwhere.use.partition import cell_means, cell_of, coarser, scaled_by_cells
 
 
 def by_definition(module, x):

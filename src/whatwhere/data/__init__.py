@@ -1,8 +1,5 @@
-"""Pictures by name: Hugging Face datasets, folders, one's own Datasets, the built-in known-answer tasks."""
+"""Pictures by name: Hugging Face data sets, folders, your own Datasets, built-in tasks with known answers."""
 
-from whatwhere.data.known_answer import known_answer
-from whatwhere.data.load import Data, load_data
-from whatwhere.data.split import Split
-from whatwhere.data.surroundings import surroundings
+import lazy_loader
 
-__all__ = ["Data", "Split", "known_answer", "load_data", "surroundings"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

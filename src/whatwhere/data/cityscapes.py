@@ -1,4 +1,4 @@
-"""Cityscapes as it is distributed: the files of a split, and what their label numbers stand for.
+"""Cityscapes as it is distributed: the files of a split, and the meaning of their label numbers.
 
 Source: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding" (CVPR 2016), and the layout and
 the label table of its scripts. Pictures are `leftImg8bit/{split}/{city}/{city}_{seq}_{frame}_leftImg8bit.png`, maps
@@ -18,19 +18,35 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from whatwhere.data.concepts import IGNORE
 from whatwhere.data.pixels import BROKEN
 from whatwhere.errors import InputError, unknown
+from whatwhere.label_maps import IGNORE
 
 SPLITS = ("train", "val")
 PICTURE, MAP = "_leftImg8bit.png", "_gtFine_labelIds.png"
-LABELS = 34  # labels 0..33; a licence plate is -1 in the table and drawn in no map
+LABELS = 34  # labels 0..33; licence plates are -1 in the table and in no map
 # The 19 classes that are evaluated, by their label, in the order of their train ids.
 CLASSES = {
-    7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light",
-    20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky", 24: "person", 25: "rider", 26: "car", 27: "truck",
-    28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle",
-}  # fmt: skip
+    7: "road",
+    8: "sidewalk",
+    11: "building",
+    12: "wall",
+    13: "fence",
+    17: "pole",
+    19: "traffic light",
+    20: "traffic sign",
+    21: "vegetation",
+    22: "terrain",
+    23: "sky",
+    24: "person",
+    25: "rider",
+    26: "car",
+    27: "truck",
+    28: "bus",
+    31: "train",
+    32: "motorcycle",
+    33: "bicycle",
+}
 # The categories of the label table: merged classes that the data set itself names.
 CATEGORIES = {
     "flat": ("road", "sidewalk"),
@@ -40,18 +56,18 @@ CATEGORIES = {
     "human": ("person", "rider"),
     "vehicle": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
 }
-NO_LABEL = 254  # neither a class nor `IGNORE`: what a number that Cityscapes does not use becomes
+NO_LABEL = 254  # neither a class nor `IGNORE`: for numbers that Cityscapes does not use
 
 
 class CityscapesParts(NamedTuple):
-    """One split, as `SceneSplit` wants it.
+    """One split, as `SceneSplit` takes it.
 
     Attributes:
         pictures: N files.
         maps: N files of label numbers.
-        values: (256,) uint8, the train id of each label number; 255 is not evaluated, 254 is no label.
+        values: (256,) uint8, the train id of each label number; 255 is not evaluated, 254 is not a label.
         classes: the 19 names by train id.
-        groups: (N,) int64: pictures of one recorded sequence share a number.
+        groups: (N,) int64; pictures of one recorded sequence share a number.
     """
 
     pictures: list[Path]
@@ -62,18 +78,18 @@ class CityscapesParts(NamedTuple):
 
 
 def cityscapes_parts(folder: str | os.PathLike[str], split: str) -> CityscapesParts:
-    """The files of a split, their sizes checked, in the order of their names.
+    """The files of a split, sorted by name, with checked sizes.
 
-    A group is a sequence, by city and number. In some cities it is a long drive, in most a snippet of which one frame
-    is annotated: there each picture is its own group, although two snippets of a street can look alike.
+    A group is a sequence, by city and number. In some cities it is a long drive, in most a snippet with one annotated
+    frame: there each picture is its own group, although two snippets of the same street can look alike.
 
     Args:
         folder: holds `leftImg8bit` and `gtFine`.
         split: "train" or "val".
 
     Raises:
-        InputError: an unknown split, no pictures, a picture without a map or of another size, or a file whose name
-            does not say city, sequence and frame.
+        InputError: for an unknown split, no pictures, a picture without a map or with one of another size, or a file
+            name without city, sequence and frame.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
@@ -86,7 +102,7 @@ def cityscapes_parts(folder: str | os.PathLike[str], split: str) -> CityscapesPa
 
 
 def train_ids() -> Tensor:
-    """(256,) uint8: what each stored label number stands for."""
+    """(256,) uint8: the train id of each stored label number."""
     values = torch.full((256,), NO_LABEL, dtype=torch.uint8)
     values[:LABELS] = IGNORE
     values[list(CLASSES)] = torch.arange(len(CLASSES), dtype=torch.uint8)
@@ -99,7 +115,7 @@ def _map_of(folder: Path, picture: Path) -> Path:
         raise InputError(f"{picture} has no label map; put {file} there (unpack gtFine_trainvaltest).")
     sizes = {path: _size(path) for path in (picture, file)}
     if sizes[picture] != sizes[file]:
-        raise InputError(f"{file} is {sizes[file]} (W, H), its picture {sizes[picture]}; resize both alike.")
+        raise InputError(f"{file} is {sizes[file]} (W, H), its picture {sizes[picture]}; resize both to the same size.")
     return file
 
 
@@ -115,7 +131,7 @@ def sequences(pictures: Sequence[Path]) -> Tensor:
     """(N,) int64: a number for each city and sequence, from the file names.
 
     Raises:
-        InputError: a name without them.
+        InputError: for a name without them.
     """
     numbers: dict[tuple[str, str], int] = {}
     groups = []
@@ -131,7 +147,7 @@ def read_train_ids(file: Path) -> Tensor:
     """A map of train ids, (H, W) uint8, 255 where a pixel is not evaluated.
 
     Raises:
-        InputError: the file cannot be read, has several channels, or holds a number that is no label.
+        InputError: if the file cannot be read, has several channels, or holds a number that is not a label.
     """
     try:
         with Image.open(file) as picture:

@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits: 1,797 real scans of 8x8 pixels, at hand without a download."""
+"""Scikit-learn's handwritten digits: 1,797 real scans of 8x8 pixels, available without a download."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.data.sources import Memory
 
-TEST = 450  # of 1,797; the rest, 1,347, is for training
-ENLARGED = 4  # 8 -> 32 pixels, each repeated, so that networks for small pictures take them
-LEVELS = 16  # the scans' brightest value
+TEST = 450  # of 1,797; the other 1,347 are for training
+ENLARGED = 4  # 8 -> 32 pixels by repetition, as networks for small pictures expect
+LEVELS = 16  # the brightest value of the scans
 
 
 def digits() -> Data:
-    """Load the digits: train 1,347, test 450, ten classes in the same shares; pictures (3, 32, 32)."""
+    """Load the digits: train 1,347, test 450, stratified by the ten classes; pictures (3, 32, 32)."""
     # scikit-learn takes seconds to import, and only this data set needs it.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

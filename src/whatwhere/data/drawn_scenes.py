@@ -1,4 +1,4 @@
-"""Drawn streets as scenes: for the demo, the tests, and to try a study in minutes."""
+"""Drawn streets as scenes: for the demo, the tests, and studies of a few minutes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ SIZES = {"train": 400, "validation": 100, "test": 120}
 
 
 def drawn_streets(
-    *, train: int = SIZES["train"], validation: int = SIZES["validation"], test: int = SIZES["test"],
-    size: tuple[int, int] = (96, 128), seed: int = 0,
-) -> Scenes:  # fmt: skip
-    """Draw streets with label maps `class`, `part` and `material`; the splits come from separate streams.
+    *,
+    train: int = SIZES["train"],
+    validation: int = SIZES["validation"],
+    test: int = SIZES["test"],
+    size: tuple[int, int] = (96, 128),
+    seed: int = 0,
+) -> Scenes:
+    """Draw streets with label maps `class`, `part` and `material`; splits come from separate random streams.
 
     Args:
-        train: scenes to train on.
-        validation: scenes to set thresholds on.
-        test: scenes to test on.
+        train: number of training scenes.
+        validation: number of scenes to set thresholds on.
+        test: number of test scenes.
         size: (height, width) in pixels.
         seed: of every draw.
     """

@@ -1,16 +1,16 @@
-"""Pictures whose answer is known: classes told by *what* is there alone, or by *where* it is alone.
+"""Pictures with a known answer: the class depends on *what* is there only, or on *where* it is only.
 
-Four 8x8 patches of texture lie on grey, 32x32 pixels, at rows and columns 4 and 20. The places are chosen so
-that nothing local can tell one from another:
+Four 8x8 patches of texture lie on grey, 32x32 pixels, at rows and columns 4 and 20. No local window can
+distinguish these places:
 
-* 16 px apart, so congruent modulo 16, thus modulo every total stride that divides 16 (1, 2, 4, 8, 16): no
-  place falls differently on a strided grid than another;
-* 8 px of grey between patches and 4 px to the border: a window of up to 9x9 pixels touches one patch at most,
-  and one of up to 5x5 never touches a patch and the border (where zero padding would show) at once.
+* They are 16 px apart, thus congruent modulo every total stride that divides 16 (1, 2, 4, 8, 16): all places
+  fall on a strided grid in the same way.
+* There are 8 px of grey between patches and 4 px to the border: a window of up to 9x9 pixels touches one patch
+  at most, and one of up to 5x5 never touches both a patch and the border (where zero padding would show).
 
 So the multiset of small windows is the same for every arrangement of the same textures. Task `where` has one
 bag of textures and 12 arrangements: local windows and an average over positions cannot solve it. Task `what`
-has 12 bags of textures in random places: the average over positions is enough, and arrangement says nothing.
+has 12 bags of textures in random places: the average over positions suffices, and the arrangement is irrelevant.
 """
 
 from __future__ import annotations
@@ -34,24 +34,41 @@ Whole: TypeAlias = NDArray[np.int64]
 SIDE, PATCH = 32, 8
 PLACES = ((4, 4), (4, 20), (20, 4), (20, 20))
 GREY = 128
-BRIGHTNESS, CONTRAST, NOISE = 24, (24, 56), 12  # grey levels; the sum stays within 0..255, so nothing clips
+BRIGHTNESS, CONTRAST, NOISE = 24, (24, 56), 12  # grey levels; sums stay within 0..255, without clipping
 
 TEXTURES = (
-    "horizontal2", "vertical2", "checker2", "horizontal4", "vertical4", "checker4", "falling4", "rising4",
-)  # fmt: skip
+    "horizontal2",
+    "vertical2",
+    "checker2",
+    "horizontal4",
+    "vertical4",
+    "checker4",
+    "falling4",
+    "rising4",
+)
 PERIOD = 4  # of every texture, in both directions (2 divides it)
 WHERE_BAG = (0, 1, 2, 6)
 
-# The extended Hamming code's words of weight 4, without one complementary pair: any two bags share two
-# textures or none, and every texture is in 6 of the 12, so neither a texture nor a pair gives the class away.
+# The words of weight 4 of the extended Hamming code, without one complementary pair: any two bags share two
+# textures or none, and every texture is in 6 of the 12, so neither a texture nor a pair determines the class.
 BAGS = (
-    (0, 1, 2, 3), (0, 1, 4, 5), (0, 1, 6, 7), (0, 2, 4, 6), (0, 2, 5, 7), (0, 3, 4, 7),
-    (1, 2, 5, 6), (1, 3, 4, 6), (1, 3, 5, 7), (2, 3, 4, 5), (2, 3, 6, 7), (4, 5, 6, 7),
-)  # fmt: skip
+    (0, 1, 2, 3),
+    (0, 1, 4, 5),
+    (0, 1, 6, 7),
+    (0, 2, 4, 6),
+    (0, 2, 5, 7),
+    (0, 3, 4, 7),
+    (1, 2, 5, 6),
+    (1, 3, 4, 6),
+    (1, 3, 5, 7),
+    (2, 3, 4, 5),
+    (2, 3, 6, 7),
+    (4, 5, 6, 7),
+)
 
 
 def even(order: tuple[int, ...]) -> bool:
-    """Whether a permutation is made of an even number of exchanges."""
+    """Whether a permutation is a product of an even number of transpositions."""
     return sum(a > b for i, a in enumerate(order) for b in order[i + 1 :]) % 2 == 0
 
 
@@ -61,18 +78,18 @@ ARRANGEMENTS = tuple(order for order in permutations(range(4)) if even(order))
 def known_answer(task: Task, *, train: int = 6000, test: int = 2000, seed: int = 0) -> Data:
     """Draw pictures of a known-answer task: 12 balanced classes, (3, 32, 32), chance 1/12.
 
-    Contrast and brightness differ by picture, the phase of each texture by picture and texture, noise by
-    pixel; all are drawn without regard to class and place. Train and test come from separate streams.
+    Contrast and brightness are drawn for each picture, phases for each picture and texture, noise for each
+    pixel, all independent of class and place. Train and test come from separate random streams.
 
     Args:
-        task: "what": the class is which four of eight textures are there, in random places; "where": the
-            textures are always the same four and the class is their arrangement (an even permutation).
-        train: training pictures.
-        test: test pictures.
+        task: "what": the class says which four of eight textures are there, in random places; "where": the
+            textures are always the same four, and the class is their arrangement (an even permutation).
+        train: number of training pictures.
+        test: number of test pictures.
         seed: of every draw; the same seed gives the same bytes.
 
     Raises:
-        InputError: an unknown task, or fewer than one picture a split.
+        InputError: for an unknown task, or fewer than one picture in a split.
     """
     if task not in get_args(Task):
         raise unknown("task", task, get_args(Task))
@@ -86,7 +103,7 @@ def known_answer(task: Task, *, train: int = 6000, test: int = 2000, seed: int =
 
 
 def drawn_part(task: Task, n: int, rng: np.random.Generator) -> Part:
-    """Draw the classes, the pictures and their nuisances, in whole numbers: exact on every machine."""
+    """Draw classes, nuisances and pictures, in whole numbers: exact on every machine."""
     labels = rng.permutation(np.arange(n) % len(BAGS))
     phases, brightness, contrast = nuisances(n, rng)
     pictures = render(layout(task, labels, rng), phases, brightness, contrast)
@@ -94,22 +111,22 @@ def drawn_part(task: Task, n: int, rng: np.random.Generator) -> Part:
 
 
 def nuisances(n: int, rng: np.random.Generator) -> tuple[Whole, Whole, Whole]:
-    """Phases (N, 8, 2), brightness (N,) and contrast (N,), drawn without regard to class and place."""
+    """Phases (N, 8, 2), brightness (N,) and contrast (N,), independent of class and place."""
     phases = rng.integers(0, PERIOD, (n, len(TEXTURES), 2))
     brightness = rng.integers(-BRIGHTNESS, BRIGHTNESS + 1, n)
     return phases, brightness, rng.integers(CONTRAST[0], CONTRAST[1] + 1, n)
 
 
 def noisy(pictures: Bytes, rng: np.random.Generator) -> Memory:
-    """Pictures (N, H, W) in three channels, with noise of its own at every pixel and channel."""
+    """Pictures (N, H, W) in three channels, with independent noise in every pixel and channel."""
     n, *sides = pictures.shape
     noise = rng.integers(0, NOISE + 1, (2, n, 3, *sides), dtype=np.uint8)
-    # Wraps and unwraps within uint8: the result is in range.
+    # uint8 wraps around and back: the result is in range.
     return Memory(torch.from_numpy(pictures[:, None] + noise[0] - noise[1]))
 
 
 def layout(task: Task, labels: Whole, rng: np.random.Generator) -> Whole:
-    """Which texture lies at each of the four places, (N, 4)."""
+    """The texture at each of the four places, (N, 4)."""
     if task == "where":
         return np.array(WHERE_BAG)[np.array(ARRANGEMENTS)[labels]]
     return rng.permuted(np.array(BAGS)[labels], axis=1)
@@ -128,13 +145,13 @@ def render(
     contrast: Whole,
     places: Sequence[tuple[int, int]] = PLACES,
 ) -> Bytes:
-    """Lay textures on grey, without noise.
+    """Draw textures on grey, without noise.
 
     Args:
         textures: (N, places), the texture at each place; -1 leaves it grey.
         phases: (N, 8, 2), the shift in rows and columns of every texture.
         brightness: (N,), added to mid-grey.
-        contrast: (N,), how far a texture goes up and down.
+        contrast: (N,), amplitude of the textures.
         places: row and column of each patch's corner.
 
     Returns:

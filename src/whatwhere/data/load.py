@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from whatwhere.data.digits import digits
 from whatwhere.data.folders import from_folder, is_table_folder
 from whatwhere.data.known_answer import known_answer
+from whatwhere.data.load_scenes import holds_scenes, load_scenes
 from whatwhere.data.parts import Data, Part, assemble
+from whatwhere.data.scenes import Scenes
 from whatwhere.data.split import Split
 from whatwhere.data.surroundings import surroundings
 from whatwhere.data.torch_sets import dataset_part, loader_part
@@ -46,22 +48,38 @@ BUILT_IN: Mapping[str, Callable[[], Data]] = {
 NAMES = (*BUILT_IN, "hf/<hub id>", "<a folder>")
 
 
-def load_data(source: Source, *, image_column: str | None = None, label_column: str | None = None) -> Data:
-    """Load a data set.
+def load_data(source: Source, *, image_column: str | None = None, label_column: str | None = None) -> Data | Scenes:
+    """Load pictures, or scenes: pictures with a label map each.
 
     >>> load_data("hf/uoft-cs/cifar100").test.shape()    # (3, 32, 32)
     >>> load_data({"train": mine, "test": other}).train  # a split from any of the kinds below
+    >>> load_data("drawn/streets").classes               # scenes
 
     Args:
         source: `"hf/<hub id>"`; `"known/what"`, `"known/where"`, `"known/surroundings"`, `"digits"`; a folder of
             parquet files, of class folders, or of pictures without labels; a Hugging Face or torch Dataset; a
             DataLoader; or a mapping from split names to any of these objects. One split without a name is "test".
+            Scenes are `"drawn/streets"`, Cityscapes as it is distributed, or a folder with `classes.json` (see
+            `load_scenes`).
         image_column: the column of the pictures, for tables; found by its type or name if not given.
         label_column: the column of the class numbers, likewise; "" reads the pictures without labels.
 
     Raises:
         InputError: the source is unknown or cannot be read; the message says what was seen and what to give.
     """
+    if isinstance(source, Scenes | str | os.PathLike) and _are_scenes(source):
+        return load_scenes(source)
+    return load_pictures(source, image_column=image_column, label_column=label_column)
+
+
+def load_pictures(source: Source, *, image_column: str | None = None, label_column: str | None = None) -> Data:
+    """Load pictures; arguments and errors are those of `load_data`."""
+    if _are_scenes(source):
+        name = source if isinstance(source, str) else type(source).__name__
+        raise InputError(
+            f"data={name!r} holds scenes (pictures with label maps), and pictures with class labels are needed here; "
+            "`whatwhere say` takes scenes."
+        )
     if isinstance(source, Data):
         return source
     if isinstance(source, str | os.PathLike):
@@ -71,6 +89,11 @@ def load_data(source: Source, *, image_column: str | None = None, label_column: 
         return assemble("dataset", parts)
     split = _split_name(source)
     return assemble("dataset", {split: _part(split, source, image_column, label_column)})
+
+
+def _are_scenes(source: Any) -> bool:
+    named = isinstance(source, str | os.PathLike) and holds_scenes(source)
+    return named or isinstance(source, Scenes)
 
 
 def _named(name: str, image_column: str | None, label_column: str | None) -> Data:

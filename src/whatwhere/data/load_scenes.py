@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whatwhere.data.concepts import CLASS, IGNORE
 from whatwhere.data.folders import is_picture, is_table_folder
 from whatwhere.data.scenes import Scenes, SceneSplit, video_segments
 from whatwhere.data.sources import Files
 from whatwhere.errors import InputError, unknown
 from whatwhere.files import read_json
+from whatwhere.label_maps import CLASS, IGNORE
 
 DESCRIPTION = "classes.json"
+DRAWN, CITYSCAPES = "drawn/streets", "leftImg8bit"
 SPLITS = ("train", "validation", "val", "test")
 
 
@@ -38,17 +39,23 @@ def load_scenes(source: str | os.PathLike[str] | Scenes) -> Scenes:
     if isinstance(source, Scenes):
         return source
     name, folder = os.fspath(source), Path(source).expanduser()
-    if name == "drawn/streets":
+    if name == DRAWN:
         from whatwhere.data.drawn_scenes import drawn_streets  # draws them
 
         return drawn_streets()
     if not folder.is_dir():
-        raise unknown("data", name, ("drawn/streets", "<a folder with pictures and label maps>"))
-    if (folder / "leftImg8bit").is_dir():
+        raise unknown("data", name, (DRAWN, "<a folder with pictures and label maps>"))
+    if (folder / CITYSCAPES).is_dir():
         return Scenes("cityscapes", _some(name, _cityscapes(folder)))
     classes, values, colours = described(folder)
     splits = _tables(folder, classes, values) if is_table_folder(folder) else _folders(folder, classes, values)
     return Scenes(folder.resolve().name, _some(name, splits), colours)
+
+
+def holds_scenes(source: str | os.PathLike[str]) -> bool:
+    """Whether a name or folder is one of scenes."""
+    folder = Path(source).expanduser()
+    return os.fspath(source) == DRAWN or (folder / CITYSCAPES).is_dir() or (folder / DESCRIPTION).is_file()
 
 
 def _some(name: str, splits: dict[str, SceneSplit]) -> dict[str, SceneSplit]:

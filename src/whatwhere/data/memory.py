@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 MEMORY_CAP = 8 * 2**30
-"""The most bytes of decoded pictures that one split keeps, however much memory is free."""
+"""Maximum bytes of decoded pictures that a split keeps."""
 
 
 def memory_budget() -> int:
-    """Bytes a split may keep now: half of the available memory, at most `MEMORY_CAP`."""
+    """Bytes that a split may keep now: half of the available memory, at most `MEMORY_CAP`."""
     return min(MEMORY_CAP, available() // 2)
 
 
 def available() -> int:
-    """Bytes of memory that are free or can be freed; a fourth of all memory where the system does not say."""
+    """Bytes of memory that are free or can be freed; a quarter of all memory if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

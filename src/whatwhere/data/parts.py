@@ -1,4 +1,4 @@
-"""A data set as named splits, and how separately read parts are joined into one."""
+"""A data set as named splits, and how parts that were read separately are joined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Data:
     """Named splits of one data set.
 
     Attributes:
-        name: how reports call it.
+        name: in reports.
         splits: by name: "train", "test", ...
     """
 
@@ -63,13 +63,13 @@ class Data:
 
 @dataclass(frozen=True)
 class Part:
-    """One split as it was read, before the parts agree on their classes.
+    """One split as it was read, before classes are shared by all parts.
 
     Attributes:
-        source: its pictures, N of them.
-        labels: (N,) integers; -1 throughout: the pictures have no labels.
-        classes: the class names; None: not known, to be counted from the labels of all parts.
-        make: builds the split from its name, the source, the labels and the agreed classes.
+        source: N pictures.
+        labels: (N,) integers; all -1 if the pictures have no labels.
+        classes: the class names; None: unknown, counted from the labels of all parts.
+        make: builds the split from its name, the source, the labels and the shared classes.
     """
 
     source: Source
@@ -82,7 +82,7 @@ def assemble(name: str, parts: Mapping[str, Part | Split]) -> Data:
     """Join parts into one data set whose splits share their classes.
 
     Raises:
-        InputError: there are no parts, two parts name different classes, or a part is empty or mislabelled.
+        InputError: for no parts, parts that name different classes, or a part that is empty or mislabelled.
     """
     if not parts:
         raise InputError(f"source: {name!r} holds no split; give at least one, e.g. {{'test': dataset}}.")

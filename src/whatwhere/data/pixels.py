@@ -1,4 +1,4 @@
-"""From one stored picture to one uint8 tensor: decode, turn upright, make RGB, resize, crop."""
+"""From one stored picture to one uint8 tensor: decode, rotate upright, convert to RGB, resize, crop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 
 Raw: TypeAlias = "bytes | Path | Image.Image | Tensor"
-"""A picture as its source holds it: encoded, on disk, or already pixels (C, H, W)."""
+"""A picture as its source stores it: encoded, on disk, or as pixels (C, H, W)."""
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -27,16 +27,16 @@ FILTERS = {
 MAGIC = {b"\x89PNG": ("PNG",), b"\xff\xd8\xff": ("JPEG", "MPO"), b"RIFF": ("WEBP",)}
 TRANSPOSED = range(2, 9)  # the EXIF orientations that are not upright
 ORIENTATION = 0x0112
-# What PIL raises for broken files: mostly OSError, for PNG chunks SyntaxError, for TIFF tags struct.error.
+# Raised by PIL for broken files: mostly OSError, for PNG chunks SyntaxError, for TIFF tags struct.error.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error)
 
 
 class BrokenPicture(Exception):
-    """A picture cannot be decoded; whoever knows its row turns this into an `InputError`."""
+    """A picture cannot be decoded; the split that knows its row turns this into an `InputError`."""
 
 
 def check_geometry(geometry: Preprocessing | None) -> None:
-    """Refuse a geometry that cannot be carried out.
+    """Refuse an invalid geometry.
 
     Raises:
         InputError: for a crop share outside (0, 1], a size below 1, or an unknown interpolation.
@@ -54,17 +54,17 @@ def check_geometry(geometry: Preprocessing | None) -> None:
 
 
 def to_pixels(raw: Raw, geometry: Preprocessing | None = None) -> Tensor:
-    """Decode one picture and give it the size asked for.
+    """Decode one picture and resize it.
 
     Args:
-        raw: the picture; a floating tensor is taken as prepared and passed on as it is.
-        geometry: its `size`, `crop_pct` and `interpolation` are used; None or no size: as stored.
+        raw: the picture; a floating-point tensor counts as prepared and is returned unchanged.
+        geometry: its `size`, `crop_pct` and `interpolation` are used; without a size the picture keeps its own.
 
     Returns:
-        (3, H, W), uint8; or the floating tensor.
+        (3, H, W), uint8; or the floating-point tensor.
 
     Raises:
-        BrokenPicture: it cannot be decoded.
+        BrokenPicture: if it cannot be decoded.
     """
     resized = geometry is not None and geometry.size is not None
     if isinstance(raw, Tensor):
@@ -86,12 +86,12 @@ def three_channels(image: Tensor) -> Tensor:
     if image.ndim != 3 or image.shape[0] not in (1, 3, 4):
         raise BrokenPicture(f"its shape is {tuple(image.shape)}, not (C, H, W) with 1, 3 or 4 channels")
     if image.dtype != torch.uint8:
-        raise BrokenPicture(f"its pixels are {image.dtype}, neither bytes (uint8) nor floating")
+        raise BrokenPicture(f"its pixels are {image.dtype}, neither bytes (uint8) nor floats")
     return image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
 
 
 def upright_rgb(raw: bytes | Path | Image.Image) -> Image.Image:
-    """Decode to an RGB picture, turned as its EXIF orientation says."""
+    """Decode to an RGB picture, rotated by its EXIF orientation."""
     try:
         if isinstance(raw, Image.Image):
             return _rgb(_upright(raw))
@@ -104,25 +104,25 @@ def upright_rgb(raw: bytes | Path | Image.Image) -> Image.Image:
 
 
 def likely_formats(encoded: bytes) -> tuple[str, ...] | None:
-    """The format that a picture's first bytes announce; None if unsure: PIL tries them all.
+    """The format by a picture's first bytes; None if unknown: PIL then tries all formats.
 
-    Trying them all takes PIL as long as decoding a CIFAR picture.
+    Trying all formats takes as long as decoding a CIFAR picture.
     """
     return next((formats for magic, formats in MAGIC.items() if encoded.startswith(magic)), None)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    # exif_transpose copies the pixels of an upright picture too, hence the look before it.
+    # exif_transpose also copies the pixels of upright pictures, hence this check.
     if picture.getexif().get(ORIENTATION) not in TRANSPOSED:
         return picture
     return ImageOps.exif_transpose(picture) or picture
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):  # PIL would clip 16 bits at 255 instead of scaling them
+    if picture.mode.startswith("I;16"):  # PIL would clip 16-bit values at 255 instead of scaling them
         picture = Image.fromarray(_high_byte(picture))
     if picture.mode in ("I", "F"):
-        raise BrokenPicture(f"its mode is {picture.mode!r} (32 bits a pixel); save it with 8 bits a channel")
+        raise BrokenPicture(f"its mode is {picture.mode!r} (32 bits per pixel); save it with 8 bits per channel")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")
     return picture.convert("RGB")
@@ -133,10 +133,10 @@ def _high_byte(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def fit(picture: Image.Image, geometry: Preprocessing) -> Image.Image:
-    """Resize so that the short side is round(size / crop_pct), then cut the centre out.
+    """Resize so that the short side is round(size / crop_pct), then crop the centre.
 
-    For a square size this is torchvision's Resize and CenterCrop, rounding included; otherwise the resized
-    picture is the smallest of its proportions that covers (height, width) / crop_pct.
+    For a square size this equals torchvision's Resize and CenterCrop, including rounding; otherwise the resized
+    picture is the smallest of the same proportions that covers (height, width) / crop_pct.
     """
     if geometry.size is None:
         return picture

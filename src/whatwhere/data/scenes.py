@@ -1,4 +1,4 @@
-"""Scenes: pictures with label maps, one value a pixel, decoded when they are asked for."""
+"""Scenes: pictures with label maps, one value per pixel, decoded on demand."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from whatwhere.data.concepts import CLASS, IGNORE
 from whatwhere.data.memory import memory_budget
 from whatwhere.data.pixels import BROKEN, BrokenPicture, Raw, to_pixels
 from whatwhere.data.sources import Rows, Source
 from whatwhere.data.split import SAMPLED, stored_bytes, workers
 from whatwhere.errors import InputError
+from whatwhere.label_maps import CLASS, IGNORE
 from whatwhere.network import Preprocessing
 
 AHEAD = 32  # rows that threads decode ahead of the reader
@@ -37,27 +37,32 @@ class SceneSplit:
     Attributes:
         name: "train", "test", ...
         classes: the names of the values of the map `class`.
-        groups: (N,) which rows belong together, such as the frames of one piece of a video; each row on its own if
-            nothing is known.
+        groups: (N,) integers, equal for rows that belong together, such as frames of one video segment; by
+            default each row is its own group.
     """
 
     def __init__(
-        self, name: str, pictures: Source, maps: Mapping[str, Source], classes: Sequence[str],
-        groups: Tensor | None = None, values: Tensor | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        pictures: Source,
+        maps: Mapping[str, Source],
+        classes: Sequence[str],
+        groups: Tensor | None = None,
+        values: Tensor | None = None,
+    ) -> None:
         """Join pictures and label maps.
 
         Args:
-            name: how errors and records call the split.
+            name: of the split, in errors and records.
             pictures: N stored pictures.
             maps: label maps by name, N each, `class` among them.
             classes: a name for each value of the map `class`.
             groups: (N,) integers.
-            values: (256,) what a stored value of the map `class` stands for, `IGNORE` (255) for no class; None: the
-                class itself, and 255 for no class.
+            values: (256,) the class of each stored value of the map `class`, `IGNORE` (255) for no class; None: stored
+                values are classes, and 255 is no class.
 
         Raises:
-            InputError: no pictures, no map `class`, more than 255 classes, or another number of maps than pictures.
+            InputError: for no pictures, no map `class`, more than 255 classes, or unequal numbers of maps and pictures.
         """
         self.name, self.pictures, self.maps, self.classes = name, pictures, dict(maps), tuple(classes)
         self.groups = torch.arange(len(pictures)) if groups is None else groups
@@ -73,14 +78,14 @@ class SceneSplit:
         if CLASS not in self.maps:
             raise InputError(f"split {self.name!r} has no map {CLASS!r}; it has {', '.join(self.maps) or 'none'}.")
         if len(self.classes) > IGNORE:
-            raise InputError(f"split {self.name!r} has {len(self.classes)} classes; there can be {IGNORE} at the most.")
+            raise InputError(f"split {self.name!r} has {len(self.classes)} classes; there can be {IGNORE} at most.")
         counts = {**{f"maps {k!r}": len(v) for k, v in self.maps.items()}, "groups": len(self.groups)}
         for what, count in counts.items():
             if count != len(self):
                 raise InputError(f"split {self.name!r} has {len(self)} pictures but {count} {what}; give as many.")
 
     def __getstate__(self) -> dict[str, object]:
-        """What another process needs: not the pictures decoded here."""
+        """Without the pictures that are decoded in this process."""
         return {**self.__dict__, "_kept": {}}
 
     def __len__(self) -> int:
@@ -95,17 +100,18 @@ class SceneSplit:
         """A picture (3, H, W), uint8, and its label maps (H, W), uint8 or int32; 255 is unlabelled.
 
         Raises:
-            InputError: it cannot be decoded, sizes differ, or a label is no class.
+            InputError: if it cannot be decoded, sizes differ, or a label is outside the classes.
         """
         return self._row(row, self._stored(row))
 
     def rows(self, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Labels]]:
-        """Rows in an order (all of them once, if none is given), decoded ahead by threads."""
+        """Rows in an order (None is all rows once), decoded ahead by threads."""
         wanted = list(range(len(self)) if order is None else order)
         with ThreadPoolExecutor(workers()) as pool:
             for start in range(0, len(wanted), AHEAD):
                 part = wanted[start : start + AHEAD]
-                yield from pool.map(self._row, part, [self._stored(row) for row in part])  # sources know one thread
+                stored = [self._stored(row) for row in part]  # sources are read by one thread
+                yield from pool.map(self._row, part, stored)
 
     def batches(
         self, size: int, *, geometry: Preprocessing | None = None, order: Tensor | None = None
@@ -127,7 +133,7 @@ class SceneSplit:
             yield torch.stack([p for p, _ in pairs]), torch.stack([m for _, m in pairs]).long()
 
     def take(self, n: int, *, seed: int = 0) -> SceneSplit:
-        """Draw some rows at random, kept in their order; all of them, or more: the split itself."""
+        """Draw some rows at random, kept in their order; the split itself if it has no more than n."""
         if n < 1:
             raise InputError(f"n={n}: take at least one picture.")
         if n >= len(self):
@@ -142,7 +148,7 @@ class SceneSplit:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the classes, the number of rows, what values mean, and some spread rows' stored bytes."""
+        """16 hex digits of the classes, groups, meaning of values, and stored bytes of evenly spaced rows."""
         if self._fingerprint is None:
             rows = torch.linspace(0, len(self) - 1, min(SAMPLED, len(self)), dtype=torch.float64).round().long()
             values = None if self.values is None else self.values.tolist()
@@ -154,14 +160,14 @@ class SceneSplit:
         return self._fingerprint
 
     def _keeps(self, decoded: tuple[Tensor, Labels]) -> bool:
-        """Whether all decoded rows would fit into memory if each were as large as this one."""
+        """Whether all decoded rows would fit into memory if each had the size of this one."""
         if self._budget is None:
             self._budget = memory_budget()
         each = sum(t.numel() * t.element_size() for t in (decoded[0], *decoded[1].values()))
         return each * len(self) < self._budget
 
     def _stored(self, row: int) -> Stored | None:
-        """A row's undecoded picture and maps; None for one that is kept decoded."""
+        """The undecoded picture and maps of a row; None if the row is kept decoded."""
         if row in self._kept:
             return None
         return self.pictures.read([row])[0], {name: source.read([row])[0] for name, source in self.maps.items()}
@@ -205,7 +211,7 @@ class SceneSplit:
         return self._classes(row, numbers) if name == CLASS else numbers
 
     def _classes(self, row: int, numbers: Tensor) -> Tensor:
-        """What the stored numbers of a map `class` stand for, (H, W) uint8."""
+        """The classes of the stored numbers of a map `class`, (H, W) uint8."""
         meant = torch.arange(256, dtype=torch.uint8) if self.values is None else self.values
         stored = numbers.long()
         bytes_ = stored.clamp(0, 255)
@@ -215,8 +221,8 @@ class SceneSplit:
             place = self.maps[CLASS].place(row)
             raise InputError(
                 f"split {self.name!r}, {place}: label {int(stored[wrong][0])} is outside "
-                f"0..{len(self.classes) - 1} ({len(self.classes)} classes), and {IGNORE} is unlabelled; mend the map, "
-                "or name more classes."
+                f"0..{len(self.classes) - 1} ({len(self.classes)} classes), and {IGNORE} is unlabelled; correct the "
+                "map, or name more classes."
             )
         return values
 
@@ -226,10 +232,10 @@ class Scenes:
     """Named splits of one set of scenes.
 
     Attributes:
-        name: how reports call it.
+        name: in reports.
         splits: by name: "train", "validation", "test".
-        colours: (classes, 3) for pictures of label maps; empty: drawn by the report.
-        values: names of the values of the other label maps, by map.
+        colours: (classes, 3) for pictures of label maps; empty: chosen by the report.
+        values: names of the values of other label maps, by map.
     """
 
     name: str
@@ -277,7 +283,7 @@ class Scenes:
 
 
 def whole_numbers(raw: Raw) -> Tensor:
-    """A stored label map as whole numbers, (H, W), uint8 or int32; a palette's entries, not its colours.
+    """A stored label map as whole numbers, (H, W), uint8 or int32; indices of a palette, not its colours.
 
     Raises:
         ValueError: for a colour picture, or numbers that are not whole.
@@ -285,7 +291,7 @@ def whole_numbers(raw: Raw) -> Tensor:
     if isinstance(raw, Tensor):
         raw = raw.squeeze(0) if raw.ndim == 3 else raw
         if raw.is_floating_point():
-            raise ValueError(f"its numbers are {raw.dtype}; a label map has whole ones")
+            raise ValueError(f"its numbers are {raw.dtype}; a label map holds whole numbers")
         return raw
     if isinstance(raw, Image.Image):
         values = np.array(raw)
@@ -293,23 +299,22 @@ def whole_numbers(raw: Raw) -> Tensor:
         with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as picture:
             values = np.array(picture)
     if values.ndim != 2:
-        raise ValueError(f"it has {values.shape[2]} channels; a label map has one number a pixel")
+        raise ValueError(f"it has {values.shape[2]} channels; a label map has one number per pixel")
     if values.dtype.kind == "f":
-        raise ValueError(f"its numbers are {values.dtype}; a label map has whole ones")
+        raise ValueError(f"its numbers are {values.dtype}; a label map holds whole numbers")
     small = values.min(initial=0) >= 0 and values.max(initial=0) < 256
     return torch.from_numpy(values.astype(np.uint8 if small else np.int32))
 
 
 def video_segments(frames: Sequence[str], length: int = 10) -> Tensor:
-    """Group the frames of videos into pieces of neighbouring frames.
+    """Group the frames of videos into segments of neighbouring frames.
 
-    Neighbouring frames show nearly the same scene, so they are no independent pictures: intervals are taken over
-    pieces.
+    Neighbouring frames show nearly the same scene and are not independent, so intervals are computed over segments.
 
     Args:
-        frames: names that end in a number (and perhaps `.png`), such as `0001TP_006690`; what precedes the number
-            names the video.
-        length: frames in a piece; the last piece of a video may be shorter.
+        frames: names that end in a number (and perhaps `.png`), such as `0001TP_006690`; the part before the
+            number is the video.
+        length: frames in a segment; the last one of a video may be shorter.
 
     Returns:
         (N,) group of each frame.

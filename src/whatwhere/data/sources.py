@@ -1,4 +1,4 @@
-"""Where a split's pictures come from: each source hands out stored pictures by row, undecoded."""
+"""Sources of a split's pictures: each returns stored pictures by row, undecoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source(Protocol):
         ...
 
     def place(self, row: int) -> str:
-        """How an error calls a row: its number, and its file where there is one."""
+        """A row in error messages: its number, and its file if there is one."""
         ...
 
 
@@ -42,7 +42,7 @@ class Files:
         return len(self.paths)
 
     def read(self, rows: Sequence[int]) -> list[Raw]:
-        """The paths: PIL opens them where it decodes them."""
+        """The paths; PIL opens them when it decodes them."""
         return [self.paths[row] for row in rows]
 
     def place(self, row: int) -> str:
@@ -61,7 +61,7 @@ class Memory:
         return len(self.images)
 
     def read(self, rows: Sequence[int]) -> list[Raw]:
-        """Views of the pictures, (C, H, W) each."""
+        """Views of the pictures, each (C, H, W)."""
         return [self.images[row] for row in rows]
 
     def place(self, row: int) -> str:
@@ -77,7 +77,7 @@ class Rows:
         self.rows: list[int] = rows.tolist()
 
     def __len__(self) -> int:
-        """Number of rows kept."""
+        """Number of rows."""
         return len(self.rows)
 
     def read(self, rows: Sequence[int]) -> list[Raw]:
@@ -103,7 +103,7 @@ class Pairs:
         """The pictures of the pairs.
 
         Raises:
-            InputError: an item is no pair, or its file cannot be opened.
+            InputError: if an item is not a pair, or its file cannot be opened.
         """
         return [as_raw(self.pair(row)[0], self.place(row)) for row in rows]
 
@@ -111,13 +111,12 @@ class Pairs:
         """One (picture, label)."""
         try:
             item = self.dataset[row]
-        except OSError as error:  # what PIL raises inside torchvision's data sets
+        except OSError as error:  # raised by PIL inside torchvision's data sets
             raise InputError(f"source: {self.place(row)} cannot be read ({error}); remove or replace it.") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise InputError(
                 f"source: {self.place(row)} is {type(item).__name__}, not a pair; give a Dataset whose "
-                "items are "
-                "(picture, label) pairs."
+                "items are (picture, label) pairs."
             )
         return item[0], item[1]
 
@@ -127,10 +126,10 @@ class Pairs:
 
 
 def as_raw(picture: Any, place: str) -> Raw:
-    """One picture as the user's data set gives it, in a form that can be decoded.
+    """A picture of the user's data set in a form that can be decoded.
 
     Raises:
-        InputError: for a kind of value that is no picture.
+        InputError: for a value that is not a picture.
     """
     if isinstance(picture, Image.Image | Tensor | bytes | Path):
         return picture
@@ -158,7 +157,7 @@ def channels_first(pixels: Any, place: str) -> Tensor:
 
 
 def as_bytes(pixels: Any, place: str) -> Any:
-    """Whole numbers as uint8; refused where they would not fit."""
+    """Whole numbers as uint8; refused if they do not fit."""
     if pixels.size and (pixels.min() < 0 or pixels.max() > 255):
         raise InputError(f"source: {place} has pixels from {pixels.min()} to {pixels.max()}; give bytes in 0..255.")
     return pixels.astype(np.uint8)

@@ -36,21 +36,21 @@ class Split:
 
     Attributes:
         name: "train", "test", ...
-        classes: the class names; empty when the pictures have no labels.
-        labels: (N,) int64; -1 throughout when the pictures have no labels.
+        classes: the class names; empty if the pictures have no labels.
+        labels: (N,) int64; all -1 if the pictures have no labels.
     """
 
     def __init__(self, name: str, source: Source, labels: Tensor, classes: Sequence[str] = ()) -> None:
         """Join pictures and labels.
 
         Args:
-            name: how errors and records call the split.
-            source: the stored pictures, N of them.
+            name: of the split, in errors and records.
+            source: N stored pictures.
             labels: (N,) integers, the class of each.
             classes: the name of each class.
 
         Raises:
-            InputError: no pictures, or a label that is no class; the message names the row.
+            InputError: for no pictures, or a label outside the classes; the message names the row.
         """
         self.name, self.source, self.classes = name, source, tuple(classes)
         self.labels = labels.to(torch.int64)
@@ -69,7 +69,7 @@ class Split:
             row = int(wrong[0])
             raise InputError(
                 f"split {self.name!r}, {self.source.place(row)}: label {int(self.labels[row])} is outside "
-                f"0..{len(self.classes) - 1} ({len(self.classes)} classes; {len(wrong)} such rows); mend or "
+                f"0..{len(self.classes) - 1} ({len(self.classes)} classes; {len(wrong)} such rows); correct or "
                 "remove it."
             )
 
@@ -83,9 +83,9 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the labels, their number and the stored bytes of some spread rows.
+        """16 hex digits of the labels, their number and the stored bytes of evenly spaced rows.
 
-        The same on every machine and path; it changes when rows are reordered, relabelled or replaced.
+        The same on every machine and path; it changes if rows are reordered, relabelled or replaced.
         """
         if self._fingerprint is None:
             rows = torch.linspace(0, len(self) - 1, min(SAMPLED, len(self)), dtype=torch.float64)
@@ -107,21 +107,21 @@ class Split:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Serve pictures and labels in batches.
 
-        The pictures are decoded once and kept, per geometry, when they fit the memory budget; otherwise
-        each pass decodes them again, by threads that work ahead, and a warning says so once.
+        The pictures are decoded once and kept, per geometry, if they fit the memory budget; otherwise
+        threads decode them again in each pass, ahead of the reader, with one warning.
 
         Args:
             size: pictures in a batch; the last one may be smaller.
-            geometry: how to resize and crop (its mean and std are not applied); None or no size: as stored.
-            order: (M,) row numbers to serve, in this order; default: all rows once.
+            geometry: how to resize and crop (its mean and std are not applied); without a size, as stored.
+            order: (M,) row numbers to serve, in this order; None is all rows once.
 
         Returns:
             Pairs of images (n, C, H, W), uint8 (or the floats of a prepared Dataset), and labels (n,), int64.
-            The tensors are the caller's own.
+            The caller may change the tensors.
 
         Raises:
-            InputError: a size below 1, a row that does not exist, a picture that cannot be decoded, or
-                pictures of several shapes when no size is given.
+            InputError: for a size below 1, a row that does not exist, a picture that cannot be decoded, or
+                pictures of several shapes without a size.
         """
         check_geometry(geometry)
         if size < 1:
@@ -143,14 +143,14 @@ class Split:
         return True
 
     def take(self, n: int, *, seed: int = 0) -> Split:
-        """Draw a random part, without replacement, with as even class counts as the classes allow.
+        """Draw some pictures without replacement, balanced over the classes as far as possible.
 
         Args:
-            n: number of pictures; all of them, or more: the split itself comes back.
+            n: number of pictures; the split itself is returned if it has no more.
             seed: of the draw; the same seed gives the same pictures.
 
         Raises:
-            InputError: n is below 1.
+            InputError: if n is below 1.
         """
         if n < 1:
             raise InputError(f"n={n}: take at least one picture.")
@@ -172,7 +172,7 @@ class Split:
         return order.to("cpu", torch.int64)
 
     def _whole(self, geometry: Preprocessing | None) -> Tensor | None:
-        """All pictures (N, C, H, W) from memory, decoded now if they were not; None if they do not fit."""
+        """All pictures (N, C, H, W), decoded on first use and kept; None if they do not fit into memory."""
         key = geometry_key(geometry)
         if key not in self._decoded:
             first = self._decode(self.source.read([0]), [0], geometry, None)[0]
@@ -184,14 +184,13 @@ class Split:
     def _fits(self, first: Tensor) -> bool:
         need, budget = len(self) * first.numel() * first.element_size(), memory_budget()
         held = sum(images.numel() * images.element_size() for images in self._decoded.values())
-        if held and held + need > budget:  # other geometries make room
+        if held and held + need > budget:  # drop other geometries
             self._decoded.clear()
             budget = memory_budget()
         if need > budget and not self._warned:
             self._warned = True
             warnings.warn(
-                f"split {self.name!r} needs {need / 2**30:.1f} GiB decoded, more than the "
-                f"{budget / 2**30:.1f} GiB "
+                f"split {self.name!r} needs {need / 2**30:.1f} GiB decoded, more than the {budget / 2**30:.1f} GiB "
                 "allowed; every pass decodes it again. Give a smaller size or fewer pictures to avoid that.",
                 stacklevel=5,
             )
@@ -213,7 +212,7 @@ class Split:
 
     def _ahead(self, chunks: Sequence[Tensor], geometry: Preprocessing | None, shape: torch.Size) -> Iterator[Tensor]:
         """Decode chunks of rows in order, by threads that stay a few chunks ahead of the reader."""
-        # A tiny picture's decoding is mostly Python, where threads get into each other's way (1.5x slower).
+        # Decoding a tiny picture is mostly Python, where several threads are slower than one (1.5x).
         if max(stored_size(self.source.read([0])[0]), shape.numel()) <= TINY:
             for chunk in chunks:
                 yield self._decode(self.source.read(chunk.tolist()), chunk.tolist(), geometry, shape)
@@ -228,7 +227,7 @@ class Split:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
-            finally:  # the reader may stop early, or a picture be broken
+            finally:  # the reader may stop early, or a picture may be broken
                 pool.shutdown(cancel_futures=True)
 
     def _decode(
@@ -238,7 +237,7 @@ class Split:
         geometry: Preprocessing | None,
         shape: torch.Size | None,
     ) -> Tensor:
-        """Decode stored pictures to (n, C, H, W); every one must have `shape`, or the first one's."""
+        """Decode stored pictures to (n, C, H, W); all must have `shape`, or the shape of the first."""
         images = []
         for raw, row in zip(raws, rows, strict=True):
             images.append(self._pixels(raw, row, geometry))
@@ -268,7 +267,7 @@ class Split:
 def balanced_rows(labels: Tensor, n: int, seed: int) -> Tensor:
     """Choose n rows at random, as evenly over the classes as their sizes allow.
 
-    Every class deals its rows out in a random order: first one of each class, then a second of each, until
+    The rows of every class are taken in a random order: first one of each class, then a second of each, until
     there are n.
 
     Args:
@@ -298,20 +297,20 @@ def stored_bytes(raw: Raw) -> bytes:
 
 
 def stored_size(raw: Raw) -> int:
-    """Bytes that decoding reads; none for a picture that is decoded already."""
+    """Bytes that decoding reads; 0 for a picture that is already decoded."""
     if isinstance(raw, Path):
         return raw.stat().st_size if raw.exists() else 0
     return len(raw) if isinstance(raw, bytes) else 0
 
 
 def geometry_key(geometry: Preprocessing | None) -> Key:
-    """What of a geometry changes the pixels."""
+    """The parts of a geometry that change the pixels."""
     if geometry is None or geometry.size is None:
         return ()
     return (tuple(geometry.size), geometry.crop_pct, geometry.interpolation)
 
 
 def workers() -> int:
-    """Threads that decode: one for each core this process may use, 16 at most."""
+    """Threads that decode: one for each core that this process may use, 16 at most."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""What drawn streets are made of: names, palettes, and the layout of each object's pieces."""
+"""Components of drawn streets: names, palettes, and the layout of each object's pieces."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ Colour: TypeAlias = tuple[int, int, int]
 
 CLASSES = ("sky", "road", "pavement", "building", "tree", "car", "taxi", "bus", "person", "sign")
 PARTS = (
-    "wall", "roof", "window", "door", "body", "wheel", "lamp", "roof sign", "trunk", "crown", "head", "torso", "legs",
-    "pole", "plate",
-)  # fmt: skip
+    "wall",
+    "roof",
+    "window",
+    "door",
+    "body",
+    "wheel",
+    "lamp",
+    "roof sign",
+    "trunk",
+    "crown",
+    "head",
+    "torso",
+    "legs",
+    "pole",
+    "plate",
+)
 MATERIALS = ("asphalt", "concrete", "brick", "glass", "metal", "rubber", "wood", "foliage", "skin", "cloth")
 ROUGHNESS = (9, 6, 16, 3, 3, 3, 8, 34, 3, 5)  # grain in grey levels, by material
-# Merged classes; no class stands alone, which would be a copy of it.
+# Merged classes, each of at least two: a single class would be a copy.
 GROUPS = {
     "vehicle": ("car", "taxi", "bus"),
     "flat": ("road", "pavement"),
@@ -21,17 +34,31 @@ GROUPS = {
     "upright": ("building", "tree", "person", "sign"),
     "movable": ("car", "taxi", "bus", "person"),
 }
-CONFUSED, DIFFERENCE = ("car", "taxi"), "roof sign"  # the planted confusion, and the part that alone tells them apart
+CONFUSED, DIFFERENCE = ("car", "taxi"), "roof sign"  # the planted confusion, and the only part that differs
 
 SKIES: tuple[Colour, ...] = ((165, 195, 228), (205, 210, 215), (225, 205, 185), (135, 175, 220))
 COATS: tuple[Colour, ...] = (
-    (232, 232, 230), (40, 40, 44), (140, 142, 146), (180, 184, 188), (170, 34, 36), (34, 66, 150), (34, 98, 62),
-    (214, 178, 40), (206, 106, 34), (96, 64, 44),
-)  # fmt: skip
+    (232, 232, 230),
+    (40, 40, 44),
+    (140, 142, 146),
+    (180, 184, 188),
+    (170, 34, 36),
+    (34, 66, 150),
+    (34, 98, 62),
+    (214, 178, 40),
+    (206, 106, 34),
+    (96, 64, 44),
+)
 CLOTHES: tuple[Colour, ...] = (
-    (52, 54, 62), (40, 60, 120), (150, 46, 50), (200, 196, 186), (70, 110, 70), (120, 92, 66), (196, 150, 60),
+    (52, 54, 62),
+    (40, 60, 120),
+    (150, 46, 50),
+    (200, 196, 186),
+    (70, 110, 70),
+    (120, 92, 66),
+    (196, 150, 60),
     (110, 70, 130),
-)  # fmt: skip
+)
 TYRE: Colour = (28, 28, 30)
 SKINS: tuple[Colour, ...] = ((236, 196, 168), (200, 150, 116), (140, 96, 70), (96, 66, 50))
 FOLIAGE: tuple[Colour, ...] = ((70, 120, 50), (96, 140, 60), (50, 96, 60), (150, 130, 50))
@@ -52,12 +79,12 @@ class Piece(NamedTuple):
     """A rectangle or ellipse of an object.
 
     Attributes:
-        part: its part; empty: none.
-        material: its material.
-        paint: the role of its colour.
-        box: left, top, right, bottom in thousandths of the object's box; a negative top rises above it.
-        round: an ellipse.
-        percent: of the colour's brightness.
+        part: name of the part; empty for none.
+        material: name of the material.
+        paint: role of the colour.
+        box: left, top, right, bottom in thousandths of the object's box; a negative top extends above it.
+        round: an ellipse, not a rectangle.
+        percent: brightness, in per cent of the colour's.
     """
 
     part: str

@@ -1,11 +1,11 @@
-"""Drawn street scenes with exact label maps, in perspective: a task to try a segmentation network on in minutes.
+"""Drawn street scenes with exact label maps, in perspective: a task that trains a segmentation network in minutes.
 
-Planted confusion: a taxi is a car with a roof sign. Both have the same parts but that one, the same materials, and
-their colours, sizes, places and occlusions are drawn from the same distributions, so that a network can tell them by
-the sign alone. What is far away, hidden or lost in noise is confused, and `roof sign` is the reason.
+Planted confusion: a taxi is a car with a roof sign. All other parts and the materials are the same, and colours, sizes,
+places and occlusions come from the same distributions, so that only the sign distinguishes them. Taxis that are far
+away, occluded or noisy are confused with cars, and `roof sign` is the reason.
 
-Every number is whole and every draw comes from a NumPy Generator of (seed, scene), so that a scene is the same bytes on
-every machine and does not depend on how many are drawn.
+All numbers are whole and all draws come from a NumPy Generator of (seed, scene), so that a scene has the same bytes on
+every machine and does not depend on the number of scenes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whatwhere.data import street_objects as objects
-from whatwhere.data.concepts import IGNORE
 from whatwhere.data.street_objects import CLASSES, MATERIALS, PARTS, Colour, Piece
 from whatwhere.errors import InputError
+from whatwhere.label_maps import IGNORE
 
 Whole: TypeAlias = NDArray[np.int64]
 Bytes: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]
 SMALLEST = (32, 32)
 VEHICLES = ("bus", "car", "car", "taxi", "taxi")
-# How near an object may stand: the lowest row of its foot, in hundredths of the height.
+# The lowest row of an object's foot, in hundredths of the height: how near it may stand.
 NEAREST = {"bus": 78, "car": 102, "taxi": 102, "person": 106, "tree": 88, "sign": 100}
 FULL = 1000  # pieces are laid out in thousandths of their object's box
 
@@ -40,7 +40,7 @@ class Streets:
 
     Attributes:
         images: (N, 3, H, W) uint8.
-        labels: by map, "class", "part" and "material": (N, H, W) uint8, 255 where a pixel has none.
+        labels: by map, "class", "part" and "material": (N, H, W) uint8, 255 for none.
         classes: the names of the classes.
         parts: the names of the parts.
         materials: the names of the materials.
@@ -73,11 +73,11 @@ def draw_streets(n: int, *, size: tuple[int, int] = (96, 128), seed: int = 0) ->
 
     Args:
         n: number of scenes.
-        size: (height, width) in pixels; what is in a scene scales with the height.
+        size: (height, width) in pixels; the content scales with the height.
         seed: of every draw; scene i is the same for every n.
 
     Raises:
-        InputError: no scene, a size below 32 pixels, or a negative seed.
+        InputError: for no scene, a size below 32 pixels, or a negative seed.
     """
     if n < 1:
         raise InputError(f"n={n}: draw at least one scene.")
@@ -93,11 +93,11 @@ def draw_streets(n: int, *, size: tuple[int, int] = (96, 128), seed: int = 0) ->
 
 @dataclass
 class Canvas:
-    """A scene as it is painted: each pixel holds the number of the topmost coat, each coat its colour and labels.
+    """A scene while it is painted: each pixel holds the number of its top coat, each coat a colour and labels.
 
     Attributes:
-        number: (H, W), which coat is on top.
-        coats: colour, class, part and material of each.
+        number: (H, W), the number of the top coat.
+        coats: colour, class, part and material of each coat.
         horizon: row of the horizon.
         camera: height of the camera above the ground, in decimetres.
         haze: the colour that distance adds.
@@ -110,7 +110,7 @@ class Canvas:
     coats: list[tuple[Colour, int, int, int]] = field(default_factory=list)
 
     def coat(self, colour: Colour, class_: str, part: str, material: str, depth: int = FULL) -> int:
-        """Add a coat; one far away takes on the haze. Returns its number."""
+        """Add a coat, hazier with distance; returns its number."""
         share = 550 + 450 * min(depth, FULL) // FULL
         r, g, b = ((c * share + h * (FULL - share)) // FULL for c, h in zip(colour, self.haze, strict=True))
         labels = [_index(names, name) for names, name in ((CLASSES, class_), (PARTS, part), (MATERIALS, material))]
@@ -118,25 +118,25 @@ class Canvas:
         return len(self.coats) - 1
 
     def pixels(self, decimetres: int, foot: int) -> int:
-        """How many pixels a length takes at the depth where the ground is in row `foot`."""
+        """A length in pixels at the depth where the ground is in row `foot`."""
         return decimetres * (foot - self.horizon) // self.camera
 
     def depth(self, foot: int) -> int:
-        """How near the ground in row `foot` is: 0 at the horizon, 1000 at the lower border."""
+        """Nearness of the ground in row `foot`: 0 at the horizon, 1000 at the lower border."""
         return FULL * (foot - self.horizon) // (len(self.number) - self.horizon)
 
     def inside(self, box: Box) -> tuple[Whole, Whole, NDArray[np.int16]]:
-        """The part of a box (left, top, right, bottom) in the picture: rows (h, 1), columns (1, w), numbers (h, w)."""
+        """The visible part of a box (left, top, right, bottom): rows (h, 1), columns (1, w), numbers (h, w)."""
         left, top, right, bottom = (max(0, edge) for edge in box)
         part = self.number[top:bottom, left:right]
         return np.arange(top, top + len(part))[:, None], np.arange(left, left + part.shape[1])[None], part
 
     def rectangle(self, box: Box, number: int) -> None:
-        """Paint a box; right and bottom are not included."""
+        """Paint a box; right and bottom are exclusive."""
         self.inside(box)[2][:] = number
 
     def ellipse(self, box: Box, number: int) -> None:
-        """Paint the pixels whose centres lie in the ellipse that touches a box."""
+        """Paint the pixels whose centres lie in the ellipse inscribed in a box."""
         left, top, right, bottom = box
         width, height = right - left, bottom - top
         y, x, part = self.inside(box)
@@ -144,7 +144,7 @@ class Canvas:
         part[away <= (width * height) ** 2] = number
 
     def windows(self, box: Box, across: int, up: int, number: int) -> None:
-        """Paint panes over the lower and right two thirds of each field of a grid, `across` by `up` pixels."""
+        """Paint a pane over the lower right two thirds of each field of a grid, `across` by `up` pixels."""
         y, x, part = self.inside(box)
         panes = ((y - box[1]) % up >= up // 3) & ((x - box[0]) % across >= across // 3)
         part[panes & (y < box[3] - up // 2)] = number
@@ -155,7 +155,7 @@ def _index(names: tuple[str, ...], name: str) -> int:
 
 
 def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[Bytes, Bytes]:
-    """Draw one scene: picture (3, H, W) and its maps of classes, parts and materials (3, H, W)."""
+    """Draw one scene: the picture (3, H, W) and its maps of classes, parts and materials (3, H, W)."""
     horizon = height * int(rng.integers(30, 48)) // 100
     sky = one_of(rng, objects.SKIES)
     canvas = Canvas(np.zeros((height, width), np.int16), horizon, int(rng.integers(20, 34)), sky)
@@ -169,13 +169,13 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[Bytes
 
 
 def one_of(rng: np.random.Generator, palette: tuple[Colour, ...], spread: int = 14) -> Colour:
-    """A colour of a palette, each channel moved a little."""
+    """A colour of a palette, with a small shift of each channel."""
     r, g, b = palette[int(rng.integers(len(palette)))] + rng.integers(-spread, spread + 1, 3)
     return int(r), int(g), int(b)
 
 
 def scaled(colour: Colour, percent: int) -> Colour:
-    """A colour, lighter or darker."""
+    """A lighter or darker colour."""
     return (colour[0] * percent // 100, colour[1] * percent // 100, colour[2] * percent // 100)
 
 
@@ -191,7 +191,7 @@ def draw_buildings(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def draw_sides(canvas: Canvas, rng: np.random.Generator, edges: Whole) -> None:
-    """A near facade at each side of the street, or not."""
+    """Near facades at the sides of the street, each with probability 2/3."""
     height, width = canvas.number.shape
     for side in (0, 1):
         if rng.integers(3) == 0:
@@ -218,12 +218,12 @@ def draw_facade(canvas: Canvas, rng: np.random.Generator, box: Box) -> None:
 
 
 def pane(canvas: Canvas, rng: np.random.Generator) -> Colour:
-    """The colour of a facade's windows: lit, or a darker sky."""
+    """The colour of a facade's windows: lit, or darker than the sky."""
     return one_of(rng, objects.LAMPS) if rng.integers(6) == 0 else scaled(canvas.haze, int(rng.integers(35, 80)))
 
 
 def draw_ground(canvas: Canvas, rng: np.random.Generator) -> Whole:
-    """Pavement with a road on it, which narrows towards the horizon; (2, H) its left and right edge in each row."""
+    """Pavement, and a road that narrows towards the horizon; returns its left and right edges by row, (2, H)."""
     height, width = canvas.number.shape
     road, pavement = (objects.GROUND[int(rng.integers(len(objects.GROUND)))] for _ in range(2))
     rows = np.arange(height)
@@ -243,7 +243,7 @@ def draw_markings(canvas: Canvas, rng: np.random.Generator, edges: Whole, materi
     """A broken line along the middle of the road."""
     height = len(canvas.number)
     middle, reach = edges.sum(0) // 2, np.maximum(1, (edges[1] - edges[0]) // 60)
-    # Dashes of equal length on the ground: what counts is the distance, camera / (row - horizon).
+    # Dashes of equal length on the ground: the distance is camera / (row - horizon).
     rows = np.arange(canvas.horizon + height // 12, height)
     rows = rows[(canvas.camera * 40 // (rows - canvas.horizon) + int(rng.integers(8))) % 8 < 4]
     number = canvas.coat((215, 215, 210), "road", "", material)
@@ -252,14 +252,14 @@ def draw_markings(canvas: Canvas, rng: np.random.Generator, edges: Whole, materi
 
 
 def standing(rng: np.random.Generator, horizon: int, height: int) -> list[tuple[int, str]]:
-    """What stands in the scene: row of the foot and kind, the farthest first."""
+    """The objects of a scene: row of the foot and kind, the farthest first."""
     kinds = [VEHICLES[i] for i in rng.integers(len(VEHICLES), size=int(rng.integers(1, 5)))]
     kinds += ["person"] * int(rng.integers(1, 7)) + ["tree"] * int(rng.integers(4)) + ["sign"] * int(rng.integers(5))
     return sorted((int(rng.integers(horizon + height // 8, height * NEAREST[kind] // 100)), kind) for kind in kinds)
 
 
 def draw_standing(canvas: Canvas, rng: np.random.Generator, kind: str, foot: int, edges: Whole) -> None:
-    """Draw one object, where such objects stand."""
+    """Draw one object at a place for its kind."""
     left, right = edges[:, min(foot, edges.shape[1] - 1)].tolist()
     at = int(rng.integers(left, max(left + 1, right)))
     if kind in ("tree", "sign") or (kind == "person" and rng.integers(3) > 0):  # a third of the people cross the road
@@ -273,7 +273,7 @@ def draw_standing(canvas: Canvas, rng: np.random.Generator, kind: str, foot: int
 
 
 def draw_vehicle(canvas: Canvas, rng: np.random.Generator, kind: str, at: int, foot: int) -> None:
-    """A bus, a car or a taxi: car and taxi differ by the sign on the roof, in nothing else."""
+    """A bus, a car or a taxi; car and taxi differ only by the sign on the roof."""
     side = bool(rng.integers(2)) or kind == "bus"
     pieces = objects.BUS if kind == "bus" else objects.CAR_SIDE if side else objects.CAR_FRONT
     pieces += objects.ROOF_SIGN if kind == "taxi" else ()
@@ -284,7 +284,7 @@ def draw_vehicle(canvas: Canvas, rng: np.random.Generator, kind: str, at: int, f
 
 
 def draw_person(canvas: Canvas, rng: np.random.Generator, at: int, foot: int) -> None:
-    """A person, standing."""
+    """A standing person."""
     paints = {
         "skin": one_of(rng, objects.SKINS),
         "top": one_of(rng, objects.CLOTHES),
@@ -295,7 +295,7 @@ def draw_person(canvas: Canvas, rng: np.random.Generator, at: int, foot: int) ->
 
 
 def draw_tree(canvas: Canvas, rng: np.random.Generator, at: int, foot: int) -> None:
-    """A tree of one trunk and three overlapping crowns."""
+    """A tree: one trunk and three overlapping crowns."""
     leaf, high = one_of(rng, objects.FOLIAGE), int(rng.integers(35, 75))
     paints = {"bark": one_of(rng, objects.WOODS), "leaf": leaf, "shade": scaled(leaf, 75), "light": scaled(leaf, 120)}
     wide = high * int(rng.integers(5, 9)) // 10
@@ -310,18 +310,22 @@ def draw_sign(canvas: Canvas, rng: np.random.Generator, at: int, foot: int) -> N
 
 
 def draw_pieces(
-    canvas: Canvas, pieces: tuple[Piece, ...], class_: str, paints: dict[str, Colour],
-    stand: Box, mirrored: bool,
-) -> None:  # fmt: skip
-    """Draw an object of pieces.
+    canvas: Canvas,
+    pieces: tuple[Piece, ...],
+    class_: str,
+    paints: dict[str, Colour],
+    stand: Box,
+    mirrored: bool,
+) -> None:
+    """Draw an object from pieces.
 
     Args:
-        canvas: where to.
+        canvas: the canvas to paint on.
         pieces: in the order of painting.
         class_: of the whole object.
-        paints: the colours by role.
+        paints: colours by role.
         stand: column of the middle, row of the foot, width and height in decimetres.
-        mirrored: left and right exchanged.
+        mirrored: exchange left and right.
     """
     at, foot, wide, high = stand
     width, height, depth = max(2, canvas.pixels(wide, foot)), max(3, canvas.pixels(high, foot)), canvas.depth(foot)
@@ -338,7 +342,7 @@ def draw_pieces(
 
 
 def developed(canvas: Canvas, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
-    """The picture and the label maps of a painted scene: light that changes across, grain of the materials, noise."""
+    """The picture and label maps of a painted scene, with a gradient of light, grain of the materials, and noise."""
     height, width = canvas.number.shape
     colours = np.array([coat[0] for coat in canvas.coats])[canvas.number]
     labels = np.array([coat[1:] for coat in canvas.coats], dtype=np.uint8)[canvas.number]

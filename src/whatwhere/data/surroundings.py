@@ -1,21 +1,22 @@
-"""Pictures whose class lies in a cue's surroundings at two scales: its quadrant, and the whole picture.
+"""Pictures whose class depends on a cue's surroundings at two scales: its quadrant, and the whole picture.
 
 Patches of texture, 8x8 pixels, lie on a grid of 8 pixels on grey, 32x32. Two quadrants hold a cue (A or B) and a
 modifier (M or N) each, the other two the same context (G or H); quadrants, and places in a quadrant, are random.
 
-* Inside quadrants: s says whether A goes with M and B with N (s = 0), or A with N and B with M (s = 1).
+* Inside quadrants: A is paired with M and B with N (s = 0), or A with N and B with M (s = 1).
 * In the whole picture: the context is G (g = 0) or, in a quarter of the pictures, H (g = 1).
-* The class is s XOR g: the context turns round what the pairs say.
+* The class is s XOR g: the context reverses the meaning of the pairs.
 
-Every picture shows A, B, M and N once and its context twice, so whoever sees which textures there are, in any number
-and from all of the picture, knows g and nothing of s: exactly chance, one half. Whoever sees inside quadrants, and adds
-up what they say, has a score a(s) + b(g), which is wrong for one of the four (s, g) at least: with a(0) + b(0) and
-a(1) + b(1) below a threshold, a(0) + b(1) and a(1) + b(0) above it, the four would add up to less and to more. The
-rarest (s, g) has an eighth of the pictures: at most 7/8. Both scales together tell the class. (The context is uneven
-because an even XOR is so flat at the start that no network here learned it; pairs alone are right for 3/4.)
+Every picture shows A, B, M and N once and its context twice. A model that sees only which textures are there, in any
+number and from the whole picture, knows g and nothing about s: its accuracy is exactly chance, one half. A model that
+sees inside quadrants and adds up their scores has a score a(s) + b(g), which is wrong for at least one combination of
+s and g: if a(0) + b(0) and a(1) + b(1) were below a threshold and a(0) + b(1) and a(1) + b(0) above it, the sum of all
+four terms would be both below and above twice the threshold. The rarest (s, g) has an eighth of the pictures, hence at
+most 7/8. Both scales together determine the class. (The context is uneven because no network here learned an even XOR,
+whose loss is nearly flat at the start; pairs alone are right for 3/4.)
 
-The statements are about networks whose small windows do not cross the grid, such as `cifar/bagnet4`: neighbouring
-patches touch. Padding would tell where in the picture a patch lies, and thus which quadrant it shares.
+This holds for networks whose small windows do not cross the grid, such as `cifar/bagnet4`, because neighbouring
+patches touch. Padding would reveal where in the picture a patch lies, and thus which patches share its quadrant.
 """
 
 from __future__ import annotations
@@ -28,18 +29,26 @@ from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.errors import InputError
 
 NAME = "known/surroundings"
-STREAM = 2  # the tasks of known_answer draw from streams 0 and 1
+STREAM = 2  # known_answer uses streams 0 and 1
 PLACES = tuple((r + y, c + x) for r in (0, 16) for c in (0, 16) for y in (0, PATCH) for x in (0, PATCH))  # by quadrant
 CLASSES = ("as the context says", "against it")
 
-A, B, M, N, G, H = (TEXTURES.index(t) for t in (
-    "horizontal2", "vertical2", "horizontal4", "vertical4", "falling4", "rising4",
-))  # fmt: skip
+A, B, M, N, G, H = (
+    TEXTURES.index(t)
+    for t in (
+        "horizontal2",
+        "vertical2",
+        "horizontal4",
+        "vertical4",
+        "falling4",
+        "rising4",
+    )
+)
 NOTHING = -1
 
 
 def quadrants(s: int, g: int) -> list[list[int]]:
-    """What lies at the four places of each quadrant, before both are shuffled."""
+    """The textures at the four places of each quadrant, before places and quadrants are shuffled."""
     with_m, with_n = (A, B) if s == 0 else (B, A)
     context = [H if g else G, NOTHING, NOTHING, NOTHING]
     return [[with_m, M, NOTHING, NOTHING], [with_n, N, NOTHING, NOTHING], context, context]
@@ -52,12 +61,12 @@ def surroundings(*, train: int = 6000, test: int = 2000, seed: int = 0) -> Data:
     """Draw pictures of the task: 2 balanced classes, (3, 32, 32), chance 1/2; nuisances as in `known_answer`.
 
     Args:
-        train: training pictures.
-        test: test pictures.
+        train: number of training pictures.
+        test: number of test pictures.
         seed: of every draw; the same seed gives the same bytes.
 
     Raises:
-        InputError: fewer than one picture a split.
+        InputError: for fewer than one picture in a split.
     """
     if min(train, test) < 1:
         raise InputError(f"train={train}, test={test}: draw at least one picture for each.")
@@ -67,7 +76,7 @@ def surroundings(*, train: int = 6000, test: int = 2000, seed: int = 0) -> Data:
 
 
 def drawn_part(n: int, rng: np.random.Generator) -> Part:
-    """Draw s evenly and g in a quarter, independently, then the pictures: whole numbers, exact on every machine."""
+    """Draw s (balanced), g (1 in a quarter) and the pictures, in whole numbers: exact on every machine."""
     numbers = rng.permutation(np.arange(n) % 8)
     s, g = numbers % 2, numbers // 6
     drawn = nuisances(n, rng)
@@ -76,7 +85,7 @@ def drawn_part(n: int, rng: np.random.Generator) -> Part:
 
 
 def layout(s: Whole, g: Whole, rng: np.random.Generator) -> Whole:
-    """Which texture lies at each of the 16 places, (N, 16), quadrant by quadrant."""
+    """The texture at each of the 16 places, (N, 16), by quadrant."""
     within = rng.permuted(QUADRANTS[s, g], axis=2)
     order = rng.permuted(np.tile(np.arange(4), (len(s), 1)), axis=1)
     return np.take_along_axis(within, order[:, :, None], axis=1).reshape(len(s), -1)

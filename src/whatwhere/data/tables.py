@@ -1,4 +1,4 @@
-"""Hugging Face data sets, from the hub, a folder or memory: which columns to use, and how to read them."""
+"""Hugging Face data sets from the hub, a folder or memory: choice of columns, and reading."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def from_hub(hub_id: str, image_column: str | None, label_column: str | None) ->
     """Load `owner/name`, or `owner/name:configuration`, from the hub or its local cache.
 
     Raises:
-        InputError: it cannot be had: unknown, private, or no network.
+        InputError: if it cannot be loaded: unknown, private, or no network.
     """
     repository, _, configuration = hub_id.partition(":")
     try:
@@ -34,8 +34,7 @@ def from_hub(hub_id: str, image_column: str | None, label_column: str | None) ->
         raise InputError(
             f"data='hf/{hub_id}' cannot be loaded ({type(error).__name__}: {error}). Check the name at "
             "https://huggingface.co/datasets; without a network, download it elsewhere and give the folder "
-            "of its "
-            "parquet files instead: load_data('path/to/folder')."
+            "of its parquet files instead: load_data('path/to/folder')."
         ) from error
     return from_tables(f"hf/{hub_id}", found, image_column, label_column)
 
@@ -46,10 +45,10 @@ def from_parquet(folder: Path, image_column: str | None, label_column: str | Non
 
 
 def stored_tables(folder: Path) -> dict[str, datasets.Dataset]:
-    """The tables in a folder of parquet files, or in one written by `save_to_disk`, by split.
+    """The tables by split, in a folder of parquet files or one written by `save_to_disk`.
 
     Raises:
-        InputError: `datasets` cannot read it.
+        InputError: if `datasets` cannot read it.
     """
     saved = any((folder / mark).exists() for mark in ("dataset_dict.json", "state.json"))
     try:
@@ -57,8 +56,7 @@ def stored_tables(folder: Path) -> dict[str, datasets.Dataset]:
     except Exception as error:  # pyarrow and datasets raise many kinds for a broken file
         raise InputError(
             f"data={str(folder)!r} cannot be read as a Hugging Face data set ({type(error).__name__}: "
-            f"{error}); "
-            "write it with Dataset.to_parquet or save_to_disk."
+            f"{error}); write it with Dataset.to_parquet or save_to_disk."
         ) from error
     return by_split(found)
 
@@ -78,7 +76,7 @@ def from_tables(name: str, tables: Any, image_column: str | None, label_column: 
 
 
 def split_name(table: datasets.Dataset) -> str:
-    """The split a table was loaded as, without its slice: "train[:10%]" is "train"."""
+    """The split that a table was loaded as, without its slice: "train[:10%]" is "train"."""
     named = re.match(r"\w+", str(table.split)) if table.split is not None else None
     return named.group() if named else "test"
 
@@ -89,7 +87,7 @@ def table_part(
     """One table as a part.
 
     Raises:
-        InputError: a transform is set (it would be ignored), or a column is missing, ambiguous or unusable.
+        InputError: for a transform, which would be ignored, or a column that is missing, ambiguous or unusable.
     """
     if table.format["type"] == "custom":
         raise InputError(
@@ -105,7 +103,7 @@ def table_part(
 
 
 def find_image_column(features: Mapping[str, Any], given: str | None) -> str:
-    """The column given, else the `Image` column (by name if there are several), else a usual name's."""
+    """The given column, else the `Image` column (by name if there are several), else one with a usual name."""
     if given is not None:
         return _existing("image_column", given, features)
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
@@ -115,7 +113,7 @@ def find_image_column(features: Mapping[str, Any], given: str | None) -> str:
 
 
 def find_label_column(features: Mapping[str, Any], given: str | None) -> str:
-    """The column given, else a usual name's, else the only `ClassLabel`, else the only integer column."""
+    """The given column, else one with a usual name, else the only `ClassLabel`, else the only integer column."""
     if given is not None and is_label(features[_existing("label_column", given, features)]):
         return given
     if given is not None:
@@ -154,25 +152,25 @@ def _by_name(
 
 def _existing(argument: str, given: str, features: Mapping[str, Any]) -> str:
     if given not in features:
-        raise InputError(f"{argument}={given!r} is no column; {listed(features)}.")
+        raise InputError(f"{argument}={given!r} does not exist; {listed(features)}.")
     return given
 
 
 def listed(features: Mapping[str, Any]) -> str:
-    """The columns with their kinds, for an error."""
+    """The columns with their kinds, for error messages."""
     return "the columns are " + ", ".join(f"{name!r} ({kind(feature)})" for name, feature in features.items())
 
 
 def kind(feature: Any) -> str:
-    """A column's kind, in a word."""
+    """The kind of a column, in a word."""
     return str(feature.dtype) if isinstance(feature, datasets.Value) else type(feature).__name__
 
 
 def read_labels(split: str, table: datasets.Dataset, column: str) -> Tensor:
-    """The label column, (N,) int64, without touching the pictures.
+    """The label column, (N,) int64, read without the pictures.
 
     Raises:
-        InputError: a row has no label.
+        InputError: if a row has no label.
     """
     if not len(table):
         return torch.empty(0, dtype=torch.int64)
@@ -212,7 +210,7 @@ class Column:
         return as_raw(value, self.place(row))
 
     def place(self, row: int) -> str:
-        """The row, and its file's name where the table has one."""
+        """The row, and the name of its file if the table has one."""
         value = self.view[row][self.column]
         path = value.get("path") if isinstance(value, dict) else None
         return f"row {row} (file {Path(path).name})" if path else f"row {row}"

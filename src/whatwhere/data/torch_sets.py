@@ -1,4 +1,4 @@
-"""What a user already has in PyTorch: a `Dataset` of pairs, or a `DataLoader` of prepared batches."""
+"""The user's own PyTorch data: a `Dataset` of pairs, or a `DataLoader` of prepared batches."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from whatwhere.network import Preprocessing
 def dataset_part(dataset: Any) -> Part:
     """A torch `Dataset` of (picture, class number) pairs as a part.
 
-    Each picture is asked for once and kept: a random transform is drawn once. Give a DataLoader to draw anew.
+    Each picture is read once and kept, so that a random transform is drawn once. Give a DataLoader for new draws.
 
     Raises:
-        InputError: it has no length, or an item is not such a pair.
+        InputError: if it has no length, or an item is not such a pair.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise InputError(
@@ -40,13 +40,13 @@ def dataset_part(dataset: Any) -> Part:
 
 
 def _agree(pairs: Pairs, labels: Tensor) -> bool:
-    """Whether the listed labels are those of the items, looked up at the first row of each of 32 classes."""
+    """Whether the listed labels are those of the items, checked at the first row of each of 32 classes."""
     rows = [int((labels == label).nonzero()[0]) for label in labels.unique()[:32]]
     return all(int(labels[row]) == whole(pairs.pair(row)[1], pairs.place(row)) for row in rows)
 
 
 def stated_labels(dataset: Any) -> Tensor | None:
-    """The labels a data set lists beside its pictures (torchvision's `targets`), (N,); else None."""
+    """The labels that a data set lists separately (torchvision's `targets`), (N,); else None."""
     if isinstance(dataset, Subset):
         whole_set = stated_labels(dataset.dataset)
         return None if whole_set is None else whole_set[torch.as_tensor(dataset.indices, dtype=torch.int64)]
@@ -62,7 +62,7 @@ def stated_labels(dataset: Any) -> Tensor | None:
 
 
 def class_names(dataset: Any) -> tuple[str, ...] | None:
-    """The data set's `classes`, as torchvision has them."""
+    """The data set's `classes`, as in torchvision."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
@@ -73,7 +73,7 @@ def whole(label: Any, place: str) -> int:
     """A label as a number.
 
     Raises:
-        InputError: it is not one whole number.
+        InputError: if it is not one whole number.
     """
     number = np.asarray(label)  # also takes a tensor of one number
     if number.size == 1 and number.dtype.kind in "iu":
@@ -82,19 +82,19 @@ def whole(label: Any, place: str) -> int:
 
 
 def loader_part(loader: DataLoader[Any]) -> Part:
-    """A `DataLoader` as a part; it is run through once, to read the labels.
+    """A `DataLoader` as a part; one pass reads the labels.
 
     Raises:
-        InputError: a batch is not a pair of images (n, C, H, W) and labels (n,).
+        InputError: if a batch is not a pair of images (n, C, H, W) and labels (n,).
     """
     first, labels = read_once(loader)
     return Part(first, labels, class_names(loader.dataset), partial(LoaderSplit, loader))
 
 
 class LoaderSplit(Split):
-    """A user's `DataLoader` as a split: its batches are passed on as they are, in its own order.
+    """A user's `DataLoader` as a split: its batches are served unchanged, in its own order.
 
-    `labels` are those of one pass; a loader that shuffles gives them in another order on the next.
+    `labels` are those of one pass; a loader that shuffles serves another order in the next pass.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class LoaderSplit(Split):
 
     @property
     def ordered(self) -> bool:
-        """Not if the loader shuffles."""
+        """False if the loader shuffles."""
         return isinstance(self.loader.sampler, SequentialSampler)
 
     @property
     def fingerprint(self) -> str:
-        """Of the first batch and the labels; of the label counts alone when the loader shuffles."""
+        """Of the first batch and the labels; of the label counts only if the loader shuffles."""
         labels = self.labels if self.ordered else self.labels.sort().values
         digest = hashlib.sha256(f"{len(self)} {len(self.classes)}".encode())
         digest.update(labels.numpy().astype("<i8").tobytes())
@@ -120,16 +120,16 @@ class LoaderSplit(Split):
         return digest.hexdigest()[:16]
 
     def shape(self, geometry: Preprocessing | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of the loader's pictures, whatever the geometry."""
+        """(C, H, W) of the loader's pictures; `geometry` has no effect."""
         return super().shape(None)
 
     def batches(
         self, size: int, *, geometry: Preprocessing | None = None, order: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pass the loader's batches on: `size` and `geometry` do not change them.
+        """Serve the loader's batches; `size` and `geometry` have no effect.
 
         Raises:
-            InputError: an order is asked for.
+            InputError: if an order is given.
         """
         if order is not None:
             raise InputError(
@@ -139,10 +139,10 @@ class LoaderSplit(Split):
         return checked_batches(self.loader)
 
     def take(self, n: int, *, seed: int = 0) -> Split:
-        """A random part, as `Split.take`, served unshuffled by a loader with the same settings.
+        """A random part, as `Split.take`, served in order by a loader with the same settings.
 
         Raises:
-            InputError: n is below 1, or the loader's data set has no rows by number.
+            InputError: if n is below 1, or the loader's data set has no rows by number.
         """
         if n < 1:
             raise InputError(f"n={n}: take at least one picture.")
@@ -157,7 +157,7 @@ class LoaderSplit(Split):
 
 
 def plain_loader(loader: DataLoader[Any], dataset: Any) -> DataLoader[Any]:
-    """A loader with another's settings that goes through a data set in order."""
+    """A loader with the settings of another that reads a data set in order."""
     return DataLoader(dataset, loader.batch_size or 64, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
 
 
@@ -172,14 +172,13 @@ def read_once(loader: DataLoader[Any]) -> tuple[Memory, Tensor]:
 
 
 def checked_batches(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """A loader's batches, refused when they are not (images, labels)."""
+    """A loader's batches, refused if they are not (images, labels)."""
     for number, batch in enumerate(loader):
         pair = isinstance(batch, tuple | list) and len(batch) == 2
         if not pair or not all(isinstance(part, Tensor) for part in batch):
             raise InputError(
                 f"source: batch {number} of the DataLoader is {type(batch).__name__}, not a pair of "
-                "tensors; its "
-                "batches must be (images (n, C, H, W), labels (n,))."
+                "tensors; its batches must be (images (n, C, H, W), labels (n,))."
             )
         images, labels = batch
         if images.ndim != 4 or labels.shape != images.shape[:1] or labels.is_floating_point():

@@ -1,37 +1,12 @@
-"""How much *where* do features hold? Position read out of frozen features, and where it comes from."""
+"""How much *where* do features hold? Absolute position read out of frozen features, and where it comes from."""
 
-from whatwhere.position.features import Reader, Tap, rgb_tap, taps_of
-from whatwhere.position.official import Official, OfficialReadOut, train_readouts
-from whatwhere.position.padding import PADDINGS, with_padding
-from whatwhere.position.pattern import padding_pattern
-from whatwhere.position.permute import PermuteChannels, gap_net, permute_net
-from whatwhere.position.ridge import Group, LinearReadOut, RidgeFit
-from whatwhere.position.score import Scores, score
-from whatwhere.position.targets import TARGETS, Target, targets_of
-from whatwhere.position.uneven import even_sizes, uneven_padding
+import lazy_loader
 
-__all__ = [
-    "PADDINGS",
-    "TARGETS",
-    "Group",
-    "LinearReadOut",
-    "Official",
-    "OfficialReadOut",
-    "PermuteChannels",
-    "Reader",
-    "RidgeFit",
-    "Scores",
-    "Tap",
-    "Target",
-    "even_sizes",
-    "gap_net",
-    "padding_pattern",
-    "permute_net",
-    "rgb_tap",
-    "score",
-    "taps_of",
-    "targets_of",
-    "train_readouts",
-    "uneven_padding",
-    "with_padding",
-]
+COMMANDS = {
+    "readout": "whatwhere.hold.studies.readout:Readout",
+    "pattern": "whatwhere.hold.studies.pattern:Pattern",
+    "red-green": "whatwhere.hold.studies.red_green:RedGreen",
+    "location": "whatwhere.hold.studies.location:Location",
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

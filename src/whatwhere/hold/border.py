@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
+from whatwhere.hold.uneven import Pair, window_of
 from whatwhere.network import Network, as_module
-from whatwhere.position.uneven import Pair, window_of
-from whatwhere.sites import Selection, Site, Sites, blank_picture, evaluating, list_sites
+from whatwhere.site import Selection, Site, Sites, blank_picture, evaluating, list_sites
 
 Floats = NDArray[np.float64]
 
@@ -75,21 +75,40 @@ def padding_pattern(
 
     Raises:
         InputError: if size or margin is out of range, the pictures have another shape or are fewer than 2, the
-            network does not run on them, the selection matches nothing, a site's output is no map, or the two maps of
-            a site do not lie on the same grid.
+            network does not run on them, the selection matches nothing, a site's output is not a map, or the two maps
+            of a site do not lie on the same grid.
     """
-    if size < 1 or margin < 1:
-        raise InputError(f"size={size}, margin={margin}: give both in pixels, at least 1 each.")
-    module = as_module(net)
+    _check_sizes(size, margin)
     batches = (_checked(batch, size, margin) for batch in pictures)
     first = next(batches, None)
     if first is None:
         raise InputError("pictures is empty; give batches of shape (N, C, size + 2 margin, size + 2 margin).")
-    table = list_sites(net, input_size=(first.shape[1], size, size))
-    chosen = _with_maps(table, sites)
-    grids = _grids(module, table, chosen, first.shape[1], size, margin)
-    sums = _accumulated(module, chain([first], batches), grids, margin)
-    return [sums[site.name].result() for site in chosen]
+    grids = _grids(net, sites, first.shape[1], size, margin)
+    sums = _accumulated(as_module(net), chain([first], batches), grids, margin)
+    return [sums[g.site.name].result() for g in grids]
+
+
+def pattern_sites(
+    net: nn.Module | Network, *, channels: int, size: int, margin: int, sites: Selection = None
+) -> list[str]:
+    """The names of the sites whose pattern `padding_pattern` would measure, found on blank pictures.
+
+    Args:
+        net: as there.
+        channels: of the pictures.
+        size: as there.
+        margin: as there.
+        sites: as there.
+
+    Raises:
+        InputError: as there.
+    """
+    return [g.site.name for g in _grids(net, sites, channels, size, margin)]
+
+
+def _check_sizes(size: int, margin: int) -> None:
+    if size < 1 or margin < 1:
+        raise InputError(f"size={size}, margin={margin}: give both in pixels, at least 1 each.")
 
 
 def _checked(batch: Any, size: int, margin: int) -> Tensor:
@@ -111,7 +130,7 @@ def _with_maps(table: Sites, which: Selection) -> list[Site]:
     chosen = table.select(which) if which is not None else list(table.of_kind("conv"))
     flat = next((s for s in chosen if s.shape is None), None)
     if flat is not None:
-        raise InputError(f"sites: the output of {flat.name} is no map; choose sites with an output shape (C, H, W).")
+        raise InputError(f"sites: the output of {flat.name} is not a map; choose sites with an output shape (C, H, W).")
     return chosen
 
 
@@ -143,21 +162,22 @@ class _Grid:
         return maps[:, :, top : top + h, left : left + w]
 
 
-def _grids(
-    module: nn.Module, table: Sites, chosen: Sequence[Site], channels: int, size: int, margin: int
-) -> list[_Grid]:
-    small, large = blank_picture(module, (channels, size, size)), size + 2 * margin
+def _grids(net: nn.Module | Network, sites: Selection, channels: int, size: int, margin: int) -> list[_Grid]:
+    _check_sizes(size, margin)
+    module, large = as_module(net), size + 2 * margin
+    table = list_sites(net, input_size=(channels, size, size))
+    chosen = _with_maps(table, sites)
     with evaluating(module):
-        outputs = _outputs(module, small, chosen)
+        outputs = _outputs(module, blank_picture(module, (channels, size, size)), chosen)
         larger = _try_larger(module, blank_picture(module, (channels, large, large)), chosen)
     strides = _strides(table, module, size)
-    grids = []
-    for s in chosen:
-        layout = _output_layout(outputs[s.name], larger[s.name], s)
-        grid = _Grid(s, layout, _offset(s, strides, size, margin))
-        _check_fits(grid, grid.maps(larger[s.name]), margin)
-        grids.append(grid)
-    return grids
+    return [_grid(s, outputs[s.name], larger[s.name], strides, size, margin) for s in chosen]
+
+
+def _grid(site: Site, output: Tensor, larger: Tensor, strides: dict[str, Pair], size: int, margin: int) -> _Grid:
+    grid = _Grid(site, _output_layout(output, larger, site), _offset(site, strides, size, margin))
+    _check_fits(grid, grid.maps(larger), margin)
+    return grid
 
 
 def _try_larger(module: nn.Module, x: Tensor, chosen: Sequence[Site]) -> dict[str, Tensor]:
@@ -172,7 +192,7 @@ def _try_larger(module: nn.Module, x: Tensor, chosen: Sequence[Site]) -> dict[st
 
 
 def _output_layout(output: Tensor, larger: Tensor, site: Site) -> str:
-    """The layout of the output; where a map is as wide as it has channels, the larger one tells."""
+    """The layout of the output; where a map is as wide as it has channels, the larger one decides."""
     assert site.shape
     c, h, w = site.shape
     if output.ndim == 3:
@@ -183,7 +203,7 @@ def _output_layout(output: Tensor, larger: Tensor, site: Site) -> str:
 
 
 def _strides(table: Sites, module: nn.Module, size: int) -> dict[str, Pair]:
-    """Pixels between neighbours of the output map of a site, where layers with a window tell.
+    """Pixels between neighbours of the output map of a site, as far as layers with a window determine it.
 
     Maps of the same size have the same stride, so that branches need not be followed.
     """
@@ -222,7 +242,7 @@ def _whole_ratio(site: Site, size: int) -> Pair:
     _, h, w = site.shape
     if size % h or size % w:
         raise InputError(
-            f"size={size}: cannot tell how the {h} x {w} map of {site.name} lies on the picture; give a size that is "
+            f"size={size}: it is unclear how the {h} x {w} map of {site.name} lies on the picture; give a size that is "
             "a multiple of its height and width, or choose other sites."
         )
     return size // h, size // w
@@ -291,8 +311,8 @@ class _Sums:
 
     def add(self, padded: Tensor, larger: Tensor) -> None:
         """Take in a batch of raw outputs."""
-        truth = self.grid.centre(self.grid.maps(larger)).double()
-        difference: Floats = (self.grid.maps(padded).double() - truth).cpu().numpy()
+        truth = self.grid.centre(self.grid.maps(larger)).cpu().double()  # not every accelerator has float64
+        difference: Floats = (self.grid.maps(padded).cpu().double() - truth).numpy()
         self.power += float(truth.square().mean((1, 2, 3)).sum())
         self._merge(difference)
 
@@ -320,9 +340,7 @@ class _Sums:
         return signal / noise
 
 
-def _accumulated(
-    module: nn.Module, batches: Iterable[Tensor], grids: Sequence[_Grid], margin: int
-) -> dict[str, _Sums]:  # fmt: skip
+def _accumulated(module: nn.Module, batches: Iterable[Tensor], grids: Sequence[_Grid], margin: int) -> dict[str, _Sums]:
     sums = {g.site.name: _Sums(g) for g in grids}
     like = next(module.parameters(), torch.empty(0))
     chosen = [g.site for g in grids]

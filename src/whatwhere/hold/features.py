@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
+from whatwhere.hold.targets import resized
 from whatwhere.network import Network, as_module
-from whatwhere.position.targets import resized
-from whatwhere.sites import Selection, Site, Sites, list_sites
+from whatwhere.site import Selection, Site, Sites, list_sites
 
 RGB = "rgb"
-HEADS = ("classifier", "head", "fc")  # what stands behind the features
+HEADS = ("classifier", "head", "fc")  # what comes after the features
 RESNET_TAPS = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -52,7 +52,7 @@ def taps_of(
         input_size: (C, H, W) of one input.
 
     Raises:
-        InputError: if nothing matches, or a chosen site puts out no map.
+        InputError: if nothing matches, or the output of a chosen site is not a map.
     """
     table = list_sites(net, input_size=input_size)
     parts = which if isinstance(which, Sequence) and not isinstance(which, str) else [which]
@@ -82,7 +82,7 @@ def rgb_tap(input_size: tuple[int, int, int]) -> Tap:
 
 def _tap(site: Site) -> Tap:
     if site.shape is None:
-        raise InputError(f"sites: {site.name} puts out no spatial map; choose another site (`whatwhere sites`).")
+        raise InputError(f"sites: {site.name} has no map as its output; choose another site (`whatwhere sites`).")
     return Tap(site.name, site.shape[0], site.shape[1:], site.depth_share, site)
 
 
@@ -169,7 +169,7 @@ def maps_of(output: Tensor, tap: Tap) -> Tensor:
     """
     if output.ndim == 4:
         first, last = output.shape[1] == tap.channels, output.shape[-1] == tap.channels
-        known = tap.site.layout if tap.site else "NCHW"  # where the shape does not tell
+        known = tap.site.layout if tap.site else "NCHW"  # where the shape is ambiguous
         return output if first and (not last or known == "NCHW") else output.movedim(-1, 1)
     h, w = tap.shape
     return output[:, output.shape[1] - h * w :].unflatten(1, (h, w)).movedim(-1, 1)

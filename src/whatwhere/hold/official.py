@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.position.features import joined
-from whatwhere.position.ridge import Group, output_size
-from whatwhere.position.targets import Target, stack
+from whatwhere.hold.features import joined
+from whatwhere.hold.ridge import Group, output_size
+from whatwhere.hold.targets import Target, stack
 
 Head = Literal["bn-sigmoid", "linear"]
 HIDDEN = 16  # channels between the layers of a deeper read-out; the paper does not say
@@ -42,17 +42,17 @@ class Official:
     head: Head = "bn-sigmoid"
 
     def __post_init__(self) -> None:
-        """Refuse what the paper's read-out is not.
+        """Refuse settings that the paper's read-outs do not have.
 
         Raises:
-            InputError: naming the field and what it may be.
+            InputError: naming the field and its choices.
         """
         if self.layers not in (1, 2, 3):
             raise InputError(f"layers={self.layers}: the paper's read-outs have 1, 2 or 3 convolutions.")
         if self.head not in ("bn-sigmoid", "linear"):
             raise unknown("head", str(self.head), ("bn-sigmoid", "linear"))
         if self.epochs < 1 or self.batch_size < 2:
-            raise InputError(f"epochs={self.epochs}, batch_size={self.batch_size}: give epochs from 1, batches from 2.")
+            raise InputError(f"epochs={self.epochs}, batch_size={self.batch_size}: give at least 1 and 2.")
 
 
 class OfficialReadOut(nn.Module):
@@ -69,9 +69,16 @@ class OfficialReadOut(nn.Module):
     """
 
     def __init__(
-        self, group: Group, targets: Sequence[Target], *, kernel: int = 3, padding: int = 0, size: int = 28,
-        how: Official | None = None, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        group: Group,
+        targets: Sequence[Target],
+        *,
+        kernel: int = 3,
+        padding: int = 0,
+        size: int = 28,
+        how: Official | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.how, self.group, self.kernel, self.padding = how or Official(), group, kernel, padding
         for _ in range(self.how.layers):

@@ -11,8 +11,7 @@ with -inf, and `reflect`, `replicate` and `circular` replace that too; `zeros` a
 from __future__ import annotations
 
 import copy
-from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -21,19 +20,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import branch_parts
-from whatwhere.network import Network, as_module
-from whatwhere.position.uneven import WINDOWED, Pair, Window, window_of
-from whatwhere.sites import blank_picture, evaluating, expected_input_size, list_sites
-from whatwhere.surgery import Edit, Replaced, as_given, describe, edit, put
+from whatwhere.hold.shortcuts import fit_shortcuts
+from whatwhere.hold.uneven import WINDOWED, Pair, Window, window_of
+from whatwhere.network import N, Network, as_module
+from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.surgery import Edit, Replaced, as_given, edit
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular", "none", "f-conv"]
 PADDINGS: tuple[PaddingMode, ...] = ("zeros", "reflect", "replicate", "circular", "none", "f-conv")
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 _KEEP_POOLS = ("zeros", "f-conv")
 _PADDERS = {  # modules that pad with what a mode asks for need no change
-    "ZeroPad2d": "zeros", "ReflectionPad2d": "reflect", "ReplicationPad2d": "replicate", "CircularPad2d": "circular",
-}  # fmt: skip
+    "ZeroPad2d": "zeros",
+    "ReflectionPad2d": "reflect",
+    "ReplicationPad2d": "replicate",
+    "CircularPad2d": "circular",
+}
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
 
 
@@ -57,12 +59,10 @@ class PaddingReport:
         return "\n".join([head, *(f"  {r}" for r in self.replaced)])
 
 
-def with_padding(
-    net: nn.Module | Network, mode: PaddingMode, *, input_size: tuple[int, int, int] | None = None
-) -> nn.Module | Network:
+def with_padding(net: N, mode: PaddingMode, *, input_size: tuple[int, int, int] | None = None) -> N:
     """A new network with the same weights, in which every spatial convolution and pool pads in one way.
 
-    >>> wrapped = with_padding(net, "circular")          # no borders to tell position from
+    >>> wrapped = with_padding(net, "circular")          # no borders that reveal position
     >>> print(wrapped.surgery)                           # what changed
 
     `zeros`, `reflect`, `replicate` and `circular` keep the amount of padding and change what it is filled with.
@@ -76,8 +76,8 @@ def with_padding(
 
     Returns:
         What was given: a module for a module, a `Network` for a `Network`; a plain copy where nothing had to change.
-        The module's attribute `surgery` is the `PaddingReport`. Names in the state dict stay as they were, but for a
-        `downsample` that is no `nn.Sequential`.
+        The module's attribute `surgery` is the `PaddingReport`. Names in the state dict stay as they were, except for
+        a `downsample` that is not an `nn.Sequential`.
 
     Raises:
         InputError: for an unknown mode, for a layer whose padding cannot be changed (it pads in a forward of its own,
@@ -90,7 +90,7 @@ def with_padding(
     edits = _edits(given, mode)
     module, replaced = edit(net, edits) if edits else (copy.deepcopy(given), [])
     if mode in ("none", "f-conv"):
-        replaced += _fit_shortcuts(module, [r.name for r in replaced])
+        replaced += fit_shortcuts(module, [r.name for r in replaced])
     _check_runs(net, module, mode, size)
     module.__dict__["surgery"] = PaddingReport(mode, size, tuple(replaced))  # a plain attribute
     new = as_given(net, module, f"{getattr(net, 'name', '')} + padding {mode}")
@@ -284,70 +284,6 @@ def _pool_in_mode(pool: Any, mode: PaddingMode) -> nn.Module:
 
 def _rewrapped(wrapper: Any, *, mode: PaddingMode) -> nn.Module:
     return _pool_in_mode(wrapper.restored(), mode)
-
-
-# ---- shortcuts
-
-
-class FittedShortcut(nn.Sequential):
-    """What a block's `downsample` did, then cropped or zero-padded around the centre to the size of the branch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W), the block's input, to (N, C', H', W') that fits onto the branch's output."""
-        size = branch_size(self.__dict__["block"], (x.shape[2], x.shape[3]))
-        return centred(super().forward(x), size)
-
-
-def centred(x: Tensor, size: Pair) -> Tensor:
-    """Crop or zero-pad maps around their centre.
-
-    Args:
-        x: (N, C, H, W).
-        size: (H', W') to reach. Of an odd difference the larger half goes to the bottom or right.
-
-    Returns:
-        (N, C, H', W').
-    """
-    rows, columns = size[0] - x.shape[2], size[1] - x.shape[3]
-    top, left = int(rows / 2), int(columns / 2)  # towards zero
-    return F.pad(x, (left, columns - left, top, rows - top))  # negative padding crops
-
-
-def branch_size(block: nn.Module, size: Pair) -> Pair:
-    """The (h, w) of the output of a residual block's branch, of its input's: from its layers' own attributes.
-
-    Modules run in the order in which they are registered, as those of torchvision and timm do.
-    """
-    aside = set(block.downsample.modules()) if isinstance(block.downsample, nn.Module) else set()
-    for window in (window_of(m) for m in block.modules() if m not in aside):
-        size = (window.count(0, size[0]), window.count(1, size[1])) if window else size
-    return size
-
-
-def _fit_shortcuts(module: nn.Module, changed: list[str]) -> Iterator[Replaced]:
-    blocks = [(n, m) for n, m in module.named_modules() if branch_parts(m)]
-    for name, block in blocks:
-        inside = any(c.startswith(f"{name}." if name else "") for c in changed)
-        if inside and not isinstance(block.downsample, FittedShortcut):
-            yield _fit_shortcut(module, name, block)
-
-
-def _fit_shortcut(module: nn.Module, name: str, block: Any) -> Replaced:
-    old: nn.Module | None = block.downsample
-    before = describe(old) if old is not None else "None"
-    new = FittedShortcut(_parts(old))
-    new.training = block.training if old is None else old.training
-    new.__dict__["block"] = block  # not as a part: the block contains the shortcut, not the other way round
-    where = f"{name}.downsample".lstrip(".")
-    put(module, where, new)
-    return Replaced(where, before, describe(new))
-
-
-def _parts(old: nn.Module | None) -> OrderedDict[str, nn.Module]:
-    """The parts under their old names, so that saved weights still fit."""
-    if old is None:
-        return OrderedDict()
-    return OrderedDict(old.named_children() if type(old) is nn.Sequential else [("shortcut", old)])
 
 
 # ---- seen to run

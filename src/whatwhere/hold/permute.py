@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
-from whatwhere.network import Network, as_module
+from whatwhere.network import N, Network, as_module
 from whatwhere.surgery import as_given, edit
 
 
@@ -83,7 +83,7 @@ def gap_net(trunk: nn.Module, *, channels: int, outputs: int, permute: bool = Fa
     return nn.Sequential(as_module(trunk), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *order, linear)
 
 
-def permute_net(net: nn.Module | Network, *, seed: int = 0) -> nn.Module | Network:
+def permute_net(net: N, *, seed: int = 0) -> N:
     """PermuteNet of a network that ends in a global average pool: the order of the pooled channels is redrawn.
 
     Args:

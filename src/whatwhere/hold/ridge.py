@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.position.features import Tap, joined
-from whatwhere.position.moments import Moments
-from whatwhere.position.targets import Target, stack
+from whatwhere.hold.features import Tap, joined
+from whatwhere.hold.moments import Moments
+from whatwhere.hold.targets import Target, stack
 
 PENALTIES = torch.logspace(-8, 2, 31, dtype=torch.float64)
 MOST_COLUMNS = 14_000  # 1.5 GiB of products in float64, six times that while they are solved
@@ -127,7 +127,7 @@ class RidgeFit:
         fit, held_out = self._folds[False], self._folds[True]
         mean, goal = fit.column_sums / fit.rows, fit.target_sums / fit.rows
         spread = (fit.products.diagonal() / fit.rows - mean**2).clamp_min(0).sqrt()
-        # A column that never changes tells nothing; what rounding leaves of its variance must not be blown up.
+        # A constant column carries no information; what rounding leaves of its variance must not be blown up.
         useful = spread > 1e-6 * max(float(spread.max()), 1e-12)
         scale = torch.where(useful, 1 / spread.clamp_min(1e-300), 0.0)
         gram, cross, _ = centred(fit, mean, goal, scale)

@@ -17,7 +17,7 @@ from torch import nn
 
 from whatwhere.errors import InputError
 from whatwhere.network import Network, as_module
-from whatwhere.sites import Site, expected_input_size, list_sites
+from whatwhere.site import Site, expected_input_size, list_sites
 
 Pair = tuple[int, int]
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
@@ -69,9 +69,7 @@ def window_of(layer: nn.Module) -> Window | None:
     same = m.padding == "same" or type(m).__name__ in SAME_BY_TYPE
     padding = (0, 0) if isinstance(m.padding, str) else _pair(m.padding)
     dilation = _pair(getattr(m, "dilation", 1))
-    return Window(
-        _pair(m.kernel_size), _pair(m.stride), padding, dilation, bool(getattr(m, "ceil_mode", False)), same
-    )  # fmt: skip
+    return Window(_pair(m.kernel_size), _pair(m.stride), padding, dilation, bool(getattr(m, "ceil_mode", False)), same)
 
 
 def _pair(value: Any) -> Pair:
@@ -107,9 +105,7 @@ class StridedLayer:
         return self.remainder == (0, 0)
 
 
-def uneven_padding(
-    net: nn.Module | Network, *, input_size: tuple[int, int, int] | None = None
-) -> list[StridedLayer]:  # fmt: skip
+def uneven_padding(net: nn.Module | Network, *, input_size: tuple[int, int, int] | None = None) -> list[StridedLayer]:
     """Every strided convolution and pool of a network, in execution order, and whether it uses its padding evenly.
 
     Left out: layers that pad or stride in a forward of their own (timm's `BlurPool2d`, functional pools), adaptive
@@ -134,9 +130,14 @@ def uneven_padding(
 def _strided(site: Site, w: Window) -> StridedLayer:
     h, width = site.shape_in[1:]
     return StridedLayer(
-        site.name, (h, width), w.kernel, w.stride, (w.pads(0, h)[0], w.pads(1, width)[0]), w.dilation,
+        site.name,
+        (h, width),
+        w.kernel,
+        w.stride,
+        (w.pads(0, h)[0], w.pads(1, width)[0]),
+        w.dilation,
         (w.remainder(0, h), w.remainder(1, width)),
-    )  # fmt: skip
+    )
 
 
 def even_sizes(net: nn.Module | Network, *, near: int, reach: int = 32) -> list[int]:

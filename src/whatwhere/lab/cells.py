@@ -35,6 +35,17 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class Worker:
+    """Runs cells: a picklable function from a configuration to a plain result."""
+
+    def __call__(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Run one cell; the same configuration gives the same numbers."""
+        raise NotImplementedError
+
+    def stored(self, cell: Cell) -> None:
+        """Called once the cell's result is safe, to remove its checkpoint, say."""
+
+
 class Store:
     """A folder of finished cells, one small JSON file each, written atomically.
 
@@ -46,8 +57,9 @@ class Store:
     def __init__(self, folder: Path, study: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.study = json.loads(json.dumps(study))  # as it will be read back
+        self._read: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         file = self.folder / "study.json"
-        # A study of which nothing is finished, after a mistake say, stands in nobody's way.
+        # A folder without finished cells, left by a mistake say, may be reused.
         if file.exists() and any((self.folder / "cells").glob("*.json")):
             self._refuse_another(read_json(file), file)
         else:
@@ -72,10 +84,16 @@ class Store:
         """Whether a cell is finished."""
         return self.file(cell).exists()
 
-    def configs(self) -> list[dict[str, Any]]:
-        """The configurations of all finished cells, whoever asked for them."""
-        contents = [read_json(file) for file in sorted((self.folder / "cells").glob("*.json"))]
-        return [c["config"] for c in contents if isinstance(c, dict) and isinstance(c.get("config"), dict)]
+    def contents(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        """Configuration and result of every finished cell, by its key, whoever asked for it.
+
+        Raises:
+            InputError: if a file is damaged, or does not hold the cell that its name says.
+        """
+        for file in sorted((self.folder / "cells").glob("*.json")):
+            if file.stem not in self._read:
+                self._read[file.stem] = _checked(read_json(file), file)
+        return dict(self._read)
 
     def load(self, cell: Cell) -> dict[str, Any]:
         """A finished cell's result.
@@ -83,21 +101,16 @@ class Store:
         Raises:
             InputError: if the file is damaged, or belongs to another configuration.
         """
-        content = read_json(self.file(cell))
-        expected = {"schema_version": SCHEMA_VERSION, "config": _plain(cell.config)}
-        if not isinstance(content, dict) or "result" not in content or not expected.items() <= content.items():
-            raise InputError(
-                f"{self.file(cell)} does not hold the cell its name says; delete it and run the command again."
-            )
-        return dict(content["result"])
+        return _checked(read_json(self.file(cell)), self.file(cell))[1]
 
     def save(self, cell: Cell, result: Mapping[str, Any], **about: Any) -> None:
         """Write a finished cell; `about` is recorded beside the result (seconds, hardware)."""
-        content = {
-            "schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config, "result": result, **about,
-        }  # fmt: skip
-        write_json(self.file(cell), content)
+        head = {"schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config}
+        write_json(self.file(cell), {**head, "result": result, **about}, compact=True)
 
 
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+def _checked(content: Any, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    whole = isinstance(content, dict) and {"config", "result"} <= content.keys()
+    if not whole or content.get("schema_version") != SCHEMA_VERSION or Cell(content["config"]).key != file.stem:
+        raise InputError(f"{file} does not hold the cell its name says; delete it and run the command again.")
+    return dict(content["config"]), dict(content["result"])

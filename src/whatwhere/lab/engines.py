@@ -1,4 +1,4 @@
-"""Executors: who runs the cells that are missing."""
+"""Engines: who runs the cells that are missing. This process, processes side by side, or anything of the user's."""
 
 from __future__ import annotations
 
@@ -10,32 +10,54 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
-from typing import Any, TypeAlias
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from whatwhere.errors import InputError, TrainingDiverged
-from whatwhere.runs.cells import Cell, Store
-from whatwhere.runs.progress import Meter
-from whatwhere.runs.provenance import hardware, versions
+from whatwhere.lab.cells import Cell, Store, Worker
+from whatwhere.lab.progress import Meter
+from whatwhere.lab.provenance import hardware, versions
 
-Run: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Outcome: TypeAlias = tuple[Any, dict[str, Any]]  # a result or an exception, and what is recorded beside it
-Finished: TypeAlias = Generator[tuple[Cell, Any, dict[str, Any]], None, None]
+PAUSE = 0.02  # seconds between two looks at cells that run elsewhere
+DIED = (
+    "a worker process died, most often because a script that starts workers has no "
+    '`if __name__ == "__main__":` around its call, or for want of memory: give fewer than workers={workers}. '
+    "What was finished is kept, and the same command goes on from there."
+)
+
+
+class Handle(Protocol):
+    """One cell on its way."""
+
+    def done(self) -> bool:
+        """Whether `result` returns at once."""
+
+    def result(self) -> Any:
+        """What the function returned; raises what went wrong on the way."""
+
+
+class Engine(Protocol):
+    """Anything that calls a function on a configuration, here or elsewhere."""
+
+    def submit(self, function: Callable[[Mapping[str, Any]], Any], configuration: Mapping[str, Any], /) -> Handle:
+        """Call the function on the configuration, now or later; both are picklable."""
 
 
 def run_cells(
     cells: Sequence[Cell],
-    run: Run,
+    worker: Worker,
     store: Store,
     *,
     workers: int = 0,
     quiet: bool = False,
-    stored: Callable[[Cell], None] = lambda cell: None,
+    engine: Engine | None = None,
 ) -> int:
     """Run the cells that the store does not have yet; each result is written as soon as it is there.
 
@@ -44,43 +66,69 @@ def run_cells(
 
     Args:
         cells: what to run, in this order; one that comes twice is run once.
-        run: from a configuration to a result; with workers it must be picklable.
+        worker: from a configuration to a result.
         store: where results go.
         workers: 0 runs in this process; N starts N processes, which share the cores.
         quiet: print no progress.
-        stored: called when a cell's result is safe (to remove its checkpoint, say).
+        engine: runs the cells instead.
 
     Returns:
         How many cells were run.
 
     Raises:
-        InputError: if `workers` is negative, or a worker process died.
+        InputError: if `workers` is negative, both are given, the worker cannot be sent to other processes, or one died.
     """
-    if workers < 0:
-        raise InputError(f"workers={workers}: give 0 (this process) or a number of processes.")
+    if workers < 0 or (workers and engine):
+        raise InputError(f"workers={workers}: give 0 (this process), a number of processes, or an engine instead.")
     planned = list({c.key: c for c in cells}.values())
     missing = [c for c in planned if not store.has(c)]
     if missing and not quiet and len(missing) < len(planned):
         print(f"{len(planned) - len(missing)} of {len(planned)} cells are there already.", file=sys.stderr)
-    finished = _in_processes(missing, run, workers) if workers else _here(missing, run)
-    with Meter("cells", len(missing), quiet=quiet or not missing) as meter, closing(finished):
-        errors = _collect(finished, store, meter, stored)
+    if not missing:
+        return 0
+    with ExitStack() as stack:
+        chosen = engine or (stack.enter_context(Processes(workers)) if workers else Here())
+        meter = stack.enter_context(Meter("cells", len(missing), quiet=quiet))
+        task = Task(worker) if isinstance(chosen, Here) else _sendable(Task(worker, away=True))
+        errors = _collect(_finished(missing, task, chosen), store, meter, worker)
     if errors:
         raise errors[0]
     return len(missing)
 
 
-def _collect(
-    finished: Iterable[tuple[Cell, Any, dict[str, Any]]], store: Store, meter: Meter, stored: Callable[[Cell], None]
-) -> list[Exception]:
+def _sendable(task: Task) -> Task:
+    """The task, if it can be sent to other processes; refused before anything is sent otherwise."""
+    try:
+        pickle.dumps(task)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"the cells' worker cannot be sent to other processes ({error}); give workers=0.") from error
+    return task
+
+
+def _finished(cells: Sequence[Cell], task: Task, engine: Engine) -> Iterator[tuple[Cell, Outcome]]:
+    pending = [(cell, engine.submit(task, cell.config)) for cell in cells]
+    while pending:
+        ready = [(c, h) for c, h in pending if h.done()]
+        if isinstance(engine, Here):
+            ready = ready[:1]  # runs when it is asked
+        for cell, handle in sorted(ready, key=lambda pair: _is_broken(pair[1])):  # what was finished before comes first
+            pending.remove((cell, handle))
+            yield cell, _outcome(handle)
+        if not ready:
+            time.sleep(PAUSE)
+
+
+def _collect(finished: Iterator[tuple[Cell, Outcome]], store: Store, meter: Meter, worker: Worker) -> list[Exception]:
     errors: list[Exception] = []
-    for cell, outcome, about in finished:
+    for cell, (outcome, about) in finished:
         error = outcome if isinstance(outcome, Exception) else _saved(store, cell, outcome, about)
         if error:
             errors.append(error)
             print(f"cell {cell.label or cell.key} failed: {error}", file=sys.stderr)
         else:
-            stored(cell)
+            worker.stored(cell)
         meter.advance(title=f"cells (last: {cell.label})")
     return errors
 
@@ -95,45 +143,108 @@ def _saved(store: Store, cell: Cell, result: Any, about: Mapping[str, Any]) -> E
     return None
 
 
-def _timed(run: Run, config: Mapping[str, Any]) -> Outcome:
-    started = time.perf_counter()
-    outcome: Any
+def _is_broken(handle: Handle) -> bool:
+    return isinstance(handle, Future) and isinstance(handle.exception(), BrokenProcessPool)
+
+
+def _outcome(handle: Handle) -> Outcome:
+    """A result that could not be sent back is an outcome like a cell's own error; a pool that broke is not."""
     try:
-        outcome = run(config)
-    except Exception as error:  # handed to the caller, who raises it after the other cells
-        outcome = error
-    seconds = round(time.perf_counter() - started, 1)
-    return outcome, {"seconds": seconds, "hardware": hardware(), "versions": versions()}
-
-
-def _here(cells: Iterable[Cell], run: Run) -> Finished:
-    for cell in cells:
-        yield (cell, *_timed(run, cell.config))
-
-
-def _in_processes(cells: Sequence[Cell], run: Run, workers: int) -> Finished:
-    threads = max(1, torch.get_num_threads() // workers)  # what OMP_NUM_THREADS allows, shared out
-    # fork after torch has started threads can hang, hence spawn.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
-    try:
-        with _deaf_children():
-            pending = {pool.submit(_in_worker, run, cell.config): cell for cell in cells}
-        while pending:
-            done = wait(pending, return_when=FIRST_COMPLETED).done
-            for future in sorted(done, key=_is_broken):  # what was finished before a worker died comes first
-                yield (pending.pop(future), *_outcome(future))
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a worker process died, most often because a script that starts workers has no "
-            f'`if __name__ == "__main__":` around its call, or for want of memory: give fewer than workers={workers}. '
-            "What was finished is kept, and the same command goes on from there."
-        ) from error
-    except BaseException:
-        _stop(pool)
+        outcome: Outcome = handle.result()
+    except BrokenProcessPool:
         raise
-    finally:
-        pool.shutdown()
+    except Exception as error:
+        return error, {}
+    return outcome
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an engine calls: runs a cell, and gives back an error instead of raising it.
+
+    Attributes:
+        worker: runs the cell.
+        away: in another process, to which errors must be sent.
+    """
+
+    worker: Worker
+    away: bool = False
+
+    def __call__(self, config: Mapping[str, Any]) -> Outcome:
+        """Run one cell."""
+        started = time.perf_counter()
+        outcome: Any
+        try:
+            outcome = self.worker(config)
+        except Exception as error:  # handed to the caller, who raises it after the other cells
+            outcome = _portable(error) if self.away else error
+        seconds = round(time.perf_counter() - started, 1)
+        return outcome, {"seconds": seconds, "hardware": hardware(), "versions": versions()}
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that survives pickling; one that is not a user's mistake takes its traceback along."""
+    where = "".join(traceback.format_exception(error))
+    if not isinstance(error, InputError | TrainingDiverged):
+        error.add_note(f"In the worker:\n{where}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its own class makes of it
+        return RuntimeError(where)
+    return error
+
+
+class Here:
+    """Runs each cell in this process, when its result is asked for."""
+
+    @dataclass(frozen=True)
+    class _Later:
+        function: Callable[[Mapping[str, Any]], Any]
+        configuration: Mapping[str, Any]
+
+        def done(self) -> bool:
+            return True
+
+        def result(self) -> Any:
+            return self.function(self.configuration)
+
+    def submit(self, function: Callable[[Mapping[str, Any]], Any], configuration: Mapping[str, Any], /) -> Handle:
+        """Call the function later."""
+        return self._Later(function, configuration)
+
+
+class Processes:
+    """Processes of this machine, side by side; they end with this one, and leave Ctrl-C to it.
+
+    Args:
+        workers: how many; they share the threads that torch may use here.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        threads = max(1, torch.get_num_threads() // workers)  # what OMP_NUM_THREADS allows, shared out
+        # fork after torch has started threads can hang, hence spawn.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(threads,))
+
+    def __enter__(self) -> Processes:
+        """Nothing starts before the first cell."""
+        return self
+
+    def submit(self, function: Callable[[Mapping[str, Any]], Any], configuration: Mapping[str, Any], /) -> Handle:
+        """Call the function in the next process that is free."""
+        with _deaf_children():
+            return self._pool.submit(function, configuration)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: Any) -> None:
+        """Wait for the processes; after an error, end them: to wait for their cells could take hours."""
+        if isinstance(error, BrokenProcessPool):
+            self._pool.shutdown()
+            raise InputError(DIED.format(workers=self.workers)) from error
+        if error is not None:
+            for process in list((self._pool._processes or {}).values()):  # no public way before Python 3.14
+                process.terminate()
+        self._pool.shutdown(cancel_futures=error is not None)
 
 
 @contextmanager
@@ -149,25 +260,6 @@ def _deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _is_broken(future: Future[Outcome]) -> bool:
-    return isinstance(future.exception(), BrokenProcessPool)
-
-
-def _outcome(future: Future[Outcome]) -> Outcome:
-    """A result that could not be sent back is an outcome like a cell's own error; a pool that broke is not."""
-    error = future.exception()
-    if isinstance(error, Exception) and not _is_broken(future):
-        return error, {}
-    return future.result()
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the running cells: to wait for them could take hours."""
-    for process in list((pool._processes or {}).values()):  # no public way before Python 3.14
-        process.terminate()
-    pool.shutdown(cancel_futures=True)
-
-
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -179,20 +271,3 @@ def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
-
-
-def _in_worker(run: Run, config: Mapping[str, Any]) -> Outcome:
-    outcome, about = _timed(run, config)
-    return (_portable(outcome) if isinstance(outcome, Exception) else outcome), about
-
-
-def _portable(error: Exception) -> Exception:
-    """An error that survives the way to the parent; one that is no user's mistake takes its traceback along."""
-    where = "".join(traceback.format_exception(error))
-    if not isinstance(error, InputError | TrainingDiverged):
-        error.add_note(f"In the worker:\n{where}")
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its own class makes of it
-        return RuntimeError(where)
-    return error

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from whatwhere.errors import InputError
 
-MOST = 255  # draws, of which a picture's count fills a byte
+MOST = 255  # draws: a picture's count fits in a byte
 
 
 def checked_repeats(repeats: int) -> int:

@@ -22,6 +22,7 @@ class Meter:
     """
 
     _shown: ClassVar[Progress | None] = None  # a terminal shows one set of bars at a time
+    _silent: ClassVar[int] = 0  # how many quiet meters are open: what runs inside of one is quiet too
 
     def __init__(self, title: str, total: float, *, quiet: bool = False) -> None:
         self.title, self.total, self.done = title, total, 0.0
@@ -33,6 +34,8 @@ class Meter:
 
     def __enter__(self) -> Meter:
         """Start the clock, and the bar in a terminal."""
+        self._quiet = self._quiet or Meter._silent > 0
+        Meter._silent += self._quiet
         if not self._quiet and sys.stderr.isatty():
             self._outermost = Meter._shown is None
             self._bar = Meter._shown = Meter._shown or _started_bar()
@@ -41,6 +44,7 @@ class Meter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Close the bar, or say in one line how long it took."""
+        Meter._silent -= self._quiet
         if self._bar and self._outermost:
             self._bar.stop()
             Meter._shown = None

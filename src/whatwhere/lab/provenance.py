@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,20 +40,16 @@ def _cpu() -> str:
     return named or platform.processor() or platform.machine()
 
 
+def provenance(started: float) -> dict[str, Any]:
+    """Where a result comes from.
+
+    Args:
+        started: what `time.perf_counter` said when the work began.
+    """
+    seconds = round(time.perf_counter() - started, 1)
+    return {"command": command(), "versions": versions(), "hardware": hardware(), "seconds": seconds}
+
+
 def command() -> str:
     """The command line that started this process, without the folder of the program."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def architecture(module: torch.nn.Module) -> str:
-    """16 hexadecimal digits of what the network's layers are: padding, strides and activations are in no weight."""
-    return hashlib.sha256(repr(module).encode()).hexdigest()[:16]
-
-
-def fingerprint(module: torch.nn.Module) -> str:
-    """16 hexadecimal digits of the network's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

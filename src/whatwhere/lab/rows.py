@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.files import read_json, write_json
 from whatwhere.intervals import Estimate, over_pictures, over_seeds, wilson
+from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.report.figures import COLOURS, MARKERS, STYLE
-from whatwhere.report.page import Report, write_report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SCHEMA_VERSION = 1
 ONE_SEED = "There is one seed: intervals are over test pictures (Wilson) only and do not contain the noise of training."
 SEEDS = "Intervals are Student's t over seeds: they contain the noise of training."
 
@@ -47,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class RowsResult:
+class RowsResult(Result):
     """What was measured, and all that it rests on.
 
     Attributes:
@@ -58,7 +52,6 @@ class RowsResult:
         provenance: versions, hardware, command, seconds.
     """
 
-    kind: ClassVar[str]
     plotted: ClassVar[tuple[str, ...]]  # measures in the figure
 
     rows: tuple[Row, ...]
@@ -72,29 +65,13 @@ class RowsResult:
         """The row of a name."""
         return next(r for r in self.rows if r.name == name)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in `result.json`."""
-        return {"kind": self.kind, **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """From the plain values of `result.json`.
-
-        Raises:
-            InputError: if they are of another kind or schema version.
-        """
-        if plain.get("kind") != cls.kind or plain.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(
-                f"this result has kind {plain.get('kind')!r}, schema version {plain.get('schema_version')!r}; this "
-                f"version of whatwhere reads kind {cls.kind!r}, version {SCHEMA_VERSION}."
-            )
-        fields = {k: v for k, v in plain.items() if k != "kind"}
-        return cls(**{**fields, "rows": tuple(_row(r) for r in plain["rows"]), "notes": tuple(plain["notes"])})
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read `result.json` of a folder."""
-        return cls.from_dict(read_json(Path(folder) / "result.json"))
+    def records(self) -> Iterable[dict[str, Any]]:
+        """One record for each row and measure."""
+        return (
+            {"name": r.name, "label": r.label, "measure": m, **asdict(e), "values": r.values.get(m)}
+            for r in self.rows
+            for m, e in r.measured.items()
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """One line for each row, in per cent."""
@@ -106,28 +83,14 @@ class RowsResult:
         """The rows one below the other, with their intervals, beside what was published and chance."""
         return rows_figure(self.rows, self.plotted, chance=self.chance, title=self.title)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write result.json, table.csv, the figure and index.html; returns the page."""
-        write_json(Path(folder) / "result.json", self.to_dict())
-        return write_report(Path(folder), self.report())
-
     @property
     def chance(self) -> float | None:
         """The accuracy of a guess, in [0, 1], if the figure shows it."""
         raise NotImplementedError
 
     @property
-    def conclusion(self) -> str:
-        """What the rows say, in words."""
-        raise NotImplementedError
-
-    @property
     def title(self) -> str:
         """Above the figure."""
-        raise NotImplementedError
-
-    def report(self) -> Report:
-        """The page's content."""
         raise NotImplementedError
 
     @property
@@ -150,11 +113,6 @@ class RowsResult:
         return {**line, "seeds": str(first.repeats), "pictures": str(first.n)}
 
 
-def _row(plain: Mapping[str, Any]) -> Row:
-    measured = {k: Estimate(**e) for k, e in plain["measured"].items()}
-    return Row(**{**plain, "measured": measured, "values": {k: tuple(v) for k, v in plain["values"].items()}})
-
-
 def accuracy(right: Sequence[int], n: int) -> Estimate:
     """Share of right pictures: Student's t over seeds, of a single seed Wilson's interval over its pictures.
 
@@ -171,8 +129,8 @@ def difference(better: Sequence[int], worse: Sequence[int], n: int) -> Estimate:
     """Difference of two accuracies on paired pictures: over seeds, of a single seed over its pairs.
 
     Args:
-        better: pairs of which only the first picture was right, for each seed.
-        worse: pairs of which only the second one was.
+        better: pairs in which only the first picture was right, for each seed.
+        worse: pairs in which only the second one was.
         n: pairs.
     """
     if len(better) > 1:
@@ -220,9 +178,19 @@ def _draw_measure(axes: Axes, rows: Sequence[Row], measure: str, i: int, offset:
     found = [r.measured[measure] for r in rows]
     ends = [[100 * (e.mean - e.low) for e in found], [100 * (e.high - e.mean) for e in found]]
     axes.errorbar(
-        [100 * e.mean for e in found], np.arange(len(rows)) + offset, xerr=np.maximum(ends, 0), fmt=MARKERS[i], ms=6,
-        color=COLOURS[i], mec="white", ecolor=COLOURS[i], capsize=3, lw=1.2, label=measure, zorder=3,
-    )  # fmt: skip
+        [100 * e.mean for e in found],
+        np.arange(len(rows)) + offset,
+        xerr=np.maximum(ends, 0),
+        fmt=MARKERS[i],
+        ms=6,
+        color=COLOURS[i],
+        mec="white",
+        ecolor=COLOURS[i],
+        capsize=3,
+        lw=1.2,
+        label=measure,
+        zorder=3,
+    )
 
 
 def checked_names(argument: str, names: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
@@ -244,7 +212,7 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     """Seeds without repetition.
 
     Raises:
-        InputError: if there are none, or one is no whole number of at least 0.
+        InputError: if there are none, or one is not a whole number of at least 0.
     """
     given = tuple(dict.fromkeys(seeds))
     if not given or not all(isinstance(s, int) and s >= 0 for s in given):
@@ -253,7 +221,7 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
 
 
 def checked_counts(**counts: int) -> None:
-    """Refuse a number of something that is no whole number of at least 1.
+    """Refuse a count that is not a whole number of at least 1.
 
     Raises:
         InputError: naming it.
@@ -261,13 +229,3 @@ def checked_counts(**counts: int) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name}={value!r}: give a whole number of at least 1.")
-
-
-@contextmanager
-def folder_or_temporary(out: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Where the cells go: a folder that stays, or one for the while."""
-    if out is not None:
-        yield Path(out)
-        return
-    with tempfile.TemporaryDirectory(prefix="whatwhere-") as folder:
-        yield Path(folder)

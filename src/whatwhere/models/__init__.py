@@ -1,5 +1,5 @@
 """Networks by name: `timm/…`, `torchvision/…`, `cifar/…`."""
 
-from whatwhere.models.load import load_model
+import lazy_loader
 
-__all__ = ["load_model"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,7 @@
-"""A network that sees small windows only, and nothing of where they lie: the idea of BagNets, for 32 x 32 pictures.
+"""A network that sees small windows and not their positions: the idea of BagNets, for 32 x 32 pictures.
 
-Source: [brendel2019]. Deviation: the windows do not overlap and nothing is padded, so what one position sees is
-exactly one window, and the scores are a function of the multiset of windows.
+Source: [brendel2019]. Deviation: windows do not overlap and there is no padding, so that each position sees exactly
+one window, and the scores are a function of the multiset of windows.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 
 class BagBlock(nn.Module):
-    """A residual block of 1 x 1 convolutions: what a position sees does not grow.
+    """A residual block of 1 x 1 convolutions, which do not enlarge the receptive field.
 
     Args:
-        channels: in and out.
+        channels: of input and output.
     """
 
     def __init__(self, channels: int) -> None:
@@ -24,7 +24,7 @@ class BagBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample: nn.Module | None = None  # named for what reads residual blocks
+        self.downsample: nn.Module | None = None  # the name by which residual blocks are recognised
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
@@ -33,13 +33,13 @@ class BagBlock(nn.Module):
 
 
 class BagNet(nn.Module):
-    """Windows of `window` x `window` pixels side by side, each through residual blocks of its own, then averaged.
+    """Adjacent windows of `window` x `window` pixels, each through the residual blocks, then averaged.
 
     The receptive field is `window` pixels at every layer before the average. A 32 x 32 picture gives a map of 8 x 8
-    positions at `window=4`, whose quadrants are those of the picture.
+    positions at `window=4`, and the quadrants of the map are those of the picture.
 
     Args:
-        window: pixels a side, and from one window to the next.
+        window: side length and stride of the windows, in pixels.
         blocks: residual blocks.
         planes: channels of every layer.
         classes: number of scores.
@@ -60,5 +60,5 @@ class BagNet(nn.Module):
         return self.fc(torch.flatten(self.avgpool(self.maps(x)), 1))
 
     def maps(self, x: Tensor) -> Tensor:
-        """What is averaged: (N, C, H, W) to (N, planes, H / window, W / window)."""
+        """The map that is averaged: (N, C, H, W) to (N, planes, H / window, W / window)."""
         return self.layers(self.relu(self.bn1(self.conv1(x))))

@@ -1,8 +1,8 @@
 """The papers' networks for 32 x 32 pictures, at any width.
 
 VGG-11/16 with batch norm and the 512-4096-4096-classes head of Fan et al. 2020; ResNet-20/32/56 (He et al. 2016, with
-projection shortcuts) and ResNet-50/152 with a 3 x 3 stride-1 stem and no max-pool; a BagNet whose positions see 4 x 4
-pixels. `width` scales every hidden layer.
+projection shortcuts) and ResNet-50/152 with a 3 x 3 stride-1 stem and no max-pool; DenseNet-BC; a BagNet whose
+positions see 4 x 4 pixels. `width` scales every hidden layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ StageEnd = Literal["max_pool", "stride"]
 
 
 def scaled(channels: int, width: float) -> int:
-    """A layer's channels at a width factor, at least 4."""
+    """Channels of a layer at a width factor, at least 4."""
     return max(4, round(channels * width))
 
 
@@ -37,10 +37,10 @@ class CifarVGG(nn.Module):
     Args:
         depth: 11 or 16.
         classes: number of scores.
-        width: factor on all hidden layers, the head's two of 4096 included.
+        width: factor of all hidden layers, including the two of 4096 in the head.
         channels: of the input.
-        stage_end: a stage ends in a 2 x 2 max-pool, or its last convolution has stride 2 instead (the authors' code
-            does so where that convolution is shuffled).
+        stage_end: a stage ends in a 2 x 2 max-pool, or its last convolution has stride 2 instead (as in the authors'
+            code if that convolution is shuffled).
     """
 
     def __init__(
@@ -74,28 +74,36 @@ def _vgg_layers(plan: Sequence[tuple[int, int]], channels: int, stage_end: Stage
 
 def _vgg_head(features: int, hidden: int, classes: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(features, hidden), nn.ReLU(inplace=True),
-        nn.Linear(hidden, hidden), nn.ReLU(inplace=True),
+        nn.Linear(features, hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(inplace=True),
         nn.Linear(hidden, classes),
-    )  # fmt: skip
+    )
 
 
 class CifarResNet(nn.Module):
-    """ResNet for small pictures, of torchvision's blocks: 3 x 3 stride-1 stem, no max-pool.
+    """ResNet for small pictures, with torchvision's blocks: 3 x 3 stride-1 stem, no max-pool.
 
     Args:
         block: torchvision's `BasicBlock` or `Bottleneck`.
         stages: blocks in each stage.
         planes: channels of the first stage at width 1; they double from stage to stage.
         classes: number of scores.
-        width: factor on all hidden layers.
+        width: factor of all hidden layers.
         channels: of the input.
     """
 
     def __init__(
-        self, block: type[BasicBlock] | type[Bottleneck], stages: Sequence[int], planes: int, *,
-        classes: int, width: float = 1.0, channels: int = 3,
-    ) -> None:  # fmt: skip
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        stages: Sequence[int],
+        planes: int,
+        *,
+        classes: int,
+        width: float = 1.0,
+        channels: int = 3,
+    ) -> None:
         super().__init__()
         self.inplanes = scaled(planes, width)
         self.conv1 = nn.Conv2d(channels, self.inplanes, 3, padding=1, bias=False)
@@ -127,13 +135,13 @@ class CifarResNet(nn.Module):
 
 
 class CifarDenseNet(nn.Module):
-    """DenseNet-BC for small pictures, of torchvision's blocks: 3 x 3 stride-1 stem, three blocks, maps halved between.
+    """DenseNet-BC for small pictures, with torchvision's blocks: 3 x 3 stride-1 stem, maps halved between blocks.
 
     Args:
         layers: dense layers in each block.
-        growth: new maps of a layer at width 1.
+        growth: new maps of each layer at width 1.
         classes: number of scores.
-        width: factor on the growth rate, and so on all hidden layers.
+        width: factor of the growth rate, and thus of all hidden layers.
         channels: of the input.
     """
 
@@ -195,10 +203,10 @@ CIFAR_MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def initialise(module: nn.Module) -> nn.Module:
-    """He's normal initialisation, in place, of the convolutions and of the linear layers before a ReLU.
+    """He's normal initialisation, in place, of convolutions and of linear layers before a ReLU.
 
-    The three-layer head has no batch norm: with torch's own, smaller initialisation its scores start flat and the
-    first epochs are lost.
+    The three-layer head has no batch norm: with torch's smaller default initialisation its scores start nearly equal,
+    and the first epochs are lost.
     """
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
@@ -216,12 +224,12 @@ def _hidden_linears(module: nn.Module) -> list[nn.Linear]:
 
 
 def make(name: str, *, seed: int = 0, **options: object) -> nn.Module:
-    """A CIFAR network, freshly initialised; bit for bit the same for the same seed.
+    """A CIFAR network with random weights; the same seed gives bit-identical weights.
 
     Args:
         name: a key of `CIFAR_MODELS`.
-        seed: of the initial weights; the global random state is put back.
-        options: classes, width, channels, stage_end.
+        seed: of the initial weights; the global random state is restored.
+        **options: classes, width, channels, stage_end.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators

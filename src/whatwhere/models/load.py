@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from whatwhere.errors import InputError, downloading, unknown
-from whatwhere.files import write_atomically
+from whatwhere.fingerprints import fingerprint
+from whatwhere.models.seeding import seeded
+from whatwhere.models.weights import load_weights
 from whatwhere.network import Network, Preprocessing
-from whatwhere.runs.provenance import fingerprint
 
 CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}  # of the training pictures
 
@@ -40,8 +35,8 @@ def load_model(
     Args:
         name: `timm/…`, `torchvision/…` (its segmentation networks too), one of the papers' `cifar/…` networks,
             `pspnet/…` with a timm ResNet's name, or `smp/architecture/encoder` of segmentation_models_pytorch.
-        weights: a `.safetensors` file, or a PyTorch checkpoint that holds nothing but tensors.
-        pretrained: the library's own weights, which it downloads.
+        weights: a `.safetensors` file, or a PyTorch checkpoint that holds only tensors.
+        pretrained: download the library's own weights.
         classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation.
         width: width factor, of `cifar/…` and `pspnet/…` only.
         seed: of the initial weights.
@@ -51,7 +46,7 @@ def load_model(
         The network in evaluation mode, with its preprocessing.
 
     Raises:
-        InputError: for a name nobody knows (with the nearest ones), or weights that do not fit.
+        InputError: for an unknown name (with the nearest ones), or weights that do not fit.
     """
     family, _, rest = name.partition("/")
     if family not in _FAMILIES or not rest:
@@ -59,7 +54,7 @@ def load_model(
     if width <= 0 or (classes is not None and classes < 1):
         raise InputError(f"width={width}, classes={classes}: give a width above 0, and at least one class.")
     if width != 1.0 and family not in ("cifar", "pspnet"):
-        raise InputError(f"width={width} is for cifar/… and pspnet/… networks; {name} has the widths its name says.")
+        raise InputError(f"width={width} is for cifar/… and pspnet/… networks; the width of {name} is fixed.")
     net = _FAMILIES[family](rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
     if weights is not None:
         load_weights(net.module, weights, strict=strict)
@@ -69,79 +64,7 @@ def load_model(
     return net
 
 
-def random_weights(net: Network) -> list[str]:
-    """A note, if a network still has the weights that it was loaded with, and these were drawn."""
-    if not net.drawn or net.drawn != fingerprint(net.module):
-        return []
-    return [f"{net.name} has random weights: it was loaded without weights, and not trained."]
-
-
-def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: bool = True) -> None:
-    """Read tensors from a file into a module, in place; nothing but tensors is ever unpickled.
-
-    Raises:
-        InputError: if the file is missing, is no such file, or does not fit.
-    """
-    state = read_tensors(Path(file))
-    try:
-        missing, unexpected = module.load_state_dict(state, strict=strict)
-    except RuntimeError as error:
-        raise InputError(
-            f"weights={os.fspath(file)!r} do not fit the network: {_shortened(error)} "
-            "Check the model's name, classes and width"
-            + (", or give strict=False to leave out tensors that only one of the two has." if strict else ".")
-        ) from error
-    if len(unexpected) == len(state):
-        raise InputError(f"weights={os.fspath(file)!r} has no tensor of this network's; it misses {missing[:3]}, …")
-
-
-def save_weights(module: nn.Module, file: str | os.PathLike[str]) -> None:
-    """Write a module's tensors as safetensors; the file is whole or not there."""
-    tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, value in module.state_dict().items():
-        kept = value.detach().cpu().contiguous()
-        # Tied weights share memory, which safetensors refuses: each name gets its own.
-        at = kept.untyped_storage().data_ptr()
-        tensors[name] = kept.clone() if at in seen else kept
-        seen.add(at)
-    write_atomically(Path(file), lambda p: save_file(tensors, p))
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a plain PyTorch checkpoint."""
-    if not file.is_file():
-        raise InputError(f"weights={str(file)!r}: there is no such file.")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:  # how torch refuses what is no tensor
-        raise InputError(
-            f"weights={str(file)!r} holds more than tensors, which could run code, or is no PyTorch file; "
-            "save the state_dict as .safetensors."
-        ) from error
-    except Exception as error:  # a broken file makes torch raise nearly anything
-        raise InputError(f"weights={str(file)!r} cannot be read: {type(error).__name__} {_shortened(error)}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise InputError(f"weights={str(file)!r} holds a {type(state).__name__}, not a state_dict (names to tensors).")
-    return state
-
-
-def _shortened(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 400 else text[:400] + " …"
-
-
-def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    """Build a module whose weights are drawn from a seed; the global random state is put back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
-        return build()
-
-
-# timm and torchvision take seconds to import: a network of another family, or --help, does not wait for them.
+# timm and torchvision take seconds to import, and other families and --help do not need them.
 
 
 def _cifar() -> Any:
@@ -169,9 +92,13 @@ def _from_timm(name: str, *, pretrained: bool, classes: int | None, width: float
         raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in tagged]) from error
     config = resolve_data_config(model=module)
     preprocessing = Preprocessing(
-        mean=tuple(config["mean"]), std=tuple(config["std"]), size=tuple(config["input_size"][1:]),
-        crop_pct=config["crop_pct"], interpolation=config["interpolation"], source=_timm_source(name, config),
-    )  # fmt: skip
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        size=tuple(config["input_size"][1:]),
+        crop_pct=config["crop_pct"],
+        interpolation=config["interpolation"],
+        source=_timm_source(name, config),
+    )
     return Network(module, preprocessing, f"timm/{name}", tuple(config["input_size"]))
 
 
@@ -202,15 +129,19 @@ def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width
 def _torchvision_preprocessing(name: str, pretrained: bool) -> Preprocessing:
     import torchvision
 
-    # A model's recipes differ: ResNet-50 resizes to 256 for its first weights, to 232 for those that are the default.
+    # A model's presets differ: ResNet-50 resizes to 256 for its first weights, to 232 for its default ones.
     known = torchvision.models.get_model_weights(name)
     weights = known["DEFAULT"] if pretrained else next(iter(known))
     preset = weights.transforms()
     crop = preset.crop_size[0]
     return Preprocessing(
-        mean=tuple(preset.mean), std=tuple(preset.std), size=(crop, crop), crop_pct=crop / preset.resize_size[0],
-        interpolation=preset.interpolation.value, source=f"torchvision's preset of {name}, {weights.name}",
-    )  # fmt: skip
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        size=(crop, crop),
+        crop_pct=crop / preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+        source=f"torchvision's preset of {name}, {weights.name}",
+    )
 
 
 def _from_cifar(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:

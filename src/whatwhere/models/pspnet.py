@@ -17,25 +17,31 @@ CHANNELS = (64, 128, 256, 512)  # of timm's ResNets at width 1, before a bottlen
 
 
 class PSPNet(nn.Module):
-    """Pyramid scene parsing: features at an eighth of the resolution, and what is around them at four scales.
+    """Pyramid scene parsing: features at an eighth of the resolution, with their surroundings at four scales.
 
     Args:
         backbone: a timm ResNet's name; its last two stages are dilated so that its maps have stride 8.
         classes: number of scores for each pixel.
-        width: factor on the channels of the backbone's stages, and so on everything behind them; each stage keeps a
+        width: factor of the channels of the backbone's stages, and thus of all later layers; each stage keeps a
             multiple of 4 (the levels of the pyramid share them), and at least 16.
-        bins: cells per side of the pyramid's levels.
-        dropout: before the classifier.
+        bins: cells per side of each level of the pyramid.
+        dropout: probability, before the classifier.
         pretrained: timm's own weights of the backbone, which it downloads; at width 1 only.
 
-    In training the network gives (scores, auxiliary scores): the auxiliary head reads the stage before the last, and
-    its loss helps the early layers. In evaluation it gives the scores. Both have the size of the input.
+    In training mode the network returns (scores, auxiliary scores): the auxiliary head reads the stage before the last,
+    and its loss helps the early layers. In evaluation mode it returns the scores. Both have the size of the input.
     """
 
     def __init__(
-        self, backbone: str = "resnet18", *, classes: int, width: float = 1.0, bins: Sequence[int] = BINS,
-        dropout: float = 0.1, pretrained: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        backbone: str = "resnet18",
+        *,
+        classes: int,
+        width: float = 1.0,
+        bins: Sequence[int] = BINS,
+        dropout: float = 0.1,
+        pretrained: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = dilated(backbone, width, pretrained)
         auxiliary, last = self.backbone.feature_info.channels()
@@ -47,7 +53,7 @@ class PSPNet(nn.Module):
         self.auxiliary = nn.Sequential(conv_bn_relu(auxiliary, few, 3), nn.Conv2d(few, classes, 1))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(N, 3, H, W) to (N, classes, H, W); in training to two of these."""
+        """(N, 3, H, W) to (N, classes, H, W); in training mode to two of these."""
         early, late = self.backbone(x)
         size = x.shape[-2:]
         scores = resized(self.classify(self.fuse(self.pyramid(late))), size)
@@ -55,7 +61,7 @@ class PSPNet(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """The input, and beside it its means over ever finer cells, each reduced by a 1 x 1 convolution.
+    """The input concatenated with its means over ever finer cells, each reduced by a 1 x 1 convolution.
 
     Args:
         channels: C of the input.
@@ -91,10 +97,10 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def dilated(name: str, width: float, pretrained: bool) -> Any:
-    """A timm ResNet that gives the maps of its last two stages, both at stride 8.
+    """A timm ResNet that returns the maps of its last two stages, both at stride 8.
 
     Raises:
-        InputError: for a name timm does not know, one that is no ResNet, or pretrained weights at another width.
+        InputError: for a name that is not one of timm's ResNets, or pretrained weights at another width.
     """
     import timm  # takes seconds to import
 
@@ -102,7 +108,7 @@ def dilated(name: str, width: float, pretrained: bool) -> Any:
     if name.split(".")[0] not in resnets:
         raise unknown("backbone", name, resnets)
     if pretrained and width != 1.0:
-        raise InputError(f"width={width}: timm's weights are for width 1; leave pretrained out, or the width.")
+        raise InputError(f"width={width}: timm's weights are for width 1; leave out pretrained or width.")
     options: dict[str, Any] = {} if width == 1.0 else {"channels": tuple(4 * scaled(c // 4, width) for c in CHANNELS)}
     try:
         with downloading("timm", name):

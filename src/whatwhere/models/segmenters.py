@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from whatwhere.errors import InputError, downloading, unknown
-from whatwhere.models.load import seeded
 from whatwhere.models.pspnet import PSPNet
+from whatwhere.models.seeding import seeded
 from whatwhere.network import Network, Preprocessing
 
 IMAGENET = Preprocessing(

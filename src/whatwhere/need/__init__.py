@@ -1,7 +1,12 @@
-"""How much *where* does a network need? Destroy spatial information at chosen depths (Fan et al. 2020)."""
+"""How much *where* does it need? Destroy spatial information at chosen depths (Fan et al. 2020)."""
 
-from whatwhere.dependency.branch import SharedPrefix
-from whatwhere.dependency.collapse import CollapseReport, collapse
-from whatwhere.dependency.shuffle import MODES, pool, shuffle
+import lazy_loader
 
-__all__ = ["MODES", "CollapseReport", "SharedPrefix", "collapse", "pool", "shuffle"]
+COMMANDS = {
+    "curve": "whatwhere.need.studies.curve:Curve",
+    "trained": "whatwhere.need.studies.trained:Trained",
+    "collapse": "whatwhere.need.commands:collapse",
+    "demo": "whatwhere.need.studies.demo:Demo",
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError, no_tensor
 from whatwhere.interventions import count_skipped
 from whatwhere.network import Network, as_module
-from whatwhere.sites import Site
+from whatwhere.site import Site
 
 Key = tuple[str, int]
 Resume = Callable[[], Tensor]
@@ -29,7 +29,7 @@ class SharedPrefix:
 
     >>> with SharedPrefix(net) as run:
     ...     def at_cut(resume):
-    ...         with ww.shuffle(net, "layer4.0:"):
+    ...         with ww.need.shuffle(net, "layer4.0:"):
     ...             scores.append(resume())              # costs layer4 only
     ...     intact = run(x, {site: at_cut})
 

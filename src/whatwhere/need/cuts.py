@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whatwhere.errors import InputError
-from whatwhere.sites import Site, Sites
+from whatwhere.site import Site, Sites
 
 
 def cuts_of(table: Sites) -> list[Site]:

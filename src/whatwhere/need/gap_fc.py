@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init  # no draws from the global random state
 
 from whatwhere.errors import InputError
-from whatwhere.network import Network, as_module
-from whatwhere.sites import (
+from whatwhere.network import N, as_module
+from whatwhere.site import (
     POOLS,
     Selection,
     Site,
@@ -31,6 +31,7 @@ from whatwhere.sites import (
 from whatwhere.surgery import Edit, Replaced, as_given, count_parameters, edit, modules_that_ran
 
 Init = Literal["kernel-sum", "fresh"]
+M = TypeVar("M", bound=nn.Module)
 ADAPTIVE = nn.modules.pooling._AdaptiveAvgPoolNd
 
 
@@ -63,16 +64,16 @@ class CollapseReport:
 
 
 def collapse(
-    net: nn.Module | Network,
+    net: N,
     site: Selection,
     *,
     init: Init = "kernel-sum",
     seed: int = 0,
     input_size: tuple[int, int, int] | None = None,
-) -> nn.Module | Network:
+) -> N:
     """A new, smaller network without spatial information from a site on (GAP+FC).
 
-    >>> small = ww.collapse(net, site="layer4.0")        # GAP before the last stage
+    >>> small = ww.need.collapse(net, site="layer4.0")        # GAP before the last stage
     >>> print(small.surgery)                             # what was replaced; parameters and FLOPs before and after
 
     The maps that enter the site are averaged over space. Every later k x k convolution becomes a linear map of the
@@ -108,10 +109,12 @@ def collapse(
         later = {_new_name(s.module, start) for s in before if s.order >= start.order}
         _redraw(module, sorted(later), seed)
     report = CollapseReport(
-        start.name, start.depth_share, tuple(replaced),
+        start.name,
+        start.depth_share,
+        tuple(replaced),
         (count_parameters(as_module(net)), count_parameters(module)),
         (before.total_flops, list_sites(module, input_size=size).total_flops),
-    )  # fmt: skip
+    )
     module.__dict__["surgery"] = report  # a plain attribute: no parameter, no module
     return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
 
@@ -140,7 +143,7 @@ def _later_edits(module: nn.Module, table: Sites, start: Site) -> Iterator[tuple
     for s in later:
         old = module.get_submodule(s.module)
         if isinstance(old, ADAPTIVE) and s.shape and s.shape[1] * s.shape[2] > 1:
-            yield from _fold_head(module, s)
+            yield from _fold_head(module, s.module, *s.shape)
         else:
             yield s.module, _beyond_maps if s.module in earlier else _pointwise
     for name, m in module.named_modules():
@@ -202,9 +205,15 @@ def _summed(conv: nn.Conv2d) -> nn.Module:
             "use its weights as they are. Replace it by nn.Conv2d first."
         )
     new = skip_init(
-        nn.Conv2d, conv.in_channels, conv.out_channels, 1, groups=conv.groups, bias=conv.bias is not None,
-        device=conv.weight.device, dtype=conv.weight.dtype,
-    )  # fmt: skip
+        nn.Conv2d,
+        conv.in_channels,
+        conv.out_channels,
+        1,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    )
     with torch.no_grad():
         new.weight.copy_(conv.weight.sum((2, 3), keepdim=True))
         if conv.bias is not None and new.bias is not None:
@@ -216,23 +225,26 @@ def _pooled(module: nn.Module) -> nn.Module:
     return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), then=module)).train(module.training)
 
 
-def _fold_head(module: nn.Module, pool: Site) -> Iterator[tuple[str, Edit]]:
+def _fold_head(module: nn.Module, pool: str, c: int, h: int, w: int) -> Iterator[tuple[str, Edit]]:
     """A head that flattens a grid of equal values needs one column for each channel."""
-    assert pool.shape
-    c, h, w = pool.shape
-    names = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m.in_features == c * h * w]
-    if not names:
-        raise InputError(f"no linear layer with {c * h * w} inputs follows {pool.name}; collapse cannot fold the head.")
-    yield pool.module, lambda m: nn.AdaptiveAvgPool2d(1)
-    yield names[0], lambda m: _folded(m, c)
+    linears = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear) and m.in_features == c * h * w}
+    if not linears:
+        raise InputError(f"no linear layer with {c * h * w} inputs follows {pool}; collapse cannot fold the head.")
+    name, linear = next(iter(linears.items()))
+    yield pool, lambda _: nn.AdaptiveAvgPool2d(1)
+    yield name, lambda _: _folded(linear, c)
 
 
-def _folded(linear: nn.Module, channels: int) -> nn.Module:
-    assert isinstance(linear, nn.Linear)
+def _folded(linear: nn.Linear, channels: int) -> nn.Linear:
+    """A copy for one value a channel: its columns for each channel are added."""
     new = skip_init(
-        nn.Linear, channels, linear.out_features, bias=linear.bias is not None,
-        device=linear.weight.device, dtype=linear.weight.dtype,
-    )  # fmt: skip
+        nn.Linear,
+        channels,
+        linear.out_features,
+        bias=linear.bias is not None,
+        device=linear.weight.device,
+        dtype=linear.weight.dtype,
+    )
     with torch.no_grad():
         new.weight.copy_(linear.weight.unflatten(1, (channels, -1)).sum(2))
         if linear.bias is not None:
@@ -240,7 +252,7 @@ def _folded(linear: nn.Module, channels: int) -> nn.Module:
     return _like(linear, new)
 
 
-def _like(old: nn.Module, new: nn.Module) -> nn.Module:
+def _like(old: nn.Module, new: M) -> M:
     for name, p in new.named_parameters():
         p.requires_grad_(getattr(old, name).requires_grad)
     return new.train(old.training)

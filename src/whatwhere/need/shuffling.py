@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError, unknown
 from whatwhere.interventions import Change, Intervention, When
 from whatwhere.network import Network, as_module
-from whatwhere.sites import Selection, Site, Sites, list_sites
+from whatwhere.site import Selection, Site, Sites, list_sites
 
-Mode = Literal[
-    "per-channel", "shared", "all", "channel", "channel-per-position", "block", "rows", "columns", "fixed"
-]  # fmt: skip
+Mode = Literal["per-channel", "shared", "all", "channel", "channel-per-position", "block", "rows", "columns", "fixed"]
 Scope = Literal["batch", "sample", "fixed"]
 Shape = tuple[int, int, int]
 
@@ -43,11 +41,11 @@ def shuffle(
 ) -> Intervention:
     """Shuffle, for a while, the maps that enter the selected convolutions.
 
-    >>> with ww.shuffle(net, sites="layer4*"):            # every k x k convolution of the last stage
+    >>> with ww.need.shuffle(net, sites="layer4*"):            # every k x k convolution of the last stage
     ...     ww.evaluate(net, data)
-    >>> with ww.shuffle(net, sites="features.20:"):       # from this convolution on (the paper's main figure)
+    >>> with ww.need.shuffle(net, sites="features.20:"):       # from this convolution on (the paper's main figure)
     ...     ...
-    >>> with ww.shuffle(net, sites="last 30%", mode="shared", when="eval"): ...
+    >>> with ww.need.shuffle(net, sites="last 30%", mode="shared", when="eval"): ...
 
     Args:
         net: the network; it is not changed, and comes back bit-identical when the block ends.

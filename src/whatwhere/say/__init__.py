@@ -1,6 +1,13 @@
-"""Can a network *say* what is where? Semantic concepts in place of channels."""
+"""Can it *say what is where*? Semantic concepts in place of channels (Losch et al. 2019-21)."""
 
-from whatwhere.bottleneck.insert import bottleneck
-from whatwhere.bottleneck.layer import Bottleneck, layer_of, overwriting
+import lazy_loader
 
-__all__ = ["Bottleneck", "bottleneck", "layer_of", "overwriting"]
+COMMANDS = {
+    "demo": "whatwhere.say.commands:demo",
+    "train": "whatwhere.say.commands:train",
+    "compare": "whatwhere.say.studies.compare:Compare",
+    "explain": "whatwhere.say.commands:explain",
+    "intervene": "whatwhere.say.commands:intervene",
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

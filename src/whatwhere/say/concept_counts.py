@@ -1,4 +1,4 @@
-"""How often concepts occur, what they tell of the class, and the choice of concepts by that."""
+"""How often concepts occur, their mutual information with the class, and the choice of concepts by both."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whatwhere.data.concepts import ABSENT, CLASS, IGNORE, PRESENT, UNLABELLED, ConceptSource, Selected, label_map
 from whatwhere.errors import InputError, unknown
+from whatwhere.label_maps import CLASS, IGNORE
+from whatwhere.say.concepts import ABSENT, PRESENT, UNLABELLED, ConceptSource, Selected, label_map
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def select(
     bits: float = 0.0,
     most: int | None = None,
 ) -> Selected:
-    """Choose concepts by name, by how often they occur, and by what they tell of the class.
+    """Choose concepts by name, by how often they occur, and by their mutual information with the class.
 
     >>> select(source, names=["part: *"], counts=counts, pictures=10, most=40)
 

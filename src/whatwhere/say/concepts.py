@@ -1,10 +1,11 @@
 """Concepts of a pixel: where a named property is present, absent, or was not labelled.
 
 A label map says one thing of each pixel; a concept source turns a picture and its label maps into one map for each
-concept, with three values. What nobody annotated is neither present nor absent: it enters no loss and no count.
+concept, with three values. Where nothing was annotated a concept is neither present nor absent: such pixels enter no
+loss and no count.
 
 Source: the concepts of semantic bottlenecks [losch2019], which come from partial labels (Broden+, see
-`whatwhere.data.broden`).
+`whatwhere.say.studies.broden`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import torch
 from torch import Tensor
 
 from whatwhere.errors import InputError, unknown
+from whatwhere.label_maps import CLASS, IGNORE
 
-IGNORE = 255  # the value of a label map that says: not labelled
 PRESENT, ABSENT, UNLABELLED = 1, 0, -1
-CLASS = "class"  # the label map that a segmentation network predicts
 
 
 class ConceptSource(Protocol):
@@ -145,7 +145,7 @@ class Combined:
 
 
 class Selected:
-    """Some concepts of a source; `whatwhere.data.concept_counts.select` chooses them."""
+    """Some concepts of a source; `whatwhere.say.concept_counts.select` chooses them."""
 
     def __init__(self, source: ConceptSource, names: Sequence[str]) -> None:
         """Keep concepts by name.
@@ -178,9 +178,7 @@ def distinct(names: tuple[str, ...], argument: str) -> tuple[str, ...]:
     return names
 
 
-def label_map(
-    picture: Tensor, labels: Mapping[str, Tensor], map: str, named: int, ignore: int = IGNORE
-) -> Tensor:  # fmt: skip
+def label_map(picture: Tensor, labels: Mapping[str, Tensor], map: str, named: int, ignore: int = IGNORE) -> Tensor:
     """One label map, checked.
 
     Args:
@@ -218,7 +216,7 @@ def copies_of_classes(source: ConceptSource, classes: Sequence[str], map: str = 
 
     Found from how the source is made, without any picture: a concept that merges exactly one class of the task's own
     label map, or all but one (its absence then names the class). A concept from another map may still coincide with
-    a class in the pictures at hand: `ConceptCounts.copies` tells.
+    a class in the pictures at hand: see `ConceptCounts.copies`.
 
     Args:
         source: `Merged`, `Named`, and `Combined` or `Selected` of them; any other source reads no class map.

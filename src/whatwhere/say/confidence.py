@@ -24,7 +24,7 @@ def max_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Confidence as the probability of the predicted class.
 
     Args:
-        logits: (P, K) or (N, K, h, w). In float32 all beyond 1 - 6e-8 tie at 1; give float64 to tell them apart.
+        logits: (P, K) or (N, K, h, w). In float32 all beyond 1 - 6e-8 tie at 1; give float64 to separate them.
         temperature: logits are divided by it.
 
     Returns:

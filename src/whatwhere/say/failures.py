@@ -107,9 +107,10 @@ class FailureCounts:
         counts = self.pixels.view(self.classes, self.classes)
         found = [
             self._failure(i, j, counts)
-            for i in range(self.classes) for j in range(self.classes)
+            for i in range(self.classes)
+            for j in range(self.classes)
             if i != j and counts[i, j] >= least and counts[i, i] >= least
-        ]  # fmt: skip
+        ]
         return sorted(found, key=lambda f: -f.share)
 
     def _failure(self, i: int, j: int, counts: Tensor) -> Failure:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whatwhere.bottleneck.layer import Bottleneck
 from whatwhere.errors import InputError
+from whatwhere.say.layer import Bottleneck
 
 PRESENT, ABSENT = 1, 0  # any other value is unlabelled
 FLATTEST = 1e-3  # the least factor of a calibrated score: a head that says the opposite is not turned round
@@ -82,7 +82,7 @@ def fit_heads(
     pixels, held = _labelled(pixels), _labelled(calibration or pixels)
     if layer.activation not in ("sigmoid", "binary"):
         raise InputError(f"activation={layer.activation!r}: concept heads give sigmoid or binary maps.")
-    _check_both(layer.names, pixels)
+    check_both(layer.names, pixels)
     mean, std = pixels.features.mean(0), pixels.features.std(0).clamp_min(1e-6)
     x = (pixels.features - mean) / std
     weight, bias = _logistic(x, *balanced(pixels.targets), penalty, steps)
@@ -167,7 +167,12 @@ def _descend(parameters: list[Tensor], loss: Callable[[], Tensor], steps: int) -
         optimizer.step(closure)
 
 
-def _check_both(names: Sequence[str], pixels: Pixels) -> None:
+def check_both(names: Sequence[str], pixels: Pixels) -> None:
+    """Refuse concepts that cannot be fitted.
+
+    Raises:
+        InputError: for one that is never labelled present, or never absent.
+    """
     seen = dict(zip(("present", "absent"), (m.any(0) for m in _parts(pixels.targets)), strict=True))
     for what, there in seen.items():
         missing = [n for n, t in zip(names, there.tolist(), strict=True) if not t]
@@ -217,7 +222,7 @@ def principal(layer: Bottleneck, features: Tensor) -> None:
     """
     k, c = layer.encode.out_channels, features.shape[1]
     if k > c:
-        raise InputError(f"{k} principal components of {c} channels: there are no more than channels.")
+        raise InputError(f"{k} principal components of {c} channels: there are at most as many as channels.")
     with torch.no_grad():
         x = features.double()
         mean = x.mean(0)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whatwhere.bottleneck.layer import Bottleneck, overwriting
 from whatwhere.errors import InputError, unknown
-from whatwhere.network import Network, as_module
-from whatwhere.sites import blank_picture, evaluating, expected_input_size
+from whatwhere.network import N, as_module
+from whatwhere.say.layer import Bottleneck, overwriting
+from whatwhere.site import blank_picture, evaluating, expected_input_size
 from whatwhere.surgery import Replaced, as_given, describe, put
 
 
@@ -52,19 +52,19 @@ class Narrowed(nn.Module):
 
 
 def bottleneck(
-    net: nn.Module | Network,
+    net: N,
     site: str,
     concepts: int | Sequence[str] | Bottleneck,
     *,
     input_size: tuple[int, int, int] | None = None,
     seed: int = 0,
     **options: Any,
-) -> nn.Module | Network:
+) -> N:
     """A new network in which everything behind a site rests on concept maps alone.
 
-    The layer comes untrained: `fit_heads` and `reconstruct` fit it, `ww.bottleneck_study` does all of it.
+    The layer comes untrained: `fit_heads` and `reconstruct` fit it, `ww.say.Compare` does all of it.
 
-    >>> narrow = ww.bottleneck(segmenter, "backbone.layer4", ["vehicle", "person", "flat"])
+    >>> narrow = ww.say.bottleneck(segmenter, "backbone.layer4", ["vehicle", "person", "flat"])
 
     Args:
         net: the network; it is left alone, and its weights are kept.
@@ -99,9 +99,7 @@ def bottleneck(
     return as_given(net, module, f"{getattr(net, 'name', '')}, bottleneck at {site}")
 
 
-def _layer(
-    channels: int, concepts: int | Sequence[str] | Bottleneck, seed: int, options: dict[str, Any]
-) -> Bottleneck:  # fmt: skip
+def _layer(channels: int, concepts: int | Sequence[str] | Bottleneck, seed: int, options: dict[str, Any]) -> Bottleneck:
     if isinstance(concepts, Bottleneck):
         _check_fits(concepts, channels, options)
         return concepts

@@ -34,9 +34,14 @@ class Bottleneck(nn.Module):
     temperature: Tensor
 
     def __init__(
-        self, channels: int, concepts: int, activation: Activation = "sigmoid", *, group: int = 0,
+        self,
+        channels: int,
+        concepts: int,
+        activation: Activation = "sigmoid",
+        *,
+        group: int = 0,
         names: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         _check(concepts, activation, group, names)
         self.encode = nn.Conv2d(channels, concepts, 1)
@@ -112,7 +117,7 @@ def layer_of(module: nn.Module) -> Bottleneck:
     """
     found = [m for m in module.modules() if isinstance(m, Bottleneck)]
     if len(found) != 1:
-        raise InputError(f"the network has {len(found)} bottlenecks; put one in with ww.bottleneck(net, site=…).")
+        raise InputError(f"the network has {len(found)} bottlenecks; put one in with ww.say.bottleneck(net, site, concepts).")
     return found[0]
 
 

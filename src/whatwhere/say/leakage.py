@@ -15,7 +15,7 @@ def binarised(maps: Tensor, threshold: float = 0.5) -> Tensor:
     """Present or absent, nothing between: tests whether results rest on *how much* a concept is there.
 
     What is lost against the soft maps is either leaked information or graded evidence; a rest of the network trained
-    on binarised maps tells the two apart, since it misses only what the soft values held in addition.
+    on binarised maps separates the two, since it lacks only what the soft values held in addition.
 
     Args:
         maps: (N, K, h, w) or (P, K), concept probabilities.
@@ -38,11 +38,11 @@ def permuted(maps: Tensor, order: Tensor) -> Tensor:
         order: (K,) integers; concept k gets the map of concept `order[k]`.
 
     Raises:
-        InputError: if `order` is no permutation of the K concepts.
+        InputError: if `order` is not a permutation of the K concepts.
     """
     concepts = _concepts(maps)
     if order.sort().values.tolist() != list(range(concepts)):
-        raise InputError(f"order: {order.tolist()} is no permutation of {concepts} concepts; give torch.randperm(K).")
+        raise InputError(f"order: {order.tolist()} is not a permutation of the {concepts} concepts; give torch.randperm(K).")
     return maps[:, order.to(maps.device)]
 
 
@@ -58,7 +58,7 @@ def dropped(maps: Tensor, k: int, value: float) -> Tensor:
         A copy.
 
     Raises:
-        InputError: if there is no such concept.
+        InputError: for an unknown concept.
     """
     if not 0 <= k < _concepts(maps):
         raise InputError(f"k={k}: there are {_concepts(maps)} concepts; give one from 0 to {_concepts(maps) - 1}.")

@@ -62,7 +62,7 @@ def levels(confidence: ArrayLike, correct: ArrayLike, bits: int | None = None) -
         bits: round to 2^-bits; None: exact.
 
     Raises:
-        InputError: if there are no pixels, shapes differ, or a confidence is not finite, or there are too many bits.
+        InputError: without pixels, if shapes differ or a confidence is not finite, or for too many bits.
     """
     c, right = np.asarray(confidence).ravel(), np.asarray(correct).ravel().astype(bool)
     if c.shape != right.shape or not c.size:
@@ -143,7 +143,7 @@ def brier(seen: Levels) -> float:
     """Mean squared difference of confidence, as a probability, and correctness.
 
     Raises:
-        InputError: if confidences are no probabilities.
+        InputError: if a confidence is not a probability.
     """
     c = _probability(seen)
     return float(np.sum(seen.pixels * c**2 - 2 * c * seen.correct + seen.correct) / seen.pixels.sum())
@@ -159,7 +159,7 @@ def calibration_error(seen: Levels, bins: int = 15, *, equal_mass: bool = False)
             each with its upper edge, as is the custom.
 
     Raises:
-        InputError: if confidences are no probabilities.
+        InputError: if a confidence is not a probability.
     """
     c, n = _probability(seen), seen.pixels.sum()
     middle = (np.cumsum(seen.pixels) - seen.pixels / 2) / n

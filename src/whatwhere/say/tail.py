@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
-from whatwhere.sites import evaluating
+from whatwhere.site import evaluating
 
 Key = tuple[str, int]
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whatwhere.data.concepts import IGNORE
 from whatwhere.errors import InputError
+from whatwhere.label_maps import IGNORE
 from whatwhere.training.recipes import Recipe, SceneRecipe
 
 
 def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """What a recipe does to a batch of training pictures.
+    """Crop and flip a batch of training pictures as a recipe says.
 
     Args:
         images: (N, C, H, W), any type; zero is black.
@@ -28,7 +28,7 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Pad with black, and crop each picture back to its size at its own random place: (N, C, H, W) to the same."""
+    """Pad with black and crop each picture back to its size at a random place: (N, C, H, W) to the same."""
     n, _, h, w = images.shape
     padded = functional.pad(images, (padding,) * 4)
     top, left = (torch.randint(0, 2 * padding + 1, (n, 1), generator=generator) for _ in range(2))
@@ -40,7 +40,7 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each picture left-right with probability one half: (N, C, H, W) to the same."""
+    """Mirror each picture left-right with probability 0.5: (N, C, H, W) to the same."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
@@ -48,9 +48,9 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 def crop_and_scale(
     picture: Tensor, labels: Tensor, recipe: SceneRecipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Resize a scene by a random factor, cut a crop out at a random place, and mirror it half of the time.
+    """Resize a scene by a random factor, crop it at a random place, and mirror it with probability 0.5.
 
-    Only what the crop will show is resized. Outside the picture is black, and unlabelled.
+    Only the cropped region is resized. Pixels outside the picture are black and unlabelled.
 
     Args:
         picture: (3, H, W), uint8.
@@ -62,7 +62,7 @@ def crop_and_scale(
         (3, h, w), uint8, and (h, w), int64, of the recipe's crop.
 
     Raises:
-        InputError: for prepared pictures (floats): what is black in them is not known.
+        InputError: for prepared pictures (floats), whose black is unknown.
     """
     assert recipe.crop
     if picture.dtype != torch.uint8:
@@ -73,9 +73,14 @@ def crop_and_scale(
     spans = [_span(n, crop, factor, u) for n, crop, u in zip(labels.shape, recipe.crop, draws[1:3], strict=True)]
     (top, rows, height), (left, columns, width) = spans
     part = picture[:, top : top + rows, left : left + columns]
-    shown = functional.interpolate(
-        part[None].float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False
-    )[0].round().clamp(0, 255).to(torch.uint8)  # fmt: skip
+    shown = (
+        functional.interpolate(
+            part[None].float(), size=(height, width), mode="bilinear", antialias=True, align_corners=False
+        )[0]
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
     classes = functional.interpolate(
         labels[None, None, top : top + rows, left : left + columns].float(), size=(height, width), mode="nearest-exact"
     )[0, 0].long()
@@ -85,7 +90,7 @@ def crop_and_scale(
 
 
 def _span(size: int, crop: int, factor: float, draw: float) -> tuple[int, int, int]:
-    """Of one axis: where the crop begins and how far it reaches in the picture, and how long that is when resized."""
+    """Along one axis: start and length of the crop in the picture, and its length after resizing."""
     reach = min(size, max(1, round(crop / factor)))
     start = min(int(draw * (size - reach + 1)), size - reach)
     return start, reach, crop if reach < size else min(crop, max(1, round(size * factor)))

@@ -1,4 +1,4 @@
-"""Checkpoints: all that is needed to go on exactly, written atomically, read without running code."""
+"""Checkpoints: everything needed to resume exactly, written atomically, read without running code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from whatwhere.files import write_bytes
 
 @dataclass
 class Progress:
-    """Where a training stands: its parts are updated in place by `load`.
+    """The state of a training; `load` updates its parts in place.
 
     Attributes:
         module: the network.
         optimizer: its optimizer.
-        generators: every source of draws, by name.
-        epoch: epochs that are complete.
-        history: one record for each.
+        generators: every random generator, by name.
+        epoch: number of complete epochs.
+        history: one record for each complete epoch.
     """
 
     module: nn.Module
@@ -37,13 +37,13 @@ class Progress:
 
 
 def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any) -> None:
-    """Write a checkpoint; the one before it stays until the new one is whole.
+    """Write a checkpoint; the previous one stays until the new one is complete.
 
     Args:
-        path: where.
-        progress: what to keep.
-        recipe: that the training follows.
-        about: plain values that must be the same for another call to go on from here (seed, pictures).
+        path: the file.
+        progress: the state to keep.
+        recipe: of the training.
+        **about: plain values that must be the same for another call to resume here (seed, pictures).
     """
     state = {
         "recipe": dict(recipe),
@@ -55,13 +55,13 @@ def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         "generators": {name: g.get_state() for name, g in progress.generators.items()},
         "global_generator": torch.get_rng_state(),  # dropout draws from it
     }
-    content = io.BytesIO()  # torch.save to a full disk raises what is no OSError
+    content = io.BytesIO()  # on a full disk torch.save does not raise an OSError
     torch.save(state, content)
     write_bytes(path, content.getvalue())
 
 
 def load(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any) -> None:
-    """Bring a training to where a checkpoint was written.
+    """Restore the state of a training from a checkpoint.
 
     Raises:
         InputError: if the checkpoint belongs to another recipe, seed, pictures or network, or cannot be read.
@@ -77,13 +77,13 @@ def load(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         progress.epoch, progress.history = state["epoch"], state["history"]
     except InputError:
         raise
-    except Exception as error:  # whatever a damaged file makes torch raise
+    except Exception as error:  # a damaged file makes torch raise many kinds
         raise InputError(f"{path} cannot be used ({_why(error)}); delete it to start this training again.") from error
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):  # whose text tells how to run the code in the file
-        return "it is no checkpoint, or damaged"
+    if isinstance(error, pickle.UnpicklingError):  # its text explains how to run the code in the file
+        return "not a checkpoint, or damaged"
     return textwrap.shorten(f"{type(error).__name__}: {error}", 200)
 
 

@@ -1,15 +1,15 @@
-"""Weights of classes in a loss, from how often they occur."""
+"""Weights of classes in a loss, from their frequency."""
 
 from __future__ import annotations
 
 import torch
 
-from whatwhere.data.concepts import CLASS
 from whatwhere.data.scenes import SceneSplit
+from whatwhere.label_maps import CLASS
 
 
 def logarithmic(split: SceneSplit) -> tuple[float, ...]:
-    """1 / log(1.02 + share of labelled pixels), as in ENet (Paszke et al. 2016): 50.5 for a class that is never there.
+    """1 / log(1.02 + share of labelled pixels), as in ENet (Paszke et al. 2016): 50.5 for an absent class.
 
     Args:
         split: scenes to count.

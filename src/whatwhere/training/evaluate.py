@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from whatwhere.data import Data, Split
-from whatwhere.errors import InputError, no_tensor
+from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.intervals import wilson
 from whatwhere.network import Network
-from whatwhere.sites import evaluating
+from whatwhere.site import evaluating
+from whatwhere.training.evaluate_scenes import SceneEvaluation, evaluate_scenes
+from whatwhere.training.scores import check_scores
 
 
 @dataclass(frozen=True)
@@ -42,29 +45,50 @@ class Evaluation:
         """95 % Wilson interval of the accuracy, over pictures."""
         return wilson(int(self.correct.sum()), self.n)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a record."""
+        return {"accuracy": self.accuracy, "loss": self.loss}
+
     def __str__(self) -> str:
         """The accuracy in per cent with its interval."""
         low, high = self.interval
         return f"{100 * self.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}] of {self.n:,} pictures"
 
 
-def evaluate(net: nn.Module | Network, data: Data | Split, *, batch_size: int = 256) -> Evaluation:
-    """Run a network over a split and compare its highest scores with the labels.
+@overload
+def evaluate(net: nn.Module | Network, data: Data | Split, *, batch_size: int = 256) -> Evaluation: ...
+@overload
+def evaluate(net: nn.Module | Network, data: Scenes | SceneSplit, *, batch_size: int = 256) -> SceneEvaluation: ...
+@overload
+def evaluate(
+    net: nn.Module | Network, data: Data | Split | Scenes | SceneSplit, *, batch_size: int = 256
+) -> Evaluation | SceneEvaluation: ...
+def evaluate(
+    net: nn.Module | Network, data: Data | Split | Scenes | SceneSplit, *, batch_size: int = 256
+) -> Evaluation | SceneEvaluation:
+    """Run a network over a test split and compare what it predicts with the labels.
 
-    >>> with ww.shuffle(net, "last 30%"):
+    >>> with ww.need.shuffle(net, "last 30%"):
     ...     print(ww.evaluate(net, data))
 
     Args:
         net: the network. A plain module gets pictures scaled to mean 0.5, std 0.5; wrap it in
             `ww.Network(module, preprocessing)` to say what it expects.
-        data: a split, or a `Data`, whose test split is taken.
-        batch_size: pictures in a forward pass.
+        data: pictures or scenes; of a `Data` or `Scenes` the test split is taken.
+        batch_size: pictures in a forward pass; scenes go through one by one.
+
+    Returns:
+        Which pictures are right; of scenes, how many pixels of each class were predicted as which.
 
     Raises:
         InputError: if the pictures have no labels, the network gives no tensor, or fewer scores than there are classes.
     """
     net = net if isinstance(net, Network) else Network(net)
-    split = data.test if isinstance(data, Data) else data
+    split = data.test if isinstance(data, Data | Scenes) else data
+    return evaluate_scenes(net, split) if isinstance(split, SceneSplit) else _evaluate(net, split, batch_size)
+
+
+def _evaluate(net: Network, split: Split, batch_size: int) -> Evaluation:
     correct, loss = [], 0.0
     with evaluating(net.module):
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):
@@ -83,25 +107,5 @@ def _warn_of_more(scores: int, split: Split) -> None:
         warnings.warn(
             f"the network gives {scores} scores, the data has {len(split.classes)} classes ({split.classes[0]}, …), "
             "taken for the first ones; see that labels and scores mean the same.",
-            stacklevel=3,
-        )
-
-
-def check_scores(scores: Tensor, labels: Tensor) -> None:
-    """Complain of scores that cannot be compared with the labels.
-
-    Args:
-        scores: (N, classes).
-        labels: (N,).
-    """
-    if not isinstance(scores, Tensor):
-        raise no_tensor(scores)
-    if scores.ndim != 2:
-        raise InputError(f"the network gives scores of shape {tuple(scores.shape)}; expected (N, classes).")
-    if labels.min() < 0:
-        raise InputError("data: these pictures have no labels; accuracy needs them.")
-    if labels.max() >= scores.shape[1]:
-        raise InputError(
-            f"data has label {int(labels.max())}, but the network gives {scores.shape[1]} scores; "
-            "load the model with classes=… to match the data."
+            stacklevel=4,
         )

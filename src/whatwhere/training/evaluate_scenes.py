@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from whatwhere.data.concepts import CLASS, IGNORE
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
+from whatwhere.label_maps import CLASS, IGNORE
 from whatwhere.network import Network
-from whatwhere.sites import evaluating
+from whatwhere.site import evaluating
 from whatwhere.training.objectives import at_size, check_maps, score_maps
 
 
@@ -51,6 +53,11 @@ class SceneEvaluation:
         _, index = self.groups.unique(return_inverse=True)
         total = torch.zeros(int(index.max()) + 1, *self.confusions.shape[1:], dtype=torch.int64)
         return total.index_add(0, index, self.confusions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a record; the IoU of a class that never occurs is None."""
+        values = (None if math.isnan(v) else v for v in self.iou.tolist())
+        return {"miou": self.miou, "accuracy": self.accuracy, "iou": dict(zip(self.classes, values, strict=True))}
 
     def __str__(self) -> str:
         """Both measures, in per cent."""

@@ -1,4 +1,4 @@
-"""The training loop: one, on Lightning Fabric, that resumes exactly and stops at a loss that is not finite."""
+"""The training loop, on Lightning Fabric: it resumes exactly and stops if the loss is not finite."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from whatwhere.data import Split
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.fingerprints import architecture
 from whatwhere.network import Network
-from whatwhere.runs.provenance import architecture
 from whatwhere.training import checkpoint
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
@@ -32,15 +32,15 @@ class History:
     """How a training went.
 
     Attributes:
-        epochs: for each epoch: loss, train_accuracy (on the augmented pictures), seconds, and test_accuracy where it
-            was asked for.
+        epochs: for each epoch: loss, train_accuracy (on the augmented pictures), seconds, and test_accuracy if `test`
+            was given.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """The epoch (from 1; of equals the last) with the best test accuracy, and that; only the authors report it."""
+        """The epoch (from 1; the last of equal ones) with the best test accuracy, and that accuracy."""
         tested = [(e["test_accuracy"], i + 1) for i, e in enumerate(self.epochs) if "test_accuracy" in e]
         return (max(tested)[1], max(tested)[0]) if tested else None
 
@@ -59,7 +59,7 @@ def fit(
 ) -> History:
     """Train a network in place.
 
-    On the CPU the same seed gives the same weights, bit for bit, also when the training was interrupted.
+    On the CPU the same seed gives bit-identical weights, also after an interruption.
 
     Args:
         net: the network; its module is trained, and moved to the device.
@@ -67,15 +67,15 @@ def fit(
         recipe: how to train; a `SceneRecipe` for scenes.
         seed: of the order of the pictures and of their augmentation.
         device: `auto`, `cpu`, `cuda`, `mps` (Fabric's accelerator).
-        file: checkpoint, written after every epoch. An existing one is resumed, whatever the network's weights are
-            now; one of another recipe, seed, pictures or layers is refused.
-        test: evaluate on it after every epoch.
-        generators: further sources of draws (of an intervention), to save and restore with the checkpoint.
-        on_step: called after every step with (steps done, steps in all).
+        file: checkpoint, written after every epoch. An existing one is resumed and replaces the network's weights;
+            one of another recipe, seed, pictures or layers is refused.
+        test: pictures to evaluate on after every epoch.
+        generators: further random generators (of an intervention), saved and restored with the checkpoint.
+        on_step: called after every step with (steps done, total steps).
 
     Raises:
-        InputError: if the pictures have no labels, there are fewer of them than a batch, or the network has too few
-            scores; if the device is not there, or the checkpoint belongs to another training.
+        InputError: if the pictures have no labels or are fewer than a batch, the network has too few scores, the device
+            is not available, or the checkpoint belongs to another training.
         TrainingDiverged: if the loss or a weight is not finite; the message names the step and the last checkpoint.
     """
     if len(train) < recipe.batch_size:
@@ -110,7 +110,7 @@ def _tested(net: Network, test: Split | SceneSplit) -> float:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds the global generator, which dropout draws from; the caller's state is put back after."""
+    """Seed the global generator, which dropout draws from; the caller's state is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
@@ -121,7 +121,7 @@ def _fabric(device: str, recipe: Recipe) -> Any:
 
     try:
         return Fabric(accelerator=device, devices=1, precision=recipe.precision)
-    except (ValueError, RuntimeError) as error:  # a name nobody knows, or hardware that is not there
+    except (ValueError, RuntimeError) as error:  # an unknown name, or hardware that is not available
         raise InputError(f"device={device!r} cannot be used ({error}); give 'auto' or 'cpu'.") from error
 
 
@@ -129,9 +129,12 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(module.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
-        module.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+        module.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
-    )  # fmt: skip
+    )
 
 
 @dataclass
@@ -148,16 +151,16 @@ class _Loop:
 
     @cached_property
     def objective(self) -> Objective:
-        """What is to be learned."""
+        """The task."""
         return objective_of(self.recipe)
 
     @property
     def steps(self) -> int:
-        """Steps in an epoch; the last, smaller batch is left out."""
+        """Steps in an epoch; the last, incomplete batch is left out."""
         return len(self.train) // self.recipe.batch_size
 
     def epoch(self, number: int) -> dict[str, float]:
-        """Every picture once, and what came of it."""
+        """Train on every picture once; returns the record of the epoch."""
         started, total, right, counted = time.perf_counter(), 0.0, 0, 0
         self.module.train()
         for i, (images, labels) in enumerate(self._batches()):
@@ -169,9 +172,10 @@ class _Loop:
                 self.on_step(step + 1, self.steps * self.recipe.epochs)
         self._finite_weights(step)
         return {
-            "loss": total / self.steps, "train_accuracy": right / max(counted, 1),
+            "loss": total / self.steps,
+            "train_accuracy": right / max(counted, 1),
             "seconds": time.perf_counter() - started,
-        }  # fmt: skip
+        }
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.recipe.batch_size
@@ -194,12 +198,12 @@ class _Loop:
 
     def _finite(self, loss: Tensor, step: int) -> float:
         value = loss.item()
-        if value - value != 0:  # neither NaN nor infinite survives this
+        if value - value != 0:  # NaN or infinite
             raise TrainingDiverged(self._advice(f"the loss is {value}", step))
         return value
 
     def _finite_weights(self, step: int) -> None:
-        # The epoch's last step may have broken them after its loss was taken; such a checkpoint is of no use.
+        # The epoch's last step may break them after its loss was computed; such a checkpoint would be useless.
         if not all(bool(p.isfinite().all()) for p in self.net.module.parameters()):
             raise TrainingDiverged(self._advice("weights are not finite", step))
 
@@ -208,5 +212,5 @@ class _Loop:
         kept = f"The last good checkpoint is {self.file}." if there else "No epoch was complete."
         return (
             f"{what} at step {step + 1} (epoch {step // self.steps + 1}) with lr={self.recipe.lr}. {kept} "
-            "Give a lower lr, a longer warmup, or look for pictures that are not finite."
+            "Give a lower lr or a longer warmup, or check the pictures for values that are not finite."
         )

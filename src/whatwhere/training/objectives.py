@@ -1,4 +1,4 @@
-"""What a training is for: how a batch is made from a split, and what is lost on it."""
+"""Tasks of a training: how a batch is made from a split, and its loss."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whatwhere.data.concepts import CLASS, IGNORE
 from whatwhere.errors import InputError
+from whatwhere.label_maps import CLASS, IGNORE
 from whatwhere.network import Preprocessing
 from whatwhere.training.augment import augment, crop_and_scale
-from whatwhere.training.evaluate import check_scores
 from whatwhere.training.recipes import Recipe, SceneRecipe
+from whatwhere.training.scores import check_scores
 
 
 class Train(Protocol):
-    """What `fit` itself needs of what is learned from; the rest is the objective's."""
+    """What `fit` needs of training pictures; the objective needs more."""
 
     @property
     def fingerprint(self) -> str:
-        """Tells one from another."""
+        """Identifies the pictures."""
         ...
 
     def __len__(self) -> int:
@@ -33,12 +33,12 @@ class Train(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """A batch's loss, and how many of its answers were right.
+    """The loss of a batch, and how many predictions are right.
 
     Attributes:
-        value: what is descended.
-        right: answers that were right.
-        counted: answers that there were: pictures, or labelled pixels.
+        value: the loss to minimise.
+        right: number of right predictions.
+        counted: number of predictions: pictures, or labelled pixels.
     """
 
     value: Tensor
@@ -47,16 +47,16 @@ class Loss:
 
 
 class Objective(Protocol):
-    """What `fit` needs to know of a task."""
+    """A task, as `fit` needs it."""
 
     def batches(
         self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented pictures, not yet normalised, and what the network should say of them."""
+        """Augmented pictures, not yet normalised, and their labels."""
         ...
 
     def check(self, output: Any, train: Any) -> None:
-        """Refuse what the network gives for the first batch if it cannot be learned from."""
+        """Refuse an output for the first batch that has no loss."""
         ...
 
     def loss(self, output: Any, labels: Tensor) -> Loss:
@@ -65,7 +65,7 @@ class Objective(Protocol):
 
 
 def objective_of(recipe: Recipe) -> Objective:
-    """The task that a recipe is for."""
+    """The task of a recipe."""
     return Segment(recipe) if isinstance(recipe, SceneRecipe) else Classify(recipe)
 
 
@@ -83,11 +83,11 @@ class Classify:
             yield augment(images, self.recipe, draws), labels
 
     def check(self, output: Tensor, train: Any) -> None:
-        """Every label needs a score; those of all pictures are known."""
+        """Every label of all training pictures needs a score."""
         check_scores(output, train.labels)
 
     def loss(self, output: Tensor, labels: Tensor) -> Loss:
-        """Of scores (N, classes)."""
+        """The loss of scores (N, classes)."""
         scores = output.float()
         value = functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
         return Loss(value, int((scores.detach().argmax(1) == labels).sum()), len(labels))
@@ -95,7 +95,7 @@ class Classify:
 
 @dataclass(frozen=True)
 class Segment:
-    """One class for each pixel: cross-entropy over labelled pixels, and the auxiliary scores' where there are any."""
+    """One class for each pixel: cross-entropy over labelled pixels, plus that of auxiliary scores, if any."""
 
     recipe: SceneRecipe
 
@@ -113,15 +113,15 @@ class Segment:
             yield torch.stack([p for p, _ in crops]), torch.stack([m for _, m in crops])
 
     def check(self, output: Any, train: Any) -> None:
-        """A weight for each class, if any; labels are checked as they are read."""
+        """Class weights, if any, are one for each score; labels are checked as they are read."""
         scores, given = score_maps(output)[0], len(self.recipe.class_weights)
         if given not in (0, scores.shape[1]):
             raise InputError(
-                f"recipe: {given} class_weights, but the network gives {scores.shape[1]} scores; give as many."
+                f"recipe: {given} class_weights, but the network gives {scores.shape[1]} scores; give one for each."
             )
 
     def loss(self, output: Any, labels: Tensor) -> Loss:
-        """Of scores (N, classes, h, w), alone, in a pair with auxiliary ones, or in torchvision's dict."""
+        """The loss of scores (N, classes, h, w), alone, in a pair with auxiliary scores, or in torchvision's dict."""
         scores, auxiliary = score_maps(output)
         check_maps(scores, labels)
         value = self._of(scores, labels)
@@ -134,20 +134,24 @@ class Segment:
     def _of(self, scores: Tensor, labels: Tensor) -> Tensor:
         weights = torch.tensor(self.recipe.class_weights, device=scores.device) if self.recipe.class_weights else None
         total = functional.cross_entropy(
-            at_size(scores, labels), labels, weights, ignore_index=IGNORE, reduction="sum",
+            at_size(scores, labels),
+            labels,
+            weights,
+            ignore_index=IGNORE,
+            reduction="sum",
             label_smoothing=self.recipe.label_smoothing,
-        )  # fmt: skip
-        # Not the mean that torch takes: of a crop without a labelled pixel that is 0 / 0.
+        )
+        # Not torch's mean, which is 0 / 0 for a crop without labelled pixels.
         labelled = labels[labels != IGNORE]
         weight = weights[labelled].sum() if weights is not None else torch.tensor(float(len(labelled)))
         return total / weight.clamp(min=1e-6)
 
 
 def score_maps(output: Any) -> tuple[Tensor, Tensor | None]:
-    """A segmentation network's scores and auxiliary scores, however it hands them over.
+    """The scores and auxiliary scores of a segmentation network, from any usual form of its output.
 
     Raises:
-        InputError: for what is neither.
+        InputError: if the output holds no scores (N, classes, h, w).
     """
     if isinstance(output, dict):
         output = (output.get("out"), output.get("aux"))
@@ -167,7 +171,7 @@ def at_size(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_maps(scores: Tensor, labels: Tensor) -> None:
-    """Refuse labels that the network has no score for."""
+    """Refuse labels without a score."""
     labelled = labels[labels != IGNORE]
     if len(labelled) and int(labelled.max()) >= scores.shape[1]:
         raise InputError(

@@ -1,14 +1,15 @@
-"""Recipes: everything that decides how a network is trained, as one value that is stored with the result."""
+"""Recipes: all settings of a training in one value, which is stored with the result."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from whatwhere.errors import InputError, unknown
 
-BOUNDS: dict[str, tuple[Any, float, float]] = {  # type, least, most
+BOUNDS: dict[str, tuple[Any, float, float]] = {  # type, minimum, maximum
     "epochs": (int, 1, math.inf),
     "batch_size": (int, 1, math.inf),
     "crop_padding": (int, 0, math.inf),
@@ -30,17 +31,17 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training pictures.
-        batch_size: pictures a step; the last, smaller batch of an epoch is left out.
+        batch_size: pictures in a step; the last, incomplete batch of an epoch is left out.
         optimizer: `sgd` (with momentum) or `adamw`.
         lr: the (peak) learning rate.
         schedule: `step` multiplies by `gamma` at each milestone; `one-cycle` rises linearly for `warmup` of the steps
-            and falls linearly to zero; `constant`; `poly` falls to zero as (1 - step / steps) to the power of 0.9.
-        milestones: epochs at which `step` acts.
+            and then falls linearly to zero; `constant`; `poly` falls to zero as (1 - step / steps) to the power of 0.9.
+        milestones: epochs at which `step` multiplies.
         gamma: factor of `step`.
-        warmup: share of all steps in which `one-cycle` rises.
+        warmup: share of all steps during which `one-cycle` rises.
         momentum: of `sgd`.
         nesterov: of `sgd`.
-        weight_decay: on every parameter, as the papers do; 0 for none.
+        weight_decay: on every parameter, as in the papers; 0 for none.
         label_smoothing: in [0, 1).
         crop_padding: pad by this many black pixels and crop back at random; 0 for none.
         flip: mirror left-right at random.
@@ -64,10 +65,10 @@ class Recipe:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot train.
+        """Refuse values that cannot be trained with.
 
         Raises:
-            InputError: naming the field, the value, and what it may be.
+            InputError: with the field, its value, and what is allowed.
         """
         for name, (kind, least, most) in BOUNDS.items():
             value = getattr(self, name)
@@ -87,11 +88,11 @@ class Recipe:
                 raise unknown(f"recipe: {name}", str(getattr(self, name)), known)
 
     def without_augmentation(self) -> Recipe:
-        """The same recipe on the pictures as they are."""
+        """The same recipe without crop and flip."""
         return replace(self, crop_padding=0, flip=False)
 
     def factor(self, step: int, steps_per_epoch: int) -> float:
-        """What the learning rate is multiplied by at a step, counted from 0."""
+        """The factor of the learning rate at a step, counted from 0."""
         if self.schedule == "constant":
             return 1.0
         if self.schedule == "step":
@@ -103,19 +104,25 @@ class Recipe:
         return (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for keys and result files."""
+        """Plain values, for cell keys and result files."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """From the plain values in a result file."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
 class SceneRecipe(Recipe):
-    """How to train a segmentation network; `crop_padding` does nothing here.
+    """How to train a segmentation network; `crop_padding` has no effect here.
 
     Attributes:
-        crop: (height, width) of the random crop; None takes whole inputs as they are, neither scaled nor mirrored.
-        scale: the picture is first resized by a factor between these, drawn evenly on a logarithmic scale.
+        crop: (height, width) of the random crop; None takes whole inputs, neither scaled nor mirrored.
+        scale: range of the factor that the picture is resized by before the crop, drawn uniformly on a log scale.
         auxiliary: weight of the auxiliary scores' loss.
-        class_weights: of each class in the loss; empty: all alike.
+        class_weights: of each class in the loss; empty: equal weights.
     """
 
     batch_size: int = 8
@@ -129,10 +136,10 @@ class SceneRecipe(Recipe):
     class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot train.
+        """Refuse values that cannot be trained with.
 
         Raises:
-            InputError: naming the field, the value, and what it may be.
+            InputError: with the field, its value, and what is allowed.
         """
         super().__post_init__()
         if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
@@ -145,11 +152,11 @@ class SceneRecipe(Recipe):
             raise InputError(f"recipe: class_weights={self.class_weights!r} must be numbers of at least 0.")
 
     def without_augmentation(self) -> SceneRecipe:
-        """The same recipe on whole pictures as they are."""
+        """The same recipe on whole pictures, without scaling and flip."""
         return replace(self, crop=None, flip=False)
 
 
-# Segmentation from fresh weights: AdamW gets further in few epochs than the papers' SGD.
+# Segmentation from random weights: AdamW learns more in few epochs than the papers' SGD.
 SCENES = SceneRecipe(epochs=60, optimizer="adamw", lr=1e-3, weight_decay=1e-2)
 
 RECIPES: dict[str, Recipe] = {
@@ -159,19 +166,33 @@ RECIPES: dict[str, Recipe] = {
     "fan2020-imagenet": Recipe(
         epochs=90, batch_size=256, schedule="step", milestones=(30, 60), weight_decay=1e-4, crop_padding=0
     ),
-    # One cycle, Nesterov: most of the reference accuracy in a fraction of the epochs.
+    # One cycle, Nesterov: nearly the reference accuracy in a fraction of the epochs.
     "fast": Recipe(epochs=20, nesterov=True),
-    # The embedded tasks of the demo.
+    # The tasks with known answers of the demo.
     "demo": Recipe(epochs=3, lr=0.05, batch_size=64, crop_padding=0, flip=False, nesterov=True),
 }
 
+recipes = RECIPES  # the public name
+
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe of a name.
+    """A recipe by name.
 
     Raises:
-        InputError: for a name nobody knows, with the nearest ones.
+        InputError: for an unknown name, with the nearest ones.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     return RECIPES[name]
+
+
+def adapted(recipe: Recipe, augment: bool, **changes: float | str | None) -> Recipe:
+    """A recipe with some values replaced.
+
+    Args:
+        recipe: to start from.
+        augment: keep crop and flip.
+        **changes: new values by field; None keeps the recipe's.
+    """
+    changed = type(recipe).of({**recipe.to_dict(), **{k: v for k, v in changes.items() if v is not None}})
+    return changed if augment else changed.without_augmentation()

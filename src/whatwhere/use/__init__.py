@@ -1,6 +1,11 @@
-"""Can a network use *where* better? Recalibrate features from their surrounding regions (Wang et al. 2018)."""
+"""Can it use *where* better? Recalibrate features from their surrounding regions (Wang et al. 2018)."""
 
-from whatwhere.recalibration.insert import RecalibrationReport, recalibrate
-from whatwhere.recalibration.ms_sar import MSSAR, SE
+import lazy_loader
 
-__all__ = ["MSSAR", "SE", "RecalibrationReport", "recalibrate"]
+COMMANDS = {
+    "compare": "whatwhere.use.studies.compare:Compare",
+    "joint": "whatwhere.use.studies.joint:Joint",
+    "cost": "whatwhere.use.studies.cost:Cost",
+}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Put recalibration into a network: into residual branches before the addition, onto a dense layer's new maps."""
+"""Insert recalibration into a network: in residual branches before the addition, on the new maps of dense layers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import nn
 
 from whatwhere.errors import InputError, unknown
 from whatwhere.layers import branch_parts
-from whatwhere.network import Network, as_module
-from whatwhere.recalibration.ms_sar import MSSAR, SE
-from whatwhere.sites import Selection, Sites, blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.network import N, as_module
+from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size, list_sites
 from whatwhere.surgery import Replaced, as_given, count_parameters, describe, modules_that_ran, put
+from whatwhere.use.ms_sar import MSSAR, SE
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
 Make = Callable[[int], nn.Module]
@@ -28,10 +28,10 @@ class RecalibrationReport:
     """What `recalibrate` did; the new module carries it as its attribute `surgery`.
 
     Attributes:
-        method: the module's name.
-        inserted: where modules were put in, and what they are.
-        parameters: learned numbers before and after.
-        flops: floating-point operations of one picture before and after, of convolutions and linear layers.
+        method: the inserted module's name.
+        inserted: where modules were inserted, and what they are.
+        parameters: numbers of parameters before and after.
+        flops: floating-point operations for one picture before and after, of convolutions and linear layers.
     """
 
     method: str
@@ -50,35 +50,35 @@ class RecalibrationReport:
 
 
 def recalibrate(
-    net: nn.Module | Network,
+    net: N,
     method: str | type[nn.Module] | Make = "ms_sar",
     *,
     sites: Selection = None,
     input_size: tuple[int, int, int] | None = None,
     seed: int = 0,
     **options: Any,
-) -> nn.Module | Network:
+) -> N:
     """A new network with recalibration modules inside.
 
-    >>> gated = ww.recalibrate(net, "ms_sar", scales=(1, 2), identity_init=True)
+    >>> gated = ww.use.recalibrate(net, "ms_sar", scales=(1, 2), identity_init=True)
     >>> print(gated.module.surgery)
 
     Args:
-        net: the network; it is left alone, and its weights are kept.
+        net: the network; it is not changed, and the new one starts from its weights.
         method: `ms_sar`, `se`, the name of one of timm's attention modules (`eca`, `cbam`, `ge`, ...), a module class,
             or a function from a number of channels to a module.
-        sites: residual blocks or dense layers to put it into; None is all of them.
+        sites: residual blocks or dense layers to recalibrate; None is all of them.
         input_size: (C, H, W) of one picture on which the new network must run; None takes the network's own.
-        seed: of the new modules' weights; the global random state is put back.
-        options: of the method, such as `ratio` and `scales`.
+        seed: of the new modules' weights; the global random state is restored.
+        **options: settings of the method, such as `ratio` and `scales`.
 
     Returns:
-        What was given: a module for a module, a `Network` for a `Network`. The module's attribute `surgery` is the
+        A module for a module, a `Network` for a `Network`. The module's attribute `surgery` is the
         `RecalibrationReport`.
 
     Raises:
-        InputError: for an unknown method, options it does not take, a network without residual blocks or dense layers,
-            a selection that holds none, or modules that did not run.
+        InputError: for an unknown method, options that it does not take, a network or selection without residual blocks
+            and dense layers, or inserted modules that did not run.
     """
     make, name = maker(method, options), _name(method)
     size = input_size or expected_input_size(net)
@@ -87,32 +87,35 @@ def recalibrate(
     places = [n for n, m in module.named_modules() if place_of(m)]
     wanted = places if sites is None else _holding(before, places, sites)
     if not wanted:
-        there = ", ".join(places[:8]) or "none in this network"
+        there = ", ".join(places[:8]) or "none"
         where = "the network" if sites is None else f"sites={sites!r}"
         raise InputError(
-            f"{where} holds no residual block (conv1, bn1, conv2, downsample) and no dense layer; there are {there}."
+            f"{where} holds no residual block (conv1, bn1, conv2, downsample) and no dense layer; "
+            f"places in this network: {there}."
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         inserted = [_insert(module, place, make) for place in dict.fromkeys(wanted)]
     _check_ran(module, size, inserted)
     report = RecalibrationReport(
-        name, tuple(inserted), (count_parameters(as_module(net)), count_parameters(module)),
+        name,
+        tuple(inserted),
+        (count_parameters(as_module(net)), count_parameters(module)),
         (before.total_flops, list_sites(module, input_size=size).total_flops),
-    )  # fmt: skip
+    )
     module.__dict__["surgery"] = report
     return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
 
 
 def _holding(table: Sites, places: Sequence[str], sites: Selection) -> list[str]:
-    """The places in the selected sites; a dense layer, which is no site itself, goes by its last convolution."""
+    """The places in the selected sites; a dense layer is not a site, and is selected by its last convolution."""
     own = {s.module for s in table}
     dense = {p: f"{p}.conv2" for p in places if p not in own}
     given = [sites] if isinstance(sites, str) else sites
     if isinstance(given, Sequence) and all(isinstance(g, str) for g in given):
         sites = [c for g in given for c in [dense[p] for p in dense if fnmatchcase(p, str(g))] or [str(g)]]
     chosen = {s.module for s in table.select(sites)}
-    around = tuple(f"{c}." for c in chosen)  # a stage stands for what is in it
+    around = tuple(f"{c}." for c in chosen)  # a stage selects the blocks in it
     return [p for p in places if p in chosen or dense.get(p) in chosen or p.startswith(around)]
 
 
@@ -120,7 +123,7 @@ def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> M
     """A function from a number of channels to a module.
 
     Raises:
-        InputError: for a name nobody knows, or options the method does not take.
+        InputError: for an unknown name, or options that the method does not take.
     """
     build = _named(method) if isinstance(method, str) else method
 
@@ -130,7 +133,9 @@ def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> M
         except TypeError as error:
             raise InputError(f"method={_name(method)!r} cannot be made with {dict(options)}: {error}.") from error
         if not isinstance(made, nn.Module):
-            raise InputError(f"method={method!r} gives a {type(made).__name__} for {channels} channels, no module.")
+            raise InputError(
+                f"method={_name(method)!r} makes a {type(made).__name__} of {channels} channels; expected a module."
+            )
         return made
 
     return make
@@ -150,7 +155,7 @@ def _named(name: str) -> Callable[..., nn.Module]:
     return found
 
 
-# What timm's ResNets take by name; others of its names need arguments of their own.
+# The names that timm's ResNets take; timm's other modules need further arguments.
 TIMM = ("se", "ese", "eca", "ecam", "ge", "gc", "gca", "cbam", "lcbam", "coord", "simam", "sk", "splat", "nl", "bat")
 
 
@@ -159,10 +164,10 @@ def _name(method: object) -> str:
 
 
 def place_of(block: nn.Module) -> str | None:
-    """The submodule of a block behind which recalibration belongs; None if the module is no such block.
+    """The submodule of a block after which recalibration is inserted; None if the module is not such a block.
 
-    Of a residual block the last thing of the branch before the addition, a normalisation or (pre-activation) a
-    convolution; of a dense layer its last convolution, which makes the new maps.
+    In a residual block it is the last layer of the branch before the addition, a normalisation or (pre-activation) a
+    convolution; in a dense layer the last convolution, which makes the new maps.
     """
     if parts := branch_parts(block):
         return parts[-1]
@@ -175,7 +180,7 @@ def _insert(module: nn.Module, place: str, make: Make) -> Replaced:
     assert last
     old: Any = block.get_submodule(last)
     if isinstance(old, Recalibrated):
-        raise InputError(f"{place} is recalibrated already: {describe(old)}; give the plain network.")
+        raise InputError(f"{place} is already recalibrated: {describe(old)}; give the plain network.")
     channels = getattr(old, "num_features", None) or old.out_channels
     gate = make(channels)
     like = next(block.parameters())
@@ -189,8 +194,8 @@ class Recalibrated(nn.Sequential):
     """A layer and the recalibration of its output; weights saved without the recalibration still load.
 
     Args:
-        layer: the layer, its last thing a map.
-        gate: the recalibration.
+        layer: the layer; its output is a map.
+        gate: the recalibration module.
     """
 
     def __init__(self, layer: nn.Module, gate: nn.Module) -> None:
@@ -199,7 +204,7 @@ class Recalibrated(nn.Sequential):
 
 
 def _accept_plain(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Give the layer's tensors of a network without recalibration their new names."""
+    """Rename the tensors of a network without recalibration as this module expects them."""
     own = [k for k in state if k.startswith(prefix)]
     if any(k.startswith((f"{prefix}layer.", f"{prefix}gate.")) for k in own):
         return
@@ -218,4 +223,4 @@ def _check_ran(module: nn.Module, size: tuple[int, int, int], inserted: Sequence
             ) from error
     idle = [r.name for r in inserted if f"{r.name}.gate" not in ran]
     if idle:
-        raise InputError(f"these modules were put in but never ran: {', '.join(idle)}.")
+        raise InputError(f"these modules were inserted but never ran: {', '.join(idle)}.")

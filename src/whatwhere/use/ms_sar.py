@@ -1,6 +1,6 @@
-"""MS-SAR: every neuron is weighted by what its surrounding regions hold, at several scales (Wang et al. 2018).
+"""MS-SAR: every neuron is weighted by its surrounding regions, at several scales (Wang et al. 2018).
 
-Reconstructed from the abstract and the introduction [paper]; scales, ratio and layout are ours [design], see the card.
+Reconstructed from the abstract and the introduction [paper]; scales, ratio and layout are ours [design], see README.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.recalibration.partition import between_centres, cell_means, coarser, scaled_by_cells
+from whatwhere.use.partition import between_centres, cell_means, coarser, scaled_by_cells
 
 Weights = Literal["shared", "per-cell"]
 Upsample = Literal["nearest", "bilinear"]
@@ -33,28 +33,37 @@ class MSSAR(nn.Module):
         channels: C of the map.
         scales: cells per side, each dividing the largest; 1 is the whole map.
         ratio: the hidden layer has 2C / (ratio · (scales + 1)) channels, so that the two layers have as many weights as
-            squeeze-and-excitation of that ratio, whatever the number of scales; at least `divisor`.
-        weights: `shared` by all cells (content decides); `per-cell`, weights of its own for every cell of the finest
-            grid in the second layer (absolute position decides).
-        upsample: `nearest`, the cell's weight at all its positions; `bilinear` between cell centres.
-        identity_init: start with weights of exactly 1, whatever the map: the expansion starts at zero, and the weight
-            is twice the sigmoid, in (0, 2).
-        symmetric: one weight for all positions: the scores of the neurons are averaged over positions before the
-            sigmoid. Scales, descriptors and number of weights stay, so that the difference is the asymmetry alone;
-            averaged before the sigmoid, because a score of 0 then stays one.
-        divisor: least number of hidden channels.
+            squeeze-and-excitation of that ratio, for any number of scales; at least `divisor`.
+        weights: `shared` by all cells (content decides); `per-cell`, separate weights in the second layer for every
+            cell of the finest grid (absolute position decides).
+        upsample: `nearest`, a cell's weight at all its positions; `bilinear`, interpolated between cell centres.
+        identity_init: start with weights of exactly 1 for any map: the expansion starts at zero, and the weight is
+            twice the sigmoid, in (0, 2).
+        symmetric: one weight for all positions: the neurons' scores are averaged over positions before the sigmoid,
+            where a score of 0 stays 0. Scales, descriptors and number of weights stay the same, so that only the
+            asymmetry differs.
+        divisor: smallest number of hidden channels.
         device: of the weights.
         dtype: of the weights.
 
     Attributes:
-        gate: the last weights (N, cells, cells, C), where `keep_gate` is set; for looking inside.
+        gate: the last weights (N, cells, cells, C), kept for inspection while `keep_gate` is set.
     """
 
     def __init__(
-        self, channels: int, scales: Sequence[int] = (1, 2, 4), ratio: float = 16, weights: Weights = "shared",
-        upsample: Upsample = "nearest", identity_init: bool = False, *, symmetric: bool = False, divisor: int = 1,
-        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        channels: int,
+        scales: Sequence[int] = (1, 2, 4),
+        ratio: float = 16,
+        weights: Weights = "shared",
+        upsample: Upsample = "nearest",
+        identity_init: bool = False,
+        *,
+        symmetric: bool = False,
+        divisor: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.channels, self.scales, self.ratio = channels, checked_scales(scales), ratio
         self.weights, self.upsample, self.symmetric = weights, upsample, symmetric
@@ -112,12 +121,12 @@ class MSSAR(nn.Module):
 
 
 class PerCellLinear(nn.Module):
-    """A linear layer with weights of its own for every cell.
+    """A linear layer with separate weights for every cell.
 
     Args:
         cells: per side.
-        inputs: channels that come in.
-        outputs: channels that go out.
+        inputs: input channels.
+        outputs: output channels.
         device: of the weights.
         dtype: of the weights.
     """
@@ -130,7 +139,7 @@ class PerCellLinear(nn.Module):
 
     @property
     def multiply_adds(self) -> int:
-        """For one output value; what counts operations asks for it."""
+        """For one output value; read by the count of operations."""
         return self.weight.shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +161,7 @@ class SE(MSSAR):
         channels: C of the map.
         ratio: the hidden layer has C / ratio channels.
         identity_init: start as the identity.
-        others: divisor, device, dtype of `MSSAR`.
+        **others: divisor, device, dtype of `MSSAR`.
     """
 
     def __init__(self, channels: int, ratio: float = 16, identity_init: bool = False, **others: Any) -> None:

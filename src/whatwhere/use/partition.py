@@ -12,10 +12,10 @@ from torch.nn import functional
 
 
 def cell_sizes(positions: int, cells: int) -> list[int]:
-    """How many positions of an axis each cell holds, whatever the two numbers; they differ by one at most.
+    """How many positions of an axis each cell holds; the sizes differ by one at most.
 
-    Cell j holds the positions from floor(j · positions / cells) on; some cells are empty where there are fewer
-    positions than cells.
+    Cell j starts at position floor(j · positions / cells); some cells are empty if there are fewer positions than
+    cells.
     """
     return [(j + 1) * positions // cells - j * positions // cells for j in range(cells)]
 
@@ -23,7 +23,7 @@ def cell_sizes(positions: int, cells: int) -> list[int]:
 def cell_of(positions: int, cells: int, device: torch.device | None = None) -> Tensor:
     """The cell that each position of an axis belongs to, (positions,)."""
     index = torch.tensor([j for j, size in enumerate(cell_sizes(positions, cells)) for _ in range(size)])
-    return index.to(device, non_blocking=True)  # an accelerator need not be waited for
+    return index.to(device, non_blocking=True)  # without waiting for an accelerator
 
 
 def cell_means(x: Tensor, cells: int) -> Tensor:
@@ -39,12 +39,12 @@ def cell_means(x: Tensor, cells: int) -> Tensor:
     h, w = x.shape[-2:]
     if h % cells == 0 and w % cells == 0:
         return functional.adaptive_avg_pool2d(x, cells).permute(0, 2, 3, 1)
-    # Not adaptive pooling: its windows overlap where the cells do not divide the map.
+    # Not adaptive pooling: its windows overlap if the cells do not divide the map.
     return _part_means(_part_means(x.permute(0, 2, 3, 1), cells, 1), cells, 2)
 
 
 def _part_means(x: Tensor, cells: int, axis: int) -> Tensor:
-    """Means over the cells of one axis. Split, not sliced: what goes backward is then written once."""
+    """Means over the cells of one axis. Split, not sliced: the gradient is then written once."""
     parts = x.split(cell_sizes(x.shape[axis], cells), axis)
     return torch.stack([(p.mean if p.shape[axis] else p.sum)(axis) for p in parts], axis)
 
@@ -65,14 +65,14 @@ def coarser(means: Tensor, shape: tuple[int, int], cells: int) -> Tensor:
     if shape[0] % fine == 0 and shape[1] % fine == 0:
         return functional.avg_pool2d(means.permute(0, 3, 1, 2), step).permute(0, 2, 3, 1)
     down, right = (_shares(size, fine, step) for size in shape)
-    # The pooling divides by step². Its divisor_override would not, but is lost on the way to ONNX.
+    # The pooling divides by step². Its divisor_override would avoid that, but ONNX export drops it.
     share = torch.tensor([[[d * r * step**2] for r in right] for d in down], dtype=means.dtype)
     share = share.to(means.device, non_blocking=True)
     return functional.avg_pool2d((means * share).permute(0, 3, 1, 2), step).permute(0, 2, 3, 1)
 
 
 def _shares(positions: int, fine: int, step: int) -> list[float]:
-    """Of each finer cell of an axis, its share of the coarser cell it belongs to: by how many positions it holds."""
+    """Each finer cell's share of the positions of the coarser cell that it belongs to, along one axis."""
     sizes = cell_sizes(positions, fine)
     whole = [sum(sizes[i // step * step :][:step]) for i in range(fine)]
     return [size / max(total, 1) for size, total in zip(sizes, whole, strict=True)]
@@ -81,9 +81,9 @@ def _shares(positions: int, fine: int, step: int) -> list[float]:
 def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
     """Multiply every position by the value of its cell.
 
-    Without gradients the gate is never written at full size: x is read once and the result written once, the least that
-    any gate needs. Where a gradient may be wanted it is written: the sum that goes backward through a broadcast takes
-    1.2 to 7 times as long as through nearest upsampling (one thread of a CPU).
+    Without gradients the gate is never written at full size: x is read once and the result written once, the minimum
+    for any gate. With gradients it is written, because the backward sum through a broadcast takes 1.2 to 7 times as
+    long as through nearest upsampling (one CPU thread).
 
     Args:
         x: (N, C, H, W).
@@ -95,7 +95,7 @@ def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
     (h, w), cells = x.shape[-2:], gate.shape[1]
     if cells == 1:
         return x * gate.permute(0, 3, 1, 2)
-    # A trace is checked with and without gradients, and must be the same.
+    # A trace is checked with and without gradients, and both must agree.
     written = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     if written and not (h % cells or w % cells):
         return x * functional.interpolate(gate.permute(0, 3, 1, 2), size=(h, w), mode="nearest")
@@ -106,7 +106,7 @@ def scaled_by_cells(x: Tensor, gate: Tensor) -> Tensor:
 
 
 def between_centres(gate: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cell values at every position, bilinear between the centres of cells that hold any; flat beyond the outer ones.
+    """Cell values at every position, bilinear between the centres of non-empty cells, constant beyond the outer ones.
 
     Args:
         gate: (N, cells, cells, C).
@@ -123,7 +123,7 @@ def between_centres(gate: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _centre_shares(positions: int, cells: int) -> Tensor:
-    """(positions, cells): what part each cell's value has at each position of an axis."""
+    """(positions, cells): the weight of each cell's value at each position of an axis."""
     sizes = cell_sizes(positions, cells)
     held = [j for j, size in enumerate(sizes) if size]
     centres = [sum(sizes[:j]) + sizes[j] / 2 for j in held]

@@ -1,6 +1,7 @@
 """The location test: pasting by slow loops, its rows, its study on a few small pictures."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -8,17 +9,26 @@ import torch
 import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.errors import InputError
+from whatwhere.hold.permute import PermuteChannels
+from whatwhere.hold.studies import location_worker
+from whatwhere.hold.studies.location import Location
+from whatwhere.hold.studies.location_result import LocationResult, verdict
+from whatwhere.hold.studies.location_worker import ROWS, build, paste, run
 from whatwhere.intervals import wilson
-from whatwhere.position.permute import PermuteChannels
-from whatwhere.studies.position import location as module
-from whatwhere.studies.position import location_cell
-from whatwhere.studies.position.location import LocationResult, location_test
-from whatwhere.studies.position.location_cell import ROWS, Bench, build, paste
-from whatwhere.studies.rows import Row, accuracy
+from whatwhere.lab.rows import Row, accuracy
 
 OPTIONS = {
-    "grid": 2, "width": 0.25, "pictures": 24, "test_pictures": 12, "epochs": 1, "batch_size": 8, "quiet": True,
-}  # fmt: skip
+    "grid": 2,
+    "width": 0.25,
+    "pictures": 24,
+    "test_pictures": 12,
+    "epochs": 1,
+    "batch_size": 8,
+}
+
+
+def location_test(data, out=None, how=(), **options) -> LocationResult:
+    return Location(data, **{**OPTIONS, **options}).run(out, quiet=True, **dict(how))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +47,7 @@ def config(row: str, **changes) -> dict:
     return {**plain, **changes}
 
 
-def test_a_picture_lies_in_its_cell_and_black_elsewhere():
+def test_a_picture_lies_in_its_square_and_black_elsewhere():
     x, cells = torch.randn(9, 3, 4, 5), torch.tensor([0, 8, 4, 2, 6, 1, 7, 3, 5])
     canvases = paste(x, cells, 3)
     assert canvases.shape == (9, 3, 12, 15)
@@ -50,7 +60,7 @@ def test_a_picture_lies_in_its_cell_and_black_elsewhere():
 
 
 @torch.no_grad()
-def test_circular_padding_cannot_tell_cells_apart_and_zero_padding_can():
+def test_circular_padding_cannot_distinguish_squares_and_zero_padding_can():
     x = torch.randn(1, 3, 8, 8)
     canvases = paste(x.expand(4, -1, -1, -1), torch.arange(4), 2)
     spread = {}
@@ -79,41 +89,41 @@ def test_rows_build_what_they_say():
     assert all(torch.equal(n.conv1.weight, nets["zeros"].conv1.weight) for n in nets.values())
 
 
-def told_to(told: list, real):
-    def loss(scores, cells):
-        told.append(cells)
-        return real(scores, cells)
+def kept_in(goals: list, real):
+    def loss(scores, squares):
+        goals.append(squares)
+        return real(scores, squares)
 
     return loss
 
 
-def test_only_the_control_is_told_other_cells(monkeypatch):
+def test_only_the_control_is_trained_on_other_squares(monkeypatch):
     seen: dict[str, list[bool]] = {}
     real = torch.nn.functional.cross_entropy
     for row in ("zeros", "shuffled"):
-        told = []
-        monkeypatch.setattr(location_cell.nn.functional, "cross_entropy", told_to(told, real))
+        goals = []
+        monkeypatch.setattr(location_worker.nn.functional, "cross_entropy", kept_in(goals, real))
         truth = []
-        batches = location_cell._batches
+        batches = location_worker._batches
 
         def watched(*args, batches=batches, truth=truth):
-            for x, cells in batches(*args):
-                truth.append(cells)
-                yield x, cells
+            for x, squares in batches(*args):
+                truth.append(squares)
+                yield x, squares
 
-        monkeypatch.setattr(location_cell, "_batches", watched)
-        Bench(torch.randn(32, 3, 8, 8), torch.randn(8, 3, 8, 8))(config(row))
+        monkeypatch.setattr(location_worker, "_batches", watched)
+        run(torch.randn(32, 3, 8, 8), torch.randn(8, 3, 8, 8), config(row))
         monkeypatch.undo()
-        seen[row] = [torch.equal(a, b) for a, b in zip(told, truth, strict=True)]
-        assert all(torch.equal(a.sort().values, b.sort().values) for a, b in zip(told, truth, strict=True))
+        seen[row] = [torch.equal(a, b) for a, b in zip(goals, truth, strict=True)]
+        assert all(torch.equal(a.sort().values, b.sort().values) for a, b in zip(goals, truth, strict=True))
     assert all(seen["zeros"])
     assert not all(seen["shuffled"])
 
 
-def test_every_epoch_draws_new_cells_for_the_same_pictures():
+def test_every_epoch_draws_new_squares_for_the_same_pictures():
     x = torch.arange(16.0).view(16, 1, 1, 1)
     recipe = ww.Recipe(epochs=2, batch_size=8, crop_padding=0)
-    drawn = list(location_cell._batches(x, recipe, 3, torch.Generator().manual_seed(0)))
+    drawn = list(location_worker._batches(x, recipe, 3, torch.Generator().manual_seed(0)))
     assert len(drawn) == 4
     epochs = [torch.cat([c.sum((1, 2, 3)) for c, _ in part]) for part in (drawn[:2], drawn[2:])]
     assert all(torch.equal(e.sort().values, torch.arange(16.0)) for e in epochs)
@@ -125,16 +135,16 @@ def test_every_epoch_draws_new_cells_for_the_same_pictures():
 
 
 def test_a_cell_gives_the_same_numbers_again():
-    bench = Bench(torch.randn(16, 3, 8, 8), torch.randn(16, 3, 8, 8))
-    assert bench(config("permute")) == bench(config("permute"))
+    pictures = torch.randn(16, 3, 8, 8), torch.randn(16, 3, 8, 8)
+    assert run(*pictures, config("permute")) == run(*pictures, config("permute"))
 
 
-def test_a_small_network_learns_the_cell_with_zero_padding_and_not_in_the_control():
+def test_a_small_network_learns_the_square_with_zero_padding_and_not_in_the_control():
     torch.manual_seed(0)
-    bench = Bench(torch.randn(256, 3, 8, 8), torch.randn(128, 3, 8, 8))
+    pictures = torch.randn(256, 3, 8, 8), torch.randn(128, 3, 8, 8)
     recipe = ww.Recipe(epochs=6, batch_size=16, optimizer="adamw", lr=3e-3, crop_padding=0, flip=False)
     options = {"recipe": recipe.to_dict(), "width": 0.5}
-    found = {row: bench(config(row, **options))["right"] / 128 for row in ("zeros", "shuffled", "circular")}
+    found = {row: run(*pictures, config(row, **options))["right"] / 128 for row in ("zeros", "shuffled", "circular")}
     assert found["zeros"] > 0.7
     assert abs(found["shuffled"] - 0.25) < 0.16  # four standard errors of a guess
     assert abs(found["circular"] - 0.25) < 0.16
@@ -147,7 +157,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(pictures, folder) -> LocationResult:
-    return location_test(pictures, rows=("zeros", "permute"), seeds=(0, 1), out=folder, **OPTIONS)
+    return location_test(pictures, folder, rows=("zeros", "permute"), seeds=(0, 1))
 
 
 def test_study_folds_its_cells_and_reads_back(folder, result):
@@ -164,7 +174,7 @@ def test_study_folds_its_cells_and_reads_back(folder, result):
 
 def test_rows_can_be_added_later(pictures, folder, result):
     before = {f.name: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()}
-    more = location_test(pictures, rows=("zeros", "shuffled"), seeds=(0,), out=folder, **OPTIONS)
+    more = location_test(pictures, folder, rows=("zeros", "shuffled"), seeds=(0,))
     after = {f.name: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()}
     assert before.items() <= after.items()
     assert len(after) == len(before) + 1
@@ -177,8 +187,9 @@ def test_verdict_parts_rows_at_chance():
         Row("a", "this", {"accuracy": accuracy([99], 100)}, {}),
         Row("b", "that", {"accuracy": accuracy([12], 100)}, {}),
     ]
-    assert module.verdict(rows, 1 / 9) == (
-        "The cell is told better than chance by this (99.0 %). Not told from chance (11.1 %) are that (12.0 %)."
+    assert verdict(rows, 1 / 9) == (
+        "The square is predicted better than chance with this (99.0 %). "
+        "Not significantly better than chance (11.1 %): that (12.0 %)."
     )
 
 
@@ -196,4 +207,54 @@ def test_verdict_parts_rows_at_chance():
 )
 def test_wrong_arguments_say_what_to_give(pictures, options, message):
     with pytest.raises(InputError, match=message):
-        location_test(pictures, **{**OPTIONS, **options})
+        location_test(pictures, **options)
+
+
+NAMED = {"rows": ("zeros",), "pictures": 16, "test_pictures": 8, "seeds": (0, 1)}  # digits, of 32 x 32 pixels
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    return tmp_path_factory.mktemp("named")
+
+
+@pytest.fixture(scope="module")
+def by_name(named) -> LocationResult:
+    return location_test("digits", named, **NAMED)
+
+
+def test_finished_networks_are_not_trained_again(named, by_name, monkeypatch):
+    monkeypatch.setattr(location_worker, "run", None)
+    assert location_test("digits", named, **NAMED).rows == by_name.rows
+
+
+def test_other_pictures_in_the_same_folder_are_refused(named, by_name):
+    with pytest.raises(InputError, match=r"another study[\s\S]*data: "):
+        location_test("digits", named, **{**NAMED, "pictures": 17})
+
+
+def test_workers_give_the_same_numbers(by_name):
+    assert location_test("digits", how={"workers": 2}, **NAMED).rows == by_name.rows
+
+
+def test_pictures_given_as_an_object_do_not_go_to_workers(pictures):
+    with pytest.raises(InputError, match="data was given as an object"):
+        location_test(pictures, how={"workers": 2}, rows=("zeros",))
+
+
+def test_a_fold_runs_nothing_and_reports_what_is_missing(named, by_name):
+    more = location_test("digits", named, how={"fold_only": True}, **{**NAMED, "rows": ("circular", "zeros")})
+    assert more.rows == by_name.rows
+    assert "Not finished: circular, seed 0; circular, seed 1." in more.notes
+    assert len(list((named / "cells").iterdir())) == 2
+
+
+def test_a_process_prepares_the_pictures_once(tmp_path):
+    plan = Location("digits", **OPTIONS).planned()
+    worker = plan.worker(ww.Run(tmp_path))
+    assert len(worker.train) == 24
+    sent = pickle.dumps(worker)
+    assert len(sent) < 1000
+    first, second = pickle.loads(sent), pickle.loads(sent)
+    assert first is second
+    assert torch.equal(first.train, worker.train)

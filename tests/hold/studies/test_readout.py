@@ -8,18 +8,15 @@ import torch
 from torch import nn
 
 import whatwhere as ww
+from whatwhere.data import Data
 from whatwhere.errors import InputError
+from whatwhere.hold.official import Official
+from whatwhere.hold.studies import fold
+from whatwhere.hold.studies import measure as measuring
+from whatwhere.hold.studies.readout import Readout, readout
+from whatwhere.hold.studies.readout_result import SHUFFLED, ReadoutResult
 from whatwhere.intervals import student
-from whatwhere.position.official import Official
-from whatwhere.position.pattern import padding_pattern
-from whatwhere.studies.packed import pack_scores
-from whatwhere.studies.position import fold
-from whatwhere.studies.position import measure as measuring
-from whatwhere.studies.position.pattern_study import PatternResult, PatternRow, _row, pattern_study
-from whatwhere.studies.position.pictures import blank, pictures_of
-from whatwhere.studies.position.readout import position
-from whatwhere.studies.position.result import SHUFFLED, PositionResult
-from whatwhere.studies.position.variants import Variant, variants_of
+from whatwhere.lab.packed import pack_scores
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +27,23 @@ def data():
 def network(seed=0):
     torch.manual_seed(seed)
     module = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    ).eval()
     return ww.Network(module, ww.Preprocessing(size=(16, 16)), "small", (3, 16, 16))
 
 
-FEW = {"pictures": 20, "test_pictures": 6, "targets": ["H", "G"], "kernels": [1], "quiet": True, "size": 14}
+FEW = {"pictures": 20, "test_pictures": 6, "targets": ["H", "G"], "kernels": [1], "size": 14}
+
+
+def position(net, data, out=None, how=(), **options) -> ReadoutResult:
+    return Readout(net, data, **options).run(out, quiet=True, **dict(how))
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +66,12 @@ def test_every_number_has_its_controls(held):
 def test_the_papers_layout(held):
     rows = held.paper_table()
     assert [r["network"] for r in rows if r["inputs"] == "pictures"] == [
-        "network", "shuffled positions", "rgb (PosENet)", "untrained", "padding circular",
-    ]  # fmt: skip
+        "network",
+        "shuffled positions",
+        "rgb (PosENet)",
+        "untrained",
+        "padding circular",
+    ]
     (own,) = held.of(site="all", target="H", inputs="pictures")
     assert rows[0]["H SPC"] == f"{own.spc.mean:.3f}"
     assert rows[0]["H MAE"] == f"{own.mae.mean:.3f}"
@@ -127,9 +138,9 @@ def test_features_that_do_not_fit_are_read_again(data, monkeypatch):
 def test_finished_networks_are_not_measured_again(data, tmp_path, monkeypatch):
     position(network(), data, untrained=1, paddings=[], out=tmp_path, **FEW)
     assert len(list((tmp_path / "cells").iterdir())) == 2
-    monkeypatch.setattr("whatwhere.studies.position.readout.measure", None)
+    monkeypatch.setattr("whatwhere.hold.studies.readout_worker.measure", None)
     again = position(network(), data, untrained=1, paddings=[], out=tmp_path, **FEW)
-    assert PositionResult.load(tmp_path).rows == again.rows
+    assert ReadoutResult.load(tmp_path).rows == again.rows
     assert (tmp_path / "table.csv").read_text().count("\n") == 1 + 2 * 4
 
 
@@ -152,7 +163,7 @@ def test_ones_own_target(data):
     assert {r.target for r in held.rows} == {"mine"}
 
 
-def test_a_padding_that_cannot_be_had_is_a_note_or_an_error(data):
+def test_a_padding_that_the_network_cannot_have_is_an_error_if_it_was_asked_for(data):
     resnet = ww.load_model("timm/resnet18", classes=10)
     few = {**FEW, "sites": ["layer1"], "targets": ["H"]}
     with pytest.raises(InputError, match="none"):
@@ -164,6 +175,9 @@ def test_a_padding_that_cannot_be_had_is_a_note_or_an_error(data):
     [
         ({"readouts": ["lasso"]}, "readouts='lasso'"),
         ({"blanks": ["grey"]}, "blanks='grey'"),
+        ({"readouts": []}, "readouts is empty"),
+        ({"target_range": "0..2"}, "target_range='0..2'"),
+        ({"readout_padding": -1}, "readout_padding=-1"),
         ({"kernels": []}, "kernels"),
         ({"kernels": [40]}, "smaller kernel"),
         ({"untrained": -1}, "untrained=-1"),
@@ -178,46 +192,16 @@ def test_wrong_arguments_say_what_to_give(data, options, message):
         position(network(), data, **{**FEW, **options})
 
 
-def test_pictures_are_divided_without_overlap(data):
-    alone = ww.Data("one", {"test": data.test})
-    p = pictures_of(alone, None, 1000, 1000, seed=0)
-    rows = [r for split in (p.fit, p.held_out, p.test) for r in split.source.rows]
-    assert sorted(rows) == list(range(len(data.test)))
-    both = pictures_of(data, None, 50, 10, seed=0)
-    assert (len(both.fit), len(both.held_out), len(both.test)) == (40, 10, 10)
-    assert both.fit.source.source is data.train.source
-    assert both.test.source.source is data.test.source
-
-
-def test_blank_pictures():
-    prep = ww.Preprocessing(mean=(0.5,), std=(0.25,))
-    assert blank("black", prep, (1, 4, 4), 0).unique().tolist() == [-2.0]
-    assert blank("white", prep, (1, 4, 4), 0).unique().tolist() == [2.0]
-    noise = blank("noise", prep, (1, 4, 4), 0)
-    assert noise.shape == (20, 1, 4, 4)
-    assert torch.equal(noise, blank("noise", prep, (1, 4, 4), 0))
-
-
-def test_variants_begin_with_the_network_itself():
-    assert variants_of(1, ["zeros"]) == [Variant(), Variant("untrained"), Variant("padding", "zeros")]
-
-
-def test_the_pattern_of_padding_and_its_controls(data, tmp_path):
-    found = pattern_study(network(), data, input_size=8, margin=4, pictures=12, out=tmp_path, quiet=True)
-    networks = list(dict.fromkeys(r.network for r in found.rows))
-    assert networks == ["network", "untrained", "padding circular", "padding reflect", "padding replicate"]
-    first = next(r for r in found.rows if r.network == "network")
-    assert first.by_border[0] > 0
-    assert first.by_border[2] == 0  # a 3 x 3 convolution reaches one pixel
-    assert PatternResult.load(tmp_path).rows == found.rows
-    assert "SNR untrained" in (tmp_path / "table.csv").read_text()
-
-
 def test_deeper_readouts_are_scored_at_their_own_size(data):
     held = position(
-        network(), data, readouts="official", official=Official(epochs=1, layers=2), untrained=0, paddings=[],
+        network(),
+        data,
+        readouts="official",
+        official=Official(epochs=1, layers=2),
+        untrained=0,
+        paddings=[],
         **{**FEW, "kernels": 3},
-    )  # fmt: skip
+    )
     assert {r.readout for r in held.rows} == {"official"}
 
 
@@ -242,7 +226,7 @@ def test_the_raw_input_is_a_site_like_any_other(data):
 
 def test_the_same_weights_with_another_padding_are_another_measurement(data, tmp_path):
     net = network()
-    wrapped = ww.with_padding(net.module, "circular", input_size=(3, 16, 16))
+    wrapped = ww.hold.with_padding(net.module, "circular", input_size=(3, 16, 16))
     position(net, data, untrained=0, paddings=[], out=tmp_path, **FEW)
     with pytest.raises(InputError, match="layers"):
         position(
@@ -295,23 +279,71 @@ def test_double_precision_networks_are_read(data):
     assert position(net, data, untrained=0, paddings=[], **FEW).rows
 
 
-def test_testing_on_the_fitting_pictures_is_told(data):
-    one = ww.Data("one", {"test": data.test})
-    held = position(network(), one, test=one, untrained=0, paddings=[], **FEW)
+def test_testing_on_the_fitting_pictures_is_noted(data):
+    one = Data("one", {"test": data.test})
+    held = position(network(), one, test_data=one, untrained=0, paddings=[], **FEW)
     assert any("too high" in n for n in held.notes)
 
 
-def test_a_pattern_where_features_are_zero_is_infinite_not_none(tmp_path):
-    """A convolution that fires at padding only: inside there is nothing to compare it with."""
-    conv = nn.Conv2d(1, 1, 3, padding=1)
-    nn.init.constant_(conv.weight, -1.0)
-    nn.init.constant_(conv.bias, 8.5)
-    found = padding_pattern(nn.Sequential(conv, nn.ReLU()), [torch.ones(4, 1, 24, 24)], size=8, margin=8, sites="1")[0]
-    loud = _row("network", found)
-    weak = PatternRow("network", "weak", 4, 0.01, (0.1, 0.0))
-    assert (loud.snr, loud.by_border[:2]) == (None, (None, 0.0))
-    result = PatternResult("net", {}, {}, {}, (weak, loud))
-    assert "most at 1: signal to noise infinite" in result.conclusion
-    assert result.table()[1]["at the border"] == "infinite"
-    result.save(tmp_path)
-    assert PatternResult.load(tmp_path).rows == result.rows
+# ---- as a study
+
+NAMED = {"classes": 10, "width": 0.125, "untrained": 1, "sites": ("features.0",), **FEW}
+
+
+def test_workers_give_the_same_numbers(tmp_path):
+    own = {**NAMED, "targets": {"mine": np.arange(256.0).reshape(16, 16) / 256}}
+    here = position("cifar/vgg11", "digits", tmp_path / "here", paddings=["circular"], **own)
+    there = position("cifar/vgg11", "digits", tmp_path / "there", {"workers": 2}, paddings=["circular"], **own)
+    assert there.rows == here.rows
+    cells = [sorted(f.name for f in (tmp_path / side / "cells").iterdir()) for side in ("here", "there")]
+    assert cells[0] == cells[1]
+    assert len(cells[0]) == 3
+
+
+def test_objects_do_not_go_to_workers(data):
+    with pytest.raises(InputError, match="model was given as an object"):
+        position(network(), "digits", how={"workers": 2}, **FEW)
+    with pytest.raises(InputError, match="data was given as an object"):
+        position("cifar/vgg11", data, how={"workers": 2}, **NAMED)
+
+
+def test_a_fold_runs_nothing_and_reports_what_is_missing(data, tmp_path):
+    first = position(network(), data, tmp_path, untrained=1, paddings=[], **FEW)
+    more = position(network(), data, tmp_path, {"fold_only": True}, untrained=2, paddings=["circular"], **FEW)
+    assert len(list((tmp_path / "cells").iterdir())) == 2
+    assert more.rows == first.rows
+    assert "Not finished: untrained (seed 1); padding circular." in more.notes
+
+
+def test_a_fold_without_the_given_network_is_an_error(data, tmp_path):
+    with pytest.raises(InputError, match="not measured yet"):
+        position(network(), data, tmp_path, {"fold_only": True}, **FEW)
+
+
+def test_paddings_that_the_network_cannot_have_never_become_cells(data, tmp_path):
+    """Maps of 1 x 1 cannot be padded by reflection or wrapped around."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.Conv2d(4, 4, 5, padding=2), nn.Flatten(), nn.Linear(16, 10))
+    net = ww.Network(module.eval(), ww.Preprocessing(size=(16, 16)), "deep", (3, 16, 16))
+    held = position(net, data, tmp_path, untrained=0, **{**FEW, "sites": ("0",)})
+    assert held.controls == [SHUFFLED, "padding circular", "padding replicate"]
+    assert sum(n.startswith("Padding reflect is left out") for n in held.notes) == 1
+    assert len(list((tmp_path / "cells").iterdir())) == 3
+
+
+def test_layers_is_an_option_of_the_official_readout(data):
+    how = {**FEW, "readouts": ["official"], "untrained": 0, "paddings": [], "blanks": []}
+    deep = Readout(network(), data, layers=2, **how).planned().shared()["plan"]["official"]
+    assert deep == {**Official().__dict__, "layers": 2}
+    with pytest.raises(InputError, match="layers=4"):
+        position(network(), data, layers=4, **how)
+
+
+def test_the_convenience_is_the_study(data, held):
+    assert readout(network(), data, quiet=True, untrained=2, paddings=["circular"], **FEW).rows == held.rows
+
+
+def test_the_table_as_numbers(held):
+    frame = held.to_frame()
+    assert len(frame) == len(held.rows)
+    assert frame["spc.mean"][0] == held.rows[0].spc.mean

@@ -6,14 +6,25 @@ import numpy as np
 import pytest
 import torch
 
+import whatwhere as ww
 from whatwhere.errors import InputError
-from whatwhere.studies.position import red_green as module
-from whatwhere.studies.position.red_green import RedGreenResult, red_green
-from whatwhere.studies.position.red_green_cell import PADDINGS, red_green_net, run_cell
-from whatwhere.studies.position.red_green_data import draw_blocks, red_green_data
-from whatwhere.studies.rows import accuracy, difference
+from whatwhere.hold.studies.red_green import RedGreen
+from whatwhere.hold.studies.red_green_data import draw_blocks, red_green_data
+from whatwhere.hold.studies.red_green_plan import row_of
+from whatwhere.hold.studies.red_green_result import RedGreenResult, verdict
+from whatwhere.hold.studies.red_green_worker import PADDINGS, RedGreenWorker, red_green_net
+from whatwhere.lab.rows import accuracy, difference
 
-OPTIONS = {"pictures": (200, 20, 40), "epochs": 1, "quiet": True}
+OPTIONS = {"pictures": (200, 20, 40), "epochs": 1}
+run_cell = RedGreenWorker("cpu")
+
+
+def red_green(out=None, how=(), **options) -> RedGreenResult:
+    return RedGreen(**{**OPTIONS, **options}).run(out, quiet=True, **dict(how))
+
+
+def cells(folder):
+    return {f.name: f.stat().st_mtime_ns for f in (folder / "cells").glob("*.json")}
 
 
 def blocks(n=400, seed=0):
@@ -94,7 +105,7 @@ def test_hits_of_both_sets_are_paired():
 
 def test_training_goes_back_to_the_best_epoch(monkeypatch):
     losses = iter([0.5, 0.2, 0.9, 0.8])
-    monkeypatch.setattr("whatwhere.studies.position.red_green_cell._loss", lambda net, batches: next(losses))
+    monkeypatch.setattr("whatwhere.hold.studies.red_green_worker._loss", lambda net, batches: next(losses))
     r = run_cell({"padding": "none", "seed": 0, "epochs": 4, "pictures": [200, 20, 40]})
     assert (r["epochs"], r["best_epoch"], r["validation_loss"]) == (4, 2, 0.2)
     monkeypatch.undo()
@@ -109,7 +120,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(folder) -> RedGreenResult:
-    return red_green(paddings=("none", "f-conv"), seeds=(0, 1), out=folder, **OPTIONS)
+    return red_green(folder, paddings=("none", "f-conv"), seeds=(0, 1))
 
 
 def test_study_folds_its_cells(folder, result):
@@ -128,13 +139,13 @@ def test_study_reads_back_and_never_runs_a_cell_again(folder, result):
     assert {p.name for p in folder.iterdir()} >= {"result.json", "table.csv", "red-green.svg", "index.html"}
     assert RedGreenResult.load(folder).rows == result.rows
     before = {f: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()}
-    again = red_green(paddings=("f-conv", "none"), seeds=(1, 0), out=folder, **OPTIONS)
+    again = red_green(folder, paddings=("f-conv", "none"), seeds=(1, 0))
     assert {f: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()} == before
     assert again["none"].measured["gap"].mean == result["none"].measured["gap"].mean
 
 
 def test_one_seed_gets_intervals_over_pictures(folder, result):
-    one = red_green(paddings=("none",), seeds=(0,), out=folder, **OPTIONS)
+    one = red_green(folder, paddings=("none",), seeds=(0,))
     e = one["none"].measured["similar"]
     assert e.repeats == 1
     assert 0 <= e.low < e.mean < e.high <= 1
@@ -154,10 +165,10 @@ def test_intervals_of_accuracies_and_pairs():
 
 def test_verdict_names_what_lets_location_in():
     rows = [
-        module._row(p, [{"n": 1000, "similar": a, "dissimilar": b, "similar_only": a - b, "dissimilar_only": 0}] * 2)
+        row_of(p, [{"n": 1000, "similar": a, "dissimilar": b, "similar_only": a - b, "dissimilar_only": 0}] * 2)
         for p, a, b in (("none", 1000, 2), ("circular", 737, 737), ("zeros", 700, 665))
     ]
-    assert module.verdict(rows) == (
+    assert verdict(rows) == (
         "Location is exploited with no padding (valid) (99.8 points), zeros, same size (3.5 points). "
         "Location is not exploited (within 3 points) with circular, same size (0.0 points)."
     )
@@ -168,17 +179,18 @@ def test_verdict_names_what_lets_location_in():
     [
         ([700, 700], [694, 694], "Location is not exploited (within 3 points) with zeros, same size (0.6 points)."),
         (
-            [700, 900], [600, 500],
-            "It is not decided whether location is exploited with zeros, same size (25.0 points).",
+            [700, 900],
+            [600, 500],
+            "It is undecided whether location is exploited with zeros, same size (25.0 points).",
         ),
     ],
-)  # fmt: skip
+)
 def test_each_sentence_of_the_verdict_stands_alone(similar, dissimilar, said):
     found = [
         {"n": 1000, "similar": a, "dissimilar": b, "similar_only": a - b, "dissimilar_only": 0}
         for a, b in zip(similar, dissimilar, strict=True)
     ]
-    assert module.verdict([module._row("zeros", found)]) == said
+    assert verdict([row_of("zeros", found)]) == said
 
 
 @pytest.mark.parametrize(
@@ -189,14 +201,44 @@ def test_each_sentence_of_the_verdict_stands_alone(similar, dissimilar, said):
         ({"seeds": ()}, r"seeds=\(\)"),
         ({"epochs": 0}, "epochs=0"),
         ({"pictures": (10, 1, 10)}, "at least 2"),
-        ({"workers": -1}, "workers=-1"),
     ],
 )
-def test_wrong_arguments_say_what_to_give(options, message):
+def test_wrong_arguments_say_what_to_give(options, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        red_green(**{**OPTIONS, **options})
+        red_green(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_negative_number_of_workers_is_refused():
+    with pytest.raises(InputError, match="workers=-1"):
+        red_green(how={"workers": -1})
 
 
 def test_another_number_of_epochs_in_the_same_folder_is_refused(folder, result):
     with pytest.raises(InputError, match=r"another study[\s\S]*epochs: 1 there, 2 now"):
-        red_green(paddings=("none",), seeds=(0,), out=folder, **{**OPTIONS, "epochs": 2})
+        red_green(folder, paddings=("none",), seeds=(0,), epochs=2)
+
+
+def test_workers_give_the_same_numbers(folder, result, tmp_path):
+    elsewhere = red_green(tmp_path, paddings=("none", "f-conv"), seeds=(0, 1), how={"workers": 2})
+    assert elsewhere.rows == result.rows
+    assert cells(tmp_path).keys() == cells(folder).keys()
+
+
+def test_a_fold_runs_nothing_and_reports_what_is_missing(folder, result):
+    before = cells(folder)
+    more = red_green(folder, paddings=("none", "zeros"), seeds=(0, 1), how={"fold_only": True})
+    assert cells(folder) == before
+    assert [r.name for r in more.rows] == ["none"]
+    assert more["none"] == result["none"]
+    assert "Not finished: zeros, seed 0; zeros, seed 1." in more.notes
+
+
+def test_a_fold_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no cell is finished"):
+        red_green(tmp_path, how={"fold_only": True})
+
+
+def test_the_result_is_found_by_its_kind(folder, result):
+    assert isinstance(ww.load_result(folder), RedGreenResult)
+    assert ww.load_result(folder).to_frame()["measure"].tolist()[:3] == ["similar", "dissimilar", "gap"]

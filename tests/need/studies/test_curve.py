@@ -1,18 +1,22 @@
 """The test-time curve against the plain path: one full forward pass for each cut and draw, with public pieces only."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import whatwhere as ww
 from whatwhere.data import Data
-from whatwhere.dependency.cuts import cuts_of
 from whatwhere.errors import InputError
 from whatwhere.intervals import Batch
-from whatwhere.studies.dependency import curve as module
-from whatwhere.studies.dependency.chunk import Tally, seed_of_draw
-from whatwhere.studies.dependency.curve import draws_needed
+from whatwhere.models.weights import save_weights
+from whatwhere.need.cuts import cuts_of
+from whatwhere.need.studies import curve_plan, curve_worker
+from whatwhere.need.studies.chunk import seed_of_draw
+from whatwhere.need.studies.tally import Tally, draws_needed
 
 BATCH = 40
 
@@ -25,7 +29,9 @@ def by_the_plain_path(net: ww.Network, data: Data, method: str, site: str, repea
         for number, (images, labels) in enumerate(data.test.batches(BATCH, geometry=net.preprocessing)):
             draw = seed_of_draw(seed, method, site, repeat, number)
             removal = (
-                ww.pool(net, f"{site}:") if method == "mean" else ww.shuffle(net, f"{site}:", mode=method, seed=draw)
+                ww.need.pool(net, f"{site}:")
+                if method == "mean"
+                else ww.need.shuffle(net, f"{site}:", mode=method, seed=draw)
             )
             with removal, torch.no_grad():
                 right += int((net.module(net.preprocessing.normalise(images)).argmax(1) == labels).sum())
@@ -34,7 +40,7 @@ def by_the_plain_path(net: ww.Network, data: Data, method: str, site: str, repea
 
 
 def test_numbers_are_those_of_full_forward_passes(trained, digits):
-    curve = ww.dependency(
+    curve = ww.need.curve(
         trained, digits, methods=["per-channel", "mean"], repeats=2, seed=3, batch_size=BATCH, quiet=True
     )
     for p in curve.points:
@@ -45,15 +51,15 @@ def test_numbers_are_those_of_full_forward_passes(trained, digits):
 
 
 def test_gap_fc_is_the_collapsed_network(trained, digits):
-    curve = ww.dependency(trained, digits, methods=["gap_fc"], quiet=True)
+    curve = ww.need.curve(trained, digits, methods=["gap_fc"], quiet=True)
     assert {p.site for p in curve.points} == {s.name for s in cuts_of(ww.sites(trained))}
     for p in curve.points[:2]:
-        small = ww.collapse(trained, p.site)
+        small = ww.need.collapse(trained, p.site)
         assert p.accuracy.mean == pytest.approx(ww.evaluate(small, digits).accuracy)
 
 
 def test_drop_is_paired_with_the_intact_network(trained, digits):
-    curve = ww.dependency(trained, digits, methods=["shared"], repeats=2, quiet=True)
+    curve = ww.need.curve(trained, digits, methods=["shared"], repeats=2, quiet=True)
     intact = ww.evaluate(trained, digits).accuracy
     for p in curve.points:
         assert p.drop is not None
@@ -63,15 +69,15 @@ def test_drop_is_paired_with_the_intact_network(trained, digits):
 
 def test_reach_of_one_removes_at_one_cut_only(trained, digits):
     site = cuts_of(ww.sites(trained))[2].name
-    curve = ww.dependency(trained, digits, methods=["mean"], sites=[site], reach=1, quiet=True)
-    with ww.pool(trained, site):
+    curve = ww.need.curve(trained, digits, methods=["mean"], sites=[site], reach=1, quiet=True)
+    with ww.need.pool(trained, site):
         assert curve.points[0].accuracy.mean == pytest.approx(ww.evaluate(trained, digits).accuracy)
 
 
 def test_network_is_left_as_it_was(trained, digits):
     before = {k: v.clone() for k, v in trained.module.state_dict().items()}
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in trained.module.modules()]
-    ww.dependency(trained, digits, repeats=2, quiet=True)
+    ww.need.curve(trained, digits, repeats=2, quiet=True)
     assert all(torch.equal(v, before[k]) for k, v in trained.module.state_dict().items())
     assert hooks == [
         (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in trained.module.modules()
@@ -80,32 +86,32 @@ def test_network_is_left_as_it_was(trained, digits):
 
 def test_interrupted_curve_goes_on_and_gives_the_same(trained, digits, tmp_path, monkeypatch):
     options = {"methods": ["per-channel"], "repeats": 3, "batch_size": 10, "quiet": True}
-    whole = ww.dependency(trained, digits, **options)
-    real, calls = module.measure, []
+    whole = ww.need.curve(trained, digits, **options)
+    real, calls = curve_worker.measure, []
 
-    def stopping(curve, split, rows, draws, **options):
+    def stopping(what, split, rows, draws, **options):
         calls.append(rows)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(curve, split, rows, draws, **options)
+        return real(what, split, rows, draws, **options)
 
-    monkeypatch.setattr(module, "measure", stopping)
+    monkeypatch.setattr(curve_worker, "measure", stopping)
     with pytest.raises(KeyboardInterrupt):
-        ww.dependency(trained, digits, out=tmp_path, **options)
-    again = ww.dependency(trained, digits, out=tmp_path, **options)
+        ww.need.curve(trained, digits, out=tmp_path, **options)
+    again = ww.need.curve(trained, digits, out=tmp_path, **options)
     assert calls.count(range(0, 20)) == 1, "the finished chunk was run again"
     assert again.points == whole.points
 
 
 def test_another_measurement_in_the_same_folder_is_refused(trained, digits, tmp_path):
-    ww.dependency(trained, digits, methods=["mean"], out=tmp_path, quiet=True)
+    ww.need.curve(trained, digits, methods=["mean"], out=tmp_path, quiet=True)
     with pytest.raises(InputError, match=r"another study[\s\S]*seed: 0 there, 1 now"):
-        ww.dependency(trained, digits, methods=["mean"], seed=1, out=tmp_path, quiet=True)
+        ww.need.curve(trained, digits, methods=["mean"], seed=1, out=tmp_path, quiet=True)
 
 
 def test_saved_result_reads_back(trained, digits, tmp_path):
-    curve = ww.dependency(trained, digits, methods=["mean", "gap_fc"], out=tmp_path, quiet=True)
-    assert ww.DependencyResult.load(tmp_path).points == curve.points
+    curve = ww.need.curve(trained, digits, methods=["mean", "gap_fc"], out=tmp_path, quiet=True)
+    assert ww.need.NeedResult.load(tmp_path).points == curve.points
     assert {p.name for p in tmp_path.iterdir()} >= {"result.json", "table.csv", "curve.svg", "curve.png", "index.html"}
     assert "No removal by GAP+FC is sure to stay within a loss of 1.0 points" in (tmp_path / "index.html").read_text()
 
@@ -123,7 +129,7 @@ def test_saved_result_reads_back(trained, digits, tmp_path):
 )
 def test_wrong_arguments_say_what_to_give(trained, digits, options, message):
     with pytest.raises(InputError, match=message):
-        ww.dependency(trained, digits, quiet=True, **options)
+        ww.need.curve(trained, digits, quiet=True, **options)
 
 
 def tally(rates: list[float], repeats: int, n: int = 400) -> Tally:
@@ -145,8 +151,8 @@ def test_a_cut_ends_when_draws_no_longer_narrow_its_interval():
 
 def test_early_stop_keeps_the_interval(trained, digits):
     options = {"methods": ["per-channel"], "repeats": 10, "batch_size": 10, "quiet": True}
-    full = ww.dependency(trained, digits, **options)
-    stopped = ww.dependency(trained, digits, tolerance=0.05, **options)
+    full = ww.need.curve(trained, digits, **options)
+    stopped = ww.need.curve(trained, digits, tolerance=0.05, **options)
     for a, b in zip(stopped.points, full.points, strict=True):
         assert a.drop.half_width <= 1.15 * b.drop.half_width  # 150 pictures: the width itself is uncertain
     assert {len(p.values) for p in full.points} == {10}
@@ -154,7 +160,7 @@ def test_early_stop_keeps_the_interval(trained, digits):
 
 
 def test_where_shuffling_ends_again_no_depth_is_recommended(trained, digits):
-    curve = ww.dependency(trained, digits, methods=["mean"], reach=1, within=1.0, quiet=True)
+    curve = ww.need.curve(trained, digits, methods=["mean"], reach=1, within=1.0, quiet=True)
     assert curve.recommendation is None
 
 
@@ -162,8 +168,8 @@ def test_advice_without_a_smaller_network_keeps_the_curve(trained, digits, monke
     def refuses(net, site):
         raise InputError("cannot be collapsed")
 
-    monkeypatch.setattr(module, "collapse", refuses)
-    curve = ww.dependency(trained, digits, methods=["mean"], within=1.0, out=tmp_path, quiet=True)
+    monkeypatch.setattr(curve_plan, "collapse", refuses)
+    curve = ww.need.curve(trained, digits, methods=["mean"], within=1.0, out=tmp_path, quiet=True)
     assert "cannot be collapsed" in curve.recommendation.text
     assert curve.recommendation.after is None
     assert (tmp_path / "result.json").exists()
@@ -171,10 +177,10 @@ def test_advice_without_a_smaller_network_keeps_the_curve(trained, digits, monke
 
 def test_a_folder_of_the_same_weights_with_other_padding_is_refused(trained, digits, tmp_path):
     plain = ww.Network(trained.module)
-    wrapped = ww.Network(ww.with_padding(trained.module, "circular"))
-    ww.dependency(plain, digits, methods=["mean"], out=tmp_path, quiet=True)
+    wrapped = ww.Network(ww.hold.with_padding(trained.module, "circular"))
+    ww.need.curve(plain, digits, methods=["mean"], out=tmp_path, quiet=True)
     with pytest.raises(InputError, match="layers"):
-        ww.dependency(wrapped, digits, methods=["mean"], out=tmp_path, quiet=True)
+        ww.need.curve(wrapped, digits, methods=["mean"], out=tmp_path, quiet=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -182,14 +188,14 @@ def test_networks_of_another_precision_run(digits, dtype):
     net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
     net.module.to(dtype)
     some = Data("digits", {"test": digits.test.take(20)})
-    intact = ww.dependency(net, some, methods=["mean"], sites="features.0", quiet=True).intact[0].accuracy.mean
+    intact = ww.need.curve(net, some, methods=["mean"], sites="features.0", quiet=True).intact[0].accuracy.mean
     assert intact == pytest.approx(ww.evaluate(net, some).accuracy)
 
 
 def test_a_loader_that_shuffles_is_refused(trained):
     pictures = TensorDataset(torch.randn(20, 3, 32, 32), torch.arange(20) % 10)
     with pytest.raises(InputError, match="shuffle=False"):
-        ww.dependency(trained, ww.load_data(DataLoader(pictures, 10, shuffle=True)), methods=["gap_fc"], quiet=True)
+        ww.need.curve(trained, ww.load_data(DataLoader(pictures, 10, shuffle=True)), methods=["gap_fc"], quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -198,24 +204,127 @@ def test_a_loader_that_shuffles_is_refused(trained):
 )
 def test_values_out_of_range_are_refused(trained, digits, given, message):
     with pytest.raises(InputError, match=message):
-        ww.dependency(trained, digits, methods="mean", quiet=True, **given)
+        ww.need.curve(trained, digits, methods="mean", quiet=True, **given)
 
 
 def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
     net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
-    curve = ww.dependency(net, digits, methods="mean", quiet=True)
+    curve = ww.need.curve(net, digits, methods="mean", quiet=True)
     assert "not above chance" in curve.recommendation.text
     assert "random weights" in curve.notes[0]
     with torch.no_grad():
         net.module.classifier[-1].bias += 1  # trained, in a sense
-    assert not ww.dependency(net, digits, methods="mean", quiet=True).notes
+    assert not ww.need.curve(net, digits, methods="mean", quiet=True).notes
 
 
 def test_a_plain_module_is_measured_at_the_size_of_the_pictures(trained, digits):
-    curve = ww.dependency(trained.module, digits, methods="gap_fc", within=1.0, sites="features.11", quiet=True)
+    curve = ww.need.curve(trained.module, digits, methods="gap_fc", within=1.0, sites="features.11", quiet=True)
     assert curve.recommendation.before["flops"] == ww.sites(trained).total_flops
 
 
 def test_methods_that_leave_positions_recommend_nothing(trained, digits):
-    curve = ww.dependency(trained, digits, methods=["channel", "rows"], within=1.0, repeats=2, quiet=True)
-    assert curve.recommendation.text.startswith("No depth is recommended: that takes one of gap_fc, mean")
+    curve = ww.need.curve(trained, digits, methods=["channel", "rows"], within=1.0, repeats=2, quiet=True)
+    assert curve.recommendation.text.startswith("No depth is recommended: that needs one of gap_fc, mean")
+
+
+def test_finished_cells_are_never_run_again(trained, digits, tmp_path, monkeypatch):
+    options = {"methods": ["mean", "gap_fc"], "sites": ["features.11", "features.15"], "out": tmp_path, "quiet": True}
+    first = ww.need.curve(trained, digits, **options)
+    monkeypatch.setattr(curve_worker.CurveWorker, "__call__", lambda *_: pytest.fail("ran"))
+    again = ww.need.curve(trained, digits, **options)
+    assert (again.points, again.intact, again.notes) == (first.points, first.intact, first.notes)
+
+
+def test_fold_only_gives_what_is_finished_and_names_the_rest(trained, digits, tmp_path):
+    study = ww.need.Curve(trained, digits, methods=("mean", "gap_fc"), sites=("features.11",), batch_size=40)
+    with pytest.raises(InputError, match="no cell of the intact network is finished"):
+        study.run(tmp_path, fold_only=True, quiet=True)
+    whole = study.run(tmp_path, quiet=True)
+    assert not whole.notes
+    for file in (tmp_path / "cells").iterdir():
+        if '"rows":[80,150]' in file.read_text():
+            file.unlink()
+    partial = study.run(tmp_path, fold_only=True, quiet=True)
+    assert partial.notes == ("Not finished: pictures 80-150.",)
+    assert {p.method: p.accuracy.n for p in partial.points} == {"mean": 80, "gap_fc": 150}
+    by = {p.method: p for p in whole.points}
+    assert next(p for p in partial.points if p.method == "gap_fc") == by["gap_fc"]
+    intact = ww.evaluate(trained, Data("digits", {"test": digits.test})).correct[:80].double().mean().item()
+    assert partial.intact[0].accuracy.mean == pytest.approx(intact)
+    assert next(p for p in partial.points if p.method == "mean").drop.mean == pytest.approx(
+        intact - next(p for p in partial.points if p.method == "mean").accuracy.mean
+    )
+
+
+@pytest.fixture(scope="module")
+def named(trained, tmp_path_factory) -> dict:
+    """The trained network and its pictures by name, as other processes need them."""
+    file = tmp_path_factory.mktemp("weights") / "trained.safetensors"
+    save_weights(trained.module, file)
+    return {"model": "cifar/vgg11", "data": "digits", "weights": str(file), "width": 0.125, "limit": 90}
+
+
+def test_two_workers_give_the_same(named, tmp_path):
+    options = {"sites": ("features.11", "features.15"), "repeats": 2, "batch_size": 10}
+    study = ww.need.Curve(**named, **options)
+    alone = study.run(tmp_path / "alone", quiet=True)
+    both = study.run(tmp_path / "both", workers=2, quiet=True)
+    assert (alone.points, alone.notes) == (both.points, both.notes)
+    names = [{f.name for f in (tmp_path / which / "cells").iterdir()} for which in ("alone", "both")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 3 + 1 + 2  # chunks of 20, 40 and 30 pictures; intact, and collapsed at two sites
+
+
+def test_an_object_is_refused_where_workers_load_by_name(trained, digits):
+    with pytest.raises(InputError, match="by name"):
+        ww.need.Curve(trained, digits, methods=("mean",)).run(workers=2, quiet=True)
+
+
+def test_limit_takes_the_same_number_of_every_class(named):
+    result = ww.need.Curve(**named, methods=("gap_fc",), sites="features.15").run(quiet=True)
+    assert result.data["sizes"] == {"test": 90}
+    labels = ww.load_data("digits").test.take(90).labels
+    assert set(labels.bincount().tolist()) == {9}
+    assert result.data["fingerprints"]["test"] == ww.load_data("digits").test.take(90).fingerprint
+
+
+def test_pictures_without_labels_are_refused(trained, tmp_path):
+    for i in range(3):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    with pytest.raises(InputError, match=r"data='.*': these pictures have no labels"):
+        ww.need.curve(trained, str(tmp_path), methods="mean", quiet=True)
+    with pytest.raises(InputError, match="data: these pictures have no labels"):
+        ww.need.curve(trained, ww.load_data(tmp_path), methods="mean", quiet=True)
+
+
+def test_a_cut_that_cannot_be_collapsed_gets_a_note(digits):
+    net = ww.load_model("timm/test_vit", classes=10)
+    some = Data("digits", {"test": digits.test.take(10)})
+    cuts = ["blocks.1", "blocks.2"]
+    result = ww.need.curve(net, some, methods=["mean", "gap_fc"], sites=cuts, quiet=True)
+    assert {p.method for p in result.points} == {"mean"}
+    assert [n for n in result.notes if n.startswith("GAP+FC is left out at blocks.1: ")]
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(trained, digits, tmp_path):
+    with pytest.raises(InputError, match="device='toaster'"):
+        ww.need.Curve(trained, digits, methods=("mean",)).run(tmp_path, device="toaster", quiet=True)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_options_that_cannot_work_leave_no_folder(trained, digits, tmp_path):
+    with pytest.raises(InputError, match="limit=0"):
+        ww.need.curve(trained, digits, limit=0, out=tmp_path / "curve", quiet=True)
+    assert not (tmp_path / "curve").exists()
+
+
+def test_draws_of_a_chunk_depend_on_those_before_it_whoever_ran_them(trained, digits, tmp_path):
+    options = {"methods": ["per-channel"], "repeats": 10, "tolerance": 0.05, "batch_size": 10, "quiet": True}
+    whole = ww.need.curve(trained, digits, out=tmp_path, **options)
+    cells = {f: json.loads(f.read_text()) for f in (tmp_path / "cells").iterdir()}
+    last = next(f for f, c in cells.items() if c["config"]["rows"] == [140, 150])
+    kept = last.read_text()
+    last.unlink()
+    again = ww.need.curve(trained, digits, out=tmp_path, **options)
+    assert again.points == whole.points
+    assert json.loads(last.read_text())["result"] == json.loads(kept)["result"]

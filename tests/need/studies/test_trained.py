@@ -5,21 +5,33 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.intervals import Estimate
+from whatwhere.lab.packed import pack
+from whatwhere.need.studies import trained_plan
+from whatwhere.need.studies.recommend import recommend
+from whatwhere.need.studies.result import NeedResult, Point
+from whatwhere.need.studies.trained import Trained
+from whatwhere.need.studies.trained_cells import Grid
+from whatwhere.need.studies.trained_fold import accuracy_of
+from whatwhere.need.studies.trained_worker import TrainedWorker, draws_of
 from whatwhere.network import Network
-from whatwhere.studies.dependency import cell
-from whatwhere.studies.dependency import study as module
-from whatwhere.studies.dependency.recommend import recommend
-from whatwhere.studies.dependency.result import DependencyResult, Point
-from whatwhere.studies.packed import pack
 
 RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.05, crop_padding=1, flip=False)
 OPTIONS = {
-    "recipe": RECIPE, "width": 0.07, "shares": (0.38, 1.0), "matrix": (0.38,), "repeats": 2, "quiet": True,
-}  # fmt: skip
+    "recipe": RECIPE,
+    "width": 0.07,
+    "shares": (0.38, 1.0),
+    "matrix": (0.38,),
+    "repeats": 2,
+}
+
+
+def study(**options) -> Trained:
+    return Trained("cifar/vgg11", "digits", **{**OPTIONS, **options})
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +40,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def result(folder) -> DependencyResult:
-    return ww.dependency_study("cifar/vgg11", "digits", out=folder, seeds=(0, 1), **OPTIONS)
+def result(folder) -> NeedResult:
+    return study(seeds=(0, 1)).run(folder, quiet=True)
 
 
 def cells(folder) -> list[dict]:
@@ -73,7 +85,7 @@ def test_matrix_has_its_four_fields(result):
 
 def test_finished_cells_are_never_run_again(folder, result):
     before = {f.name: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()}
-    again = ww.dependency_study("cifar/vgg11", "digits", out=folder, seeds=(0, 1), **OPTIONS)
+    again = study(seeds=(0, 1)).run(folder, quiet=True)
     assert {f.name: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()} == before
     assert again.points == result.points
 
@@ -82,14 +94,7 @@ def test_seeds_can_be_added_later(folder, result, tmp_path):
     for f in ["study.json", *(f"cells/{p.name}" for p in (folder / "cells").iterdir())]:
         (tmp_path / f).parent.mkdir(exist_ok=True)
         (tmp_path / f).write_bytes((folder / f).read_bytes())
-    more = ww.dependency_study(
-        "cifar/vgg11",
-        "digits",
-        out=tmp_path,
-        seeds=(0, 1, 2),
-        weights=folder,
-        **{**OPTIONS, "shares": (1.0,), "matrix": ()},
-    )
+    more = study(seeds=(0, 1, 2), shares=(1.0,), matrix=()).run(tmp_path, weights_folder=folder, quiet=True)
     seeds = {(p.method, round(p.depth_share, 2)): p.accuracy.repeats for p in more.points}
     assert seeds == {
         (m, s): n for m in ("gap_fc", "per-channel") for s, n in ((1.0, 3), (0.38, 2))
@@ -104,7 +109,7 @@ def test_an_incomplete_grid_folds_what_is_there_and_says_so(folder, result, tmp_
         config = json.loads(f.read_text())["config"]
         if config["do"] == "train" and config["seed"] == 0 and config["method"] != "per-channel":
             (tmp_path / "cells" / f.name).write_bytes(f.read_bytes())
-    partial = ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, seeds=(0, 1), run=False, **OPTIONS)
+    partial = study(seeds=(0, 1)).run(tmp_path, fold_only=True, quiet=True)
     assert {p.method for p in partial.points} == {"gap_fc"}
     assert any("not complete" in n for n in partial.notes)
     assert any("one seed" in n for n in partial.notes)
@@ -113,29 +118,28 @@ def test_an_incomplete_grid_folds_what_is_there_and_says_so(folder, result, tmp_
 
 def test_nothing_there_says_so(tmp_path):
     with pytest.raises(InputError, match="no finished cell"):
-        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, run=False, **OPTIONS)
+        study().run(tmp_path, fold_only=True, quiet=True)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(folder, result):
-    other = {**OPTIONS, "recipe": replace(RECIPE, lr=0.01)}
     with pytest.raises(InputError, match=r"another study[\s\S]*recipe"):
-        ww.dependency_study("cifar/vgg11", "digits", out=folder, seeds=(0,), **other)
+        study(recipe=replace(RECIPE, lr=0.01), seeds=(0,)).run(folder, quiet=True)
 
 
 def test_a_share_that_is_nowhere_lists_the_shares_there_are(tmp_path):
     with pytest.raises(InputError, match=r"100, 88, 75, 62, 50, 38, 25, 12 %"):
-        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, **{**OPTIONS, "shares": (0.02,), "matrix": ()})
+        study(shares=(0.02,), matrix=()).run(tmp_path, quiet=True)
 
 
 def test_result_reads_back(folder, result):
-    assert DependencyResult.load(folder).points == result.points
-    assert DependencyResult.load(folder).matrix == result.matrix
+    assert NeedResult.load(folder).points == result.points
+    assert NeedResult.load(folder).matrix == result.matrix
 
 
 def test_of_one_seed_the_interval_is_over_pictures():
     hits = np.array([1, 1, 1, 0] * 25)
     one = {"accuracy": 0.75, "accuracies": [0.75], "n": 100, "repeats": 1, "hits": pack(hits)}
-    estimate = module.accuracy_of([one])
+    estimate = accuracy_of([one])
     assert estimate.half_width == pytest.approx(1.98422 * np.sqrt(0.75 * 0.25 / 99), rel=1e-4)  # t of 99
 
 
@@ -150,7 +154,7 @@ def test_recommendation_is_the_deepest_whose_upper_end_is_within(trained):
 
     def collapsed(site: str) -> Network:
         taken.append(site)
-        return ww.collapse(trained, "features.11")
+        return ww.need.collapse(trained, "features.11")
 
     advice = recommend(points, 0.01, trained, collapsed, retrained=True)
     assert taken == ["s0.4"]
@@ -163,39 +167,88 @@ def test_recommendation_is_the_deepest_whose_upper_end_is_within(trained):
 
 
 def test_a_fixed_permutation_is_tested_as_it_was_trained(tmp_path):
-    options = {**OPTIONS, "recipe": replace(RECIPE, epochs=3), "methods": ("fixed",), "shares": (0.88,), "repeats": 3}
-    ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, seeds=(0,), **{**options, "matrix": (0.88,)})
+    options = {"recipe": replace(RECIPE, epochs=3), "methods": ("fixed",), "shares": (0.88,), "repeats": 3}
+    study(seeds=(0,), matrix=(0.88,), **options).run(tmp_path, quiet=True)
     trained = next(c["result"] for c in cells(tmp_path) if c["config"]["method"] == "fixed" and "seed" in c["config"])
     assert trained["accuracies"] == [trained["epochs"][-1]["test_accuracy"]]  # one draw for ever: one test
     other = next(c for c in cells(tmp_path) if c["config"]["do"] == "test" and c["config"]["method"] == "fixed")
     assert len(other["result"]["accuracies"]) == 3
-    draws = cell._draws(other["config"], 0)  # what the intact network never saw is drawn anew
+    draws = draws_of(other["config"], 0)  # what the intact network never saw is drawn anew
     assert len({g.initial_seed() for g in draws}) == 3
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({"matrix": (0.5,)}, r"matrix=\[0.5\].*shares"), ({"repeats": 256}, "repeats=256.*255")]
+    ("given", "message"),
+    [
+        ({"matrix": (0.5,)}, r"matrix=\[0.5\].*shares"),
+        ({"repeats": 256}, "repeats=256.*255"),
+        ({"methods": ("gap_fk",)}, "Did you mean 'gap_fc'"),
+        ({"shares": (54,)}, r"shares=\[54\]: give shares from 0 to 1"),
+        ({"seeds": ()}, r"seeds=\(\)"),
+        ({"within": 5.0}, "within=5"),
+    ],
 )
 def test_what_no_cell_could_give_is_refused_before_anything_is_trained(given, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, seeds=(0,), **{**OPTIONS, **given})
+        study(**{"seeds": (0,), **given}).run(tmp_path, quiet=True)
     assert not any(tmp_path.iterdir())
 
 
-def test_the_matrix_is_of_the_first_share_unless_said(monkeypatch, tmp_path):
-    seen = []
-
-    def plan(grid, source):
-        seen.append(grid)
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(module, "plan", plan)
-    given = {k: v for k, v in OPTIONS.items() if k != "matrix"}
-    with pytest.raises(ZeroDivisionError):
-        ww.dependency_study("cifar/vgg11", "digits", out=tmp_path, **{**given, "shares": (0.6, 1.0)})
-    assert seen[0].matrix == (0.6,)
+def test_the_matrix_is_of_the_first_share_unless_given():
+    assert Grid.of(study(shares=(0.6, 1.0), matrix=None)).matrix == (0.6,)
+    assert Grid.of(study(shares=(0.6, 1.0), matrix=())).matrix == ()
 
 
 def test_accuracies_are_never_below_zero():
     found = [{"accuracy": a, "n": 100, "repeats": 1} for a in (0.05, 0.15)]
-    assert module.accuracy_of(found).low == 0.0
+    assert accuracy_of(found).low == 0.0
+
+
+def finished(source, target, wanted) -> None:
+    """Some finished cells of a folder in another one."""
+    (target / "cells").mkdir(parents=True)
+    (target / "study.json").write_bytes((source / "study.json").read_bytes())
+    for f in (source / "cells").iterdir():
+        if wanted(json.loads(f.read_text())["config"]):
+            (target / "cells" / f.name).write_bytes(f.read_bytes())
+
+
+def test_a_finished_folder_is_folded_without_training_or_reading_pictures(folder, result, monkeypatch):
+    built = []
+    load_model = trained_plan.load_model
+    monkeypatch.setattr(trained_plan, "load_model", lambda *a, **k: built.append(a) or load_model(*a, **k))
+    monkeypatch.setattr(TrainedWorker, "__call__", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr("whatwhere.data.split.Split.batches", lambda *_, **__: pytest.fail("read"))
+    again = study(seeds=(0, 1)).run(folder, fold_only=True, quiet=True)
+    assert again.points == result.points
+    assert len(built) == 1  # for its sites; the collapsed one of the recommendation is made from it
+
+
+def test_tests_that_are_missing_are_named(folder, result, tmp_path):
+    finished(folder, tmp_path, lambda c: c["do"] == "train")
+    partial = study(seeds=(0, 1)).run(tmp_path, fold_only=True, quiet=True)
+    assert partial.points == result.points
+    assert {(e.trained, e.tested) for e in partial.matrix} == {("intact", "intact"), ("per-channel", "per-channel")}
+    assert any(n.startswith("Not finished: intact 0 %, seed 0, tested per-channel; ") for n in partial.notes)
+
+
+def test_two_workers_give_the_same(folder, result, tmp_path):
+    study(shares=(1.0,), matrix=(), methods=("per-channel",), seeds=(0,)).run(tmp_path, workers=2, quiet=True)
+    both = {f.name: json.loads(f.read_text())["result"] for f in (tmp_path / "cells").iterdir()}
+    assert len(both) == 2
+    for name, found in both.items():
+        alone = json.loads((folder / "cells" / name).read_text())["result"]
+        assert (found["hits"], found["accuracies"]) == (alone["hits"], alone["accuracies"])
+
+
+def test_a_test_needs_the_weights_of_its_network(folder, result, tmp_path):
+    finished(folder, tmp_path, lambda c: c["do"] == "train")
+    with pytest.raises(InputError, match="the trained network was not kept"):
+        study(seeds=(0, 1)).run(tmp_path, quiet=True)
+
+
+def test_pictures_without_labels_are_refused(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    with pytest.raises(InputError, match="these pictures have no labels"):
+        Trained("cifar/vgg11", str(tmp_path), **OPTIONS).run(quiet=True)

@@ -1,148 +1,35 @@
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.io import savemat
 
-from whatwhere.data.broden import NO_OBJECT, NO_PART, load_broden, object_values, part_values
-from whatwhere.data.broden_sets import coded, fitted, long_part_names
-from whatwhere.data.concepts import IGNORE
+from small_broden import (
+    ADE_OBJECTS,
+    ADE_PARTS,
+    LISTS,
+    OBJECTS,
+    PART2IND,
+    PARTS,
+    SHAPE,
+    TEXTURES,
+    ade_code,
+    box,
+    csv_of,
+    save,
+    small_broden,
+    write,
+)
 from whatwhere.errors import InputError
-
-OBJECTS = ("-", "car", "building", "sky")
-PARTS = ("-", "wheel", "window", "roof")
-MATERIALS = ("-", "metal", "glass")
-TEXTURES = ("banded", "woven")
-ASSIGNMENT = """dataset,category,raw_label,raw_name,broden_label,broden_name
-ade20k,object,401,car;auto,1,car
-ade20k,object,312,building;edifice,2,building
-ade20k,object,2420,sky,3,sky
-ade20k,object,5,acropolis,0,-
-ade20k,part,3035,wheel,1,wheel
-ade20k,part,3050,window,2,window
-ade20k,part,2155,roof,3,roof
-ade20k,part,7,antler,0,-
-pascal,object,59,car,1,car
-pascal,object,31,building,2,building
-pascal,part,6,wheel,1,wheel
-pascal,part,25,window,2,window
-pascal,part,20,,0,-
-pascal,part,24,roof,3,roof
-os,material,0,,0,-
-os,material,22,metal,1,metal
-os,material,14,glass,2,glass
-os,material,40,water,0,-
-"""
-PART2IND = """% [car]
-pimap{7}('fwheel')      = 1;                % front wheel
-pimap{7}('roofside')   = 5;
-for ii = 1:10
-    pimap{7}(sprintf('window_%d',ii)) = 40 + ii; % multiple windows
-end
-for ii = 1:10
-    pimap{19}(sprintf('croofside_%d', ii)) = 70 + ii;   % coach roof side
-end
-"""
-LISTS = {1: (1, 2), 2: (2, 3)}  # a car has wheels and windows, a building windows and a roof
-SHAPE = (6, 8)
-ADE_OBJECTS = np.full(SHAPE, 2420)
-ADE_OBJECTS[:, :4], ADE_OBJECTS[4:, 4:], ADE_OBJECTS[0, 0] = 312, 401, 5
-ADE_PARTS = np.zeros(SHAPE, dtype=int)
-ADE_PARTS[1:3, 1:3], ADE_PARTS[3, 0], ADE_PARTS[3, 1], ADE_PARTS[0, 6] = 3050, 3035, 7, 3050
-
-
-def csv_of(names: tuple[str, ...]) -> str:
-    return "label,name\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names))
-
-
-def write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
-def save(file: Path, pixels: np.ndarray) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(file)
-
-
-def ade_code(labels: np.ndarray) -> np.ndarray:
-    """Labels in tens of red and in green; noise in the rest of red and in blue, as for instances."""
-    noise = np.random.default_rng(0).integers(0, 6, (*labels.shape, 2))
-    return np.stack([labels // 256 * 10 + noise[..., 0], labels % 256, 40 + noise[..., 1]], -1)
-
-
-def write_meta(meta: Path) -> None:
-    for name, names in {"object": OBJECTS, "part": PARTS, "material": MATERIALS, "texture": TEXTURES}.items():
-        write(meta / f"{name}.csv", csv_of(names))
-    write(meta / "label_assignment.csv", ASSIGNMENT)
-    rows = "".join(f"{o},{OBJECTS[o]},{';'.join(map(str, (0, *p)))},-\n" for o, p in LISTS.items())
-    write(meta / "object_part_hierarchy.csv", "object_label,object_name,part_labels,part_names\n" + rows)
-    write(meta / "dtd" / "labels_joint_anno.txt", "woven/woven_1.jpg banded woven \nbanded/banded_1.jpg banded \n")
-    for name, dataset, numbers in (("ade20k_pascal", "ade20k", [1]), ("os", "os", [1, 0])):
-        lines = [json.dumps({"dataset": dataset, "file_index": i, "height": 6, "width": 8}) for i in numbers]
-        lines += [json.dumps({"dataset": "pascal", "file_index": 0, "nr_part": 6})] if dataset == "ade20k" else []
-        write(meta / f"broden_{name}_train.json", "\n".join(lines) + "\n")
-    write(meta / "dtd_training_list.json", '{"width": 8, "height": 6, "dataset": "dtd", "file_index": 0}\n')
-
-
-def write_ade(meta: Path, root: Path) -> None:
-    index = {
-        "filename": np.array(["ADE_train_1.jpg", "ADE_train_2.jpg"], dtype=object),
-        "folder": np.array(["ADE20K_2016_07_26/images/training/a"] * 2, dtype=object),
-    }
-    (meta / "ade20k").mkdir(parents=True)
-    savemat(meta / "ade20k" / "index_ade20k.mat", {"index": index})
-    folder = root / "ade20k" / "ADE20K_2016_07_26/images/training/a"
-    save(folder / "ADE_train_2.jpg", np.full((*SHAPE, 3), 90))
-    save(folder / "ADE_train_2_seg.png", ade_code(ADE_OBJECTS))
-    save(folder / "ADE_train_2_parts_1.png", ade_code(ADE_PARTS))
-
-
-def box(rows: slice, columns: slice) -> np.ndarray:
-    mask = np.zeros(SHAPE, dtype=np.uint8)
-    mask[rows, columns] = 1
-    return mask
-
-
-def write_pascal(root: Path) -> None:
-    write(root / "pascal/part/part2ind.m", PART2IND)
-    kind = np.dtype([("part_name", object), ("mask", object)])
-    names = ("fwheel_1", "window_12", "roofside", "frontside")
-    masks = [box(slice(i, i + 1), slice(0, 3)) for i in range(4)]
-    parts = np.array([[(n, m) for n, m in zip(names, masks, strict=True)]], dtype=kind)
-    objects = np.empty((1, 2), dtype=[("class", object), ("class_ind", object), ("mask", object), ("parts", object)])
-    objects[0, 0] = ("car", 7, box(slice(0, 6), slice(0, 4)), parts)
-    objects[0, 1] = ("boat", 4, box(slice(5, 6), slice(5, 6)), np.zeros((0, 0)))
-    for folder in ("part/Annotations_Part", "context/trainval"):
-        (root / "pascal" / folder).mkdir(parents=True, exist_ok=True)
-    savemat(root / "pascal/part/Annotations_Part/2008_1.mat", {"anno": {"imname": "2008_1", "objects": objects}})
-    scene = np.full(SHAPE, 59)
-    scene[:, 5:] = 31
-    savemat(root / "pascal/context/trainval/2008_1.mat", {"LabelMap": scene.astype(np.uint16)})
-    save(root / "pascal/VOC2010/JPEGImages/2008_1.jpg", np.full((*SHAPE, 3), 60))
-
-
-def write_surfaces(root: Path) -> None:
-    write(root / "opensurfaces/photos.csv", "photo_id,scene_category_name\n17,kitchen\n4,bath\n")
-    labels = np.zeros((12, 16, 3))  # twice as large as the photo
-    labels[:6, :, 0], labels[6:, :8, 0], labels[6:, 8:, 0], labels[..., 1] = 22, 14, 40, 9
-    for number in (17, 4):
-        save(root / f"opensurfaces/photos/{number}.jpg", np.full((*SHAPE, 3), number))
-        save(root / f"opensurfaces/photos-labels/{number}.png", labels)
+from whatwhere.label_maps import IGNORE
+from whatwhere.say.studies.broden import NO_OBJECT, NO_PART, load_broden, object_values, part_values
+from whatwhere.say.studies.broden_sets import coded, fitted, long_part_names
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    root, meta = tmp_path / "broden_dataset", tmp_path / "meta_file"
-    write_meta(meta)
-    write_ade(meta, root)
-    write_pascal(root)
-    write_surfaces(root)
-    save(root / "dtd/dtd-r1.0.1/images/woven/woven_1.jpg", np.full((*SHAPE, 3), 200))
-    return tmp_path
+    return small_broden(tmp_path)
 
 
 def test_rows_follow_the_lists(folder: Path) -> None:
@@ -153,7 +40,7 @@ def test_rows_follow_the_lists(folder: Path) -> None:
     assert [int(picture.float().mean().round()) for picture, _ in broden.rows()] == [90, 60, 4, 17, 200]
 
 
-def test_every_map_is_there_and_what_nobody_annotated_is_not_labelled(folder: Path) -> None:
+def test_every_map_is_there_and_what_was_not_annotated_is_not_labelled(folder: Path) -> None:
     annotated = [{"object", "part"}] * 2 + [{"material"}] * 2 + [{"texture"}]
     for (picture, labels), expected in zip(load_broden(folder).rows(), annotated, strict=True):
         assert set(labels) == {"object", "part", "material", "texture"}
@@ -197,19 +84,33 @@ def test_materials_are_red_and_fitted_to_the_photo(folder: Path) -> None:
     assert material.tolist() == [[0] * 8] * 3 + [[1] * 4 + [IGNORE] * 4] * 3
 
 
+def test_labels_alone_are_those_of_the_row(folder: Path) -> None:
+    broden = load_broden(folder)
+    for row in range(len(broden)):
+        alone, both = broden.labels(row), broden[row][1]
+        assert list(alone) == list(both)
+        assert all(torch.equal(alone[name], both[name]) for name in both)
+
+
 def test_a_texture_is_everywhere(folder: Path) -> None:
     assert bool((load_broden(folder)[4][1]["texture"] == 1).all())
 
 
-def test_concepts_are_absent_only_where_somebody_looked(folder: Path) -> None:
+def test_concepts_are_absent_only_where_they_were_annotated(folder: Path) -> None:
     broden = load_broden(folder)
     source = broden.concepts()
     assert source.names == (
-        "part: wheel", "part: window", "part: roof", "material: metal", "material: glass", "texture: banded", "texture: woven",
-    )  # fmt: skip
+        "part: wheel",
+        "part: window",
+        "part: roof",
+        "material: metal",
+        "material: glass",
+        "texture: banded",
+        "texture: woven",
+    )
     maps = {row: source(*broden[row]) for row in range(5)}
     building, window, sky = maps[0][:3, 5, 0], maps[0][:3, 1, 1], maps[0][:3, 1, 6]
-    assert building.tolist() == [-1, 0, 0]  # a building's wheel: nobody looked
+    assert building.tolist() == [-1, 0, 0]  # a building's wheel: not annotated
     assert window.tolist() == [0, 1, 0]
     assert sky.tolist() == [-1, -1, -1]
     assert maps[2][3:5, 0, 0].tolist() == [1, 0]
@@ -271,7 +172,7 @@ def test_proportions_must_agree(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("broden_os_train.json", '{"dataset": "os"}', r"broden_os_train.json, line 1 is no record"),
+        ("broden_os_train.json", '{"dataset": "os"}', r"broden_os_train.json, line 1 is not a record"),
         ("broden_os_train.json", '{"dataset": "so", "file_index": 0}', r"line 1: dataset='so' matches nothing.*'os'"),
         ("broden_os_train.json", '{"dataset": "os", "file_index": 2}', r"file_index 2 is not one of the 2 rows of os"),
         ("part.csv", "label,name\n1,wheel\n", r"part.csv must list the labels 0, 1, 2"),

@@ -1,13 +1,17 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from whatwhere.data.concept_counts import concept_counts, matching
-from whatwhere.data.concept_spec import concepts_of, settled, usual_concepts
+from whatwhere.data.cityscapes import CATEGORIES, CLASSES
 from whatwhere.data.drawn_scenes import drawn_streets
-from whatwhere.data.pixel_concepts import Colours, Positions, Textures
-from whatwhere.data.scenes import Scenes
+from whatwhere.data.scenes import Scenes, SceneSplit
+from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError
+from whatwhere.say.concept_counts import concept_counts, matching
+from whatwhere.say.pixel_concepts import Colours, Positions, Textures
+from whatwhere.say.studies.concept_spec import concepts_of, notes_of, plain_spec, settled, usual_concepts
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,7 @@ def test_only_keeps_names_by_pattern(streets: Scenes) -> None:
         ({"named": ["parts"]}, r"concepts: named='parts' matches nothing.* 'part'"),
         ({"named": True}, "named=True must be a list of names"),
         ({"named": [3]}, r"named=\[3\] must be a list of names"),
-        ({"merged": ["car"]}, r"merged=\['car'\] must be groups"),
+        ({"merged": ["car"]}, r"merged=\['car'\] must be groups.* or 'cityscapes'"),
         ({"merged": {"vehicle": ["cart"]}}, r"'cart' matches nothing.* 'car'"),
         ({"positions": True, "only": ["colour: *"]}, r"'colour: \*' matches nothing"),
         ({}, "names none; give some of merged"),
@@ -96,3 +100,56 @@ def test_the_usual_concepts_can_be_had(streets: Scenes) -> None:
     assert usual_concepts(Scenes("plain", streets.splits)) == {"colours": True, "textures": True, "positions": True}
     for scenes in (streets, Scenes("plain", streets.splits)):
         assert len(concepts_of(usual_concepts(scenes), scenes).names) > 3
+
+
+def scenes_of(*classes: str) -> Scenes:
+    """A picture whose first row has every class once."""
+    maps = torch.zeros(1, 2, len(classes), dtype=torch.uint8)
+    maps[0, 0] = torch.arange(len(classes))
+    pictures = Memory(torch.zeros(1, 3, 2, len(classes), dtype=torch.uint8))
+    return Scenes("few", {"train": SceneSplit("train", pictures, {"class": Memory(maps)}, classes)})
+
+
+def test_categories_of_cityscapes() -> None:
+    scenes = scenes_of(*CLASSES.values())
+    spec = plain_spec("cityscapes")
+    assert spec == {"merged": "cityscapes"}
+    source = concepts_of(spec, scenes)
+    assert source.names == tuple(CATEGORIES)
+    maps = source(*scenes.train[0])
+    for c, name in enumerate(scenes.classes):
+        there = [category for category, k in zip(CATEGORIES, maps[:, 0, c].tolist(), strict=True) if k]
+        assert there == [category for category, members in CATEGORIES.items() if name in members]
+    fixed = settled({**spec, "positions": True}, scenes)
+    assert fixed == {"merged": {k: list(v) for k, v in CATEGORIES.items()}, "positions": True}
+    assert notes_of(spec, scenes) == []
+
+
+def test_categories_of_scenes_with_some_of_the_classes() -> None:
+    """`human` would be the class person; nothing is an object; nature is two classes."""
+    scenes = scenes_of("sky", "road", "sidewalk", "vegetation", "terrain", "person", "car", "bus", "boat")
+    assert settled({"merged": "cityscapes"}, scenes)["merged"] == {
+        "flat": ["road", "sidewalk"],
+        "nature": ["vegetation", "terrain"],
+        "vehicle": ["car", "bus"],
+    }
+    (note,) = notes_of({"merged": "cityscapes"}, scenes)
+    assert note == "Categories of Cityscapes that would copy a class here are left out: human (person)."
+    with pytest.raises(InputError, match=r"none of its categories \(flat, .*\) merges several classes of 'few'"):
+        concepts_of({"merged": "cityscapes"}, scenes_of("sky", "car", "person", "boat"))
+    with pytest.raises(InputError, match="none of its categories"):  # flat is all but the sky: a copy as well
+        concepts_of({"merged": "cityscapes"}, scenes_of("sky", "road", "sidewalk"))
+
+
+def test_concepts_by_name_file_or_mapping(tmp_path: Path) -> None:
+    assert plain_spec("broden/some/folder") == {"broden": "some/folder"}
+    assert plain_spec({"positions": True}) == {"positions": True}
+    file = tmp_path / "c.json"
+    file.write_text('{"colours": true}')
+    assert plain_spec(file) == plain_spec(str(file)) == {"colours": True}
+    for text, message in (("[]", "must hold an object"), ('{"color": 1}', "'colours'"), ("{", "a JSON file")):
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            plain_spec(file)
+    with pytest.raises(InputError, match="Choices: cityscapes, broden/FOLDER, <a JSON file>"):
+        plain_spec("broden")

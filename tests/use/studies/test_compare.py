@@ -1,72 +1,134 @@
-"""The recalibration study: paired folds, cost, resuming."""
+"""The comparison: paired folds, cost, cells, resuming, refusals."""
+
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 import whatwhere as ww
+from whatwhere.arguments import Docs
 from whatwhere.errors import InputError
 from whatwhere.intervals import student
-from whatwhere.recalibration.insert import maker
-from whatwhere.studies.packed import pack
-from whatwhere.studies.recalibration import study as studying
-from whatwhere.studies.recalibration.cell import build
-from whatwhere.studies.recalibration.study import RecalibrationResult, recalibration_study, verdict
-from whatwhere.studies.recalibration.wider import equal_width
+from whatwhere.lab.packed import pack
+from whatwhere.use import Compare, CompareResult
+from whatwhere.use.insert import OWN, maker
+from whatwhere.use.studies import compare_plan as planning
+from whatwhere.use.studies.compare_plan import CompareWorker, build
+from whatwhere.use.studies.wider import equal_width
 
 RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False)
-FEW = {"methods": ["se"], "seeds": [0], "recipe": RECIPE, "quiet": True}
+FEW = {"methods": ("se",), "seeds": (0,), "recipe": RECIPE}
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Cells whose results are known: hits of 20 pictures, drawn by method and seed."""
+    """Cells whose results are known: hits of 20 pictures, drawn by method and seed; the cells that ran."""
+    ran = []
 
-    def run_cells(cells, run, store, **_):
-        for cell in cells:
-            rate = {"none": 0.5, "se": 0.6, "ms_sar": 0.9}[cell.config["name"]]
-            g = np.random.default_rng([cell.config["seed"], int(10 * rate)])
-            hits = (g.random(20) < rate).astype(np.uint8)
-            store.save(cell, {"hits": pack(hits), "parameters": 100 + 10 * rate, "flops": 200.0})
+    def run(self, config):
+        ran.append((config["name"], config["seed"]))
+        found = hits(config["name"], config["seed"]).astype(np.uint8)
+        return {"hits": pack(found), "parameters": 100 + 10 * RATES[config["name"]], "flops": 200.0}
 
-    monkeypatch.setattr(studying, "run_cells", run_cells)
+    monkeypatch.setattr(CompareWorker, "__call__", run)
+    return ran
+
+
+RATES = {"none": 0.5, "se": 0.6, "ms_sar": 0.9}
 
 
 def hits(name, seed):
-    rate = {"none": 0.5, "se": 0.6, "ms_sar": 0.9}[name]
-    return np.random.default_rng([seed, int(10 * rate)]).random(20) < rate
+    return np.random.default_rng([seed, int(10 * RATES[name])]).random(20) < RATES[name]
+
+
+def compared(out, model="cifar/resnet20", how=(), **options):
+    return Compare(model, "digits", **{"recipe": RECIPE, **options}).run(out, quiet=True, **dict(how))
 
 
 def test_differences_are_paired_by_seed(fake, tmp_path):
-    found = recalibration_study(
-        "cifar/resnet20", "digits", out=tmp_path, methods=["ms_sar"], seeds=[0, 1, 2], recipe=RECIPE
-    )
+    found = compared(tmp_path, methods=["ms_sar"], seeds=[0, 1, 2])
     gaps = [float(hits("ms_sar", s).mean() - hits("none", s).mean()) for s in range(3)]
     seen = found["ms_sar"].measured["above none"]
     assert seen.mean == pytest.approx(np.mean(gaps))
     assert seen.high - seen.mean == pytest.approx(student(2) * np.std(gaps, ddof=1) / 3**0.5)
     assert found.cost["ms_sar"]["parameters %"] == pytest.approx(100 * (109 / 105 - 1))
-    assert RecalibrationResult.load(tmp_path).rows == found.rows
-    assert "ms_sar helps" in verdict(found.rows) or "cannot be told" in verdict(found.rows)
+    assert CompareResult.load(tmp_path).rows == found.rows
+    assert "ms_sar helps" in found.conclusion or "makes no significant difference" in found.conclusion
     assert "above none" in (tmp_path / "table.csv").read_text()
 
 
-def test_methods_may_be_added_and_missing_cells_are_told(fake, tmp_path):
-    recalibration_study("cifar/resnet20", "digits", out=tmp_path, methods=["se"], seeds=[0], recipe=RECIPE)
-    more = recalibration_study(
-        "cifar/resnet20", "digits", out=tmp_path, methods=["se", "ms_sar"], seeds=[0], recipe=RECIPE, run=False
-    )
+def test_methods_may_be_added_and_missing_cells_are_reported(fake, tmp_path):
+    compared(tmp_path, methods=["se"], seeds=[0])
+    more = compared(tmp_path, methods=["se", "ms_sar"], seeds=[0], how={"fold_only": True})
     assert [r.name for r in more.rows] == ["none", "se"]
     assert any("ms_sar, seed 0" in n for n in more.notes)
 
 
-def test_a_real_cell_trains(tmp_path):
+def test_finished_cells_are_not_run_again(fake, tmp_path):
+    first = compared(tmp_path, **FEW)
+    assert fake == [("none", 0), ("se", 0)]
+    again = compared(tmp_path, **FEW)
+    assert len(fake) == 2
+    assert (again.rows, again.cost) == (first.rows, first.cost)
+    assert compared(tmp_path, **FEW, how={"fold_only": True}).rows == first.rows
+
+
+def test_a_folder_of_another_comparison_is_refused(fake, tmp_path):
+    compared(tmp_path, **FEW)
+    with pytest.raises(InputError, match="another study"):
+        compared(tmp_path, **FEW, width=0.5)
+    assert len(fake) == 2
+
+
+def test_nothing_finished_is_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="without fold_only"):
+        compared(tmp_path, **FEW, how={"fold_only": True})
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A comparison that was trained, and its folder."""
+    out = tmp_path_factory.mktemp("compare")
+    return out, compared(out, width=0.25, **FEW)
+
+
+def test_a_real_cell_trains(real):
+    out, found = real
     pictures = ww.load_data("digits")
     assert len(pictures.train) >= 64
-    found = recalibration_study("cifar/resnet20", "digits", out=tmp_path, width=0.5, **FEW)
     assert [r.name for r in found.rows] == ["none", "se"]
     assert found["se"].measured["accuracy"].n == len(pictures.test)
-    assert len(list((tmp_path / "weights").glob("*.safetensors"))) == 2
+    assert len(list((out / "weights").glob("*.safetensors"))) == 2
+
+
+def test_a_network_is_found_again_with_its_weights(real):
+    out, found = real
+    data = ww.load_data("digits")
+    plan = Compare("cifar/resnet20", "digits", width=0.25, **FEW).planned()
+    net = plan.worker(ww.Run(out)).network(plan.cell("se", 0).config)
+    assert ww.evaluate(net, data).accuracy == pytest.approx(found["se"].values["accuracy"][0])
+
+
+def test_two_processes_find_the_same(real, tmp_path):
+    _, found = real
+    assert compared(tmp_path, width=0.25, how={"workers": 2}, **FEW).rows == found.rows
+
+
+def test_weights_may_be_kept_elsewhere(real, tmp_path):
+    out, found = real
+    shutil.copytree(out / "cells", tmp_path / "out" / "cells")
+    shutil.copy(out / "study.json", tmp_path / "out")
+    next((tmp_path / "out" / "cells").iterdir()).unlink()
+    how = {"weights_folder": tmp_path / "weights"}
+    assert compared(tmp_path / "out", width=0.25, how=how, **FEW).rows == found.rows
+    assert len(list((tmp_path / "weights" / "weights").iterdir())) == 1
+
+
+def test_the_help_names_every_method():
+    text = Docs.of(Compare).options["methods"]
+    words = text.replace(";", " ").replace(",", " ").split()
+    assert {"none", "wider", *OWN, *planning.NAMED} <= set(words)
 
 
 def test_every_method_starts_from_the_same_weights():
@@ -80,7 +142,7 @@ def test_every_method_starts_from_the_same_weights():
 
 @pytest.mark.parametrize("model", ["cifar/bagnet4", "cifar/resnet20"])
 def test_wider_has_the_least_width_with_the_parameters_of_ms_sar(model):
-    gated = count(ww.recalibrate(ww.load_model(model, classes=10, width=0.5), "ms_sar"))
+    gated = count(ww.use.recalibrate(ww.load_model(model, classes=10, width=0.5), "ms_sar"))
     width = equal_width(model, 10, 0.5)
     just_less = width - 0.5 / 256
     assert count(ww.load_model(model, classes=10, width=just_less)) < gated
@@ -93,7 +155,7 @@ def count(net):
 
 def test_the_wider_cell_is_a_plain_network_and_says_its_width():
     shared = {"model": "cifar/bagnet4", "options": {"classes": 10, "width": 0.5}, "recipe": {}}
-    cell = studying.cell_of("wider", 1, shared, {})
+    cell = planning.cell_of("wider", 1, shared)
     assert cell.config["options"] == {"classes": 10, "width": equal_width("cifar/bagnet4", 10, 0.5)}
     assert shared["options"]["width"] == 0.5
     net = build(cell.config)
@@ -103,19 +165,20 @@ def test_the_wider_cell_is_a_plain_network_and_says_its_width():
 
 def test_wider_needs_a_network_with_a_width(tmp_path):
     with pytest.raises(InputError, match=r"'wider'.*timm/resnet18 has none"):
-        recalibration_study("timm/resnet18", "digits", out=tmp_path, **{**FEW, "methods": ["wider"]})
+        compared(tmp_path, "timm/resnet18", **{**FEW, "methods": ["wider"]})
 
 
 def test_keys_of_cells_stay_what_they_were():
     """Folders of earlier runs go on only if the keys of their cells do not change."""
     shared = {"model": "cifar/resnet20", "options": {"classes": 10, "width": 1.0}, "recipe": RECIPE.to_dict()}
-    keys = [studying.cell_of(name, 0, shared, {"train": "a", "test": "b"}).key for name in ("none", "se", "ms_sar-4")]
+    shared |= {"data": {"train": "a", "test": "b"}}
+    keys = [planning.cell_of(name, 0, shared).key for name in ("none", "se", "ms_sar-4")]
     assert keys == ["92c3e064fe4f7730", "9ee6b7aa870a99bc", "2c440249d530c260"]
 
 
-@pytest.mark.parametrize("name", studying.NAMED)
+@pytest.mark.parametrize("name", planning.NAMED)
 def test_every_name_makes_a_module_with_its_settings(name):
-    method, settings = studying.NAMED[name]
+    method, settings = planning.NAMED[name]
     module = maker(method, settings)(64)
     assert all(getattr(module, key) == value for key, value in settings.items())
 
@@ -126,7 +189,7 @@ def test_the_identity_variants_start_as_the_plain_network(method):
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain, identity, half = (
-            build(studying.cell_of(name, 0, shared, {}).config).module.eval()(x)
+            build(planning.cell_of(name, 0, shared).config).module.eval()(x)
             for name in ("none", f"{method}-identity", method)
         )
     assert torch.equal(identity, plain)
@@ -135,19 +198,18 @@ def test_the_identity_variants_start_as_the_plain_network(method):
 
 def test_an_unknown_method_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match="Did you mean 'ms_sar'"):
-        recalibration_study("cifar/resnet20", "digits", out=tmp_path, **{**FEW, "methods": ["mssar"]})
+        compared(tmp_path, **{**FEW, "methods": ["mssar"]})
     assert not (tmp_path / "study.json").exists()
 
 
 def test_a_later_call_does_not_drop_what_is_finished(fake, tmp_path):
-    call = {"out": tmp_path, "recipe": RECIPE, "quiet": True}
-    recalibration_study("cifar/resnet20", "digits", methods=["se"], seeds=[0, 1], **call)
-    more = recalibration_study("cifar/resnet20", "digits", methods=["ms_sar"], seeds=[0], **call)
+    compared(tmp_path, methods=["se"], seeds=[0, 1])
+    more = compared(tmp_path, methods=["ms_sar"], seeds=[0])
     assert {r.name: r.measured["accuracy"].repeats for r in more.rows} == {"none": 2, "ms_sar": 1, "se": 2}
     assert any("Not finished: ms_sar, seed 1" in n for n in more.notes)
 
 
-def test_a_network_without_places_is_told_before_anything_is_trained(fake, tmp_path):
+def test_a_network_without_places_is_refused_before_anything_is_trained(fake, tmp_path):
     with pytest.raises(InputError, match="the network holds no residual block"):
-        recalibration_study("cifar/vgg11", "digits", out=tmp_path, width=0.07, **FEW)
+        compared(tmp_path, "cifar/vgg11", width=0.07, **FEW)
     assert not (tmp_path / "cells").exists()

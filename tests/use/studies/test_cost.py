@@ -1,4 +1,4 @@
-"""What recalibration costs before training: counts by hand, lines, page, command."""
+"""What recalibration costs before training: counts by hand, lines, page, command, resuming."""
 
 import csv
 
@@ -6,17 +6,24 @@ import pytest
 
 import whatwhere as ww
 from whatwhere.cli import main
-from whatwhere.cost import Cost
+from whatwhere.costs import Cost as Measured
 from whatwhere.errors import InputError
-from whatwhere.studies.recalibration.costs import cost_lines, recalibration_cost
+from whatwhere.use import Cost, CostResult
+from whatwhere.use.studies.cost_plan import CostWorker
 
 SMALL = {"width": 0.5, "batch": 2, "rounds": 2}
+MODEL = ("cifar/resnet20", "digits")
+
+
+def costs(methods, out=None, **how):
+    return Cost(*MODEL, methods=methods, **SMALL).run(out, quiet=True, **how)
 
 
 def test_extra_parameters_and_operations_by_hand():
     """Two layers a gate; the first on every scale's cells (1 + 4 + 16), the second on the finest grid."""
     methods = ["se", "ms_sar", "ms_sar-per-cell"]
-    found = recalibration_cost("cifar/resnet20", "digits", methods=methods, **SMALL)
+    result = costs(methods)
+    found = result.costs
     assert list(found) == ["none", *methods]
     channels = [8] * 3 + [16] * 3 + [32] * 3
     se = [(c, max(1, round(c / 16))) for c in channels]
@@ -32,24 +39,87 @@ def test_extra_parameters_and_operations_by_hand():
     assert all(c.latency_ms > 0 for c in found.values())
 
 
+def known():
+    measured = {"none": Measured(1000, 2_000_000, 2.0, 4, 500_000), "se": Measured(1100, 2_010_000, 3.0, 4, 600_000)}
+    return CostResult(measured, {"none": 1.0, "se": 1.25}, {"model": "m", "size": [3, 8, 8]})
+
+
 def test_lines_are_absolute_and_in_per_cent():
-    found = {"none": Cost(1000, 2_000_000, 2.0, 4, 500_000), "se": Cost(1100, 2_010_000, 3.0, 4, 600_000)}
-    assert cost_lines(found, {"none": 1.0, "se": 1.25})[1] == {
-        "method": "se", "parameters": "1,100", "extra": "+100 (+10.00 %)",
-        "MFLOPs": "2.01", "extra MFLOPs": "+0.01 (+0.50 %)", "ms a picture": "3.00 (+25.0 %)",
-        "MB kept": "0.60", "extra MB": "+0.10 (+20.00 %)",
-    }  # fmt: skip
+    assert known().table()[1] == {
+        "method": "se",
+        "parameters": "1,100",
+        "extra": "+100 (+10.00 %)",
+        "MFLOPs": "2.01",
+        "extra MFLOPs": "+0.01 (+0.50 %)",
+        "ms a picture": "3.00 (+25.0 %)",
+        "MB kept": "0.60",
+        "extra MB": "+0.10 (+20.00 %)",
+    }
+
+
+def test_the_figure_and_the_sentence_say_the_same():
+    result = known()
+    axes = result.plot().axes[0]
+    bars = {c.get_label(): [b.get_width() for b in c] for c in axes.containers}
+    assert bars == {"parameters": [pytest.approx(10)], "FLOPs": [pytest.approx(0.5)], "latency": [pytest.approx(25)]}
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["se"]
+    assert result.conclusion == (
+        "se takes 1.25 times the time of the plain network, with +10.00 % parameters and +0.50 % FLOPs."
+    )
+
+
+def test_a_finished_measurement_is_not_repeated(tmp_path, monkeypatch):
+    first = costs(("se",), tmp_path)
+    assert set(first.slower) == {"none", "se"}
+    monkeypatch.setattr(CostWorker, "__call__", lambda *_: pytest.fail("nothing is missing"))
+    assert costs(("se",), tmp_path).costs == first.costs
+    again = costs(("se",), tmp_path, fold_only=True)
+    assert (again.costs, again.slower, again.settings) == (first.costs, first.slower, first.settings)
+    stored = ww.load_result(tmp_path)
+    assert isinstance(stored, CostResult)
+    assert (stored.costs, stored.table(), stored.conclusion) == (first.costs, first.table(), first.conclusion)
+    with pytest.raises(InputError, match="without fold_only"):
+        costs(("eca",), tmp_path, fold_only=True)
+
+
+def test_a_folder_of_another_network_is_refused(tmp_path):
+    costs(("none",), tmp_path)
+    with pytest.raises(InputError, match="another study"):
+        Cost(*MODEL, methods=("none",), batch=2, rounds=2, width=0.25).run(tmp_path, quiet=True)
+
+
+def test_two_processes_count_the_same_even_if_data_is_an_object():
+    here = costs(("se",)).costs
+    away = Cost(MODEL[0], ww.load_data("digits"), methods=("se",), **SMALL).run(quiet=True, workers=2).costs
+    assert {n: (c.parameters, c.flops, c.kept_bytes) for n, c in away.items()} == {
+        n: (c.parameters, c.flops, c.kept_bytes) for n, c in here.items()
+    }
 
 
 def test_the_command_writes_a_page(tmp_path, capsys):
-    main(["recalibration", "--protocol", "cost", "--model", "cifar/resnet20", "--width", "0.25", "--data", "digits",
-          "--methods", "eca", "--out", str(tmp_path)])  # fmt: skip
-    assert f"open {tmp_path / 'cost' / 'index.html'}" in capsys.readouterr().out
-    with (tmp_path / "cost" / "table.csv").open(newline="") as file:
+    words = f"use cost --model cifar/resnet20 --width 0.25 --data digits --methods eca --out {tmp_path}"
+    main(words.split())
+    assert f"open {tmp_path / 'index.html'}" in capsys.readouterr().out
+    with (tmp_path / "table.csv").open(newline="") as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["none", "eca"]
-    assert not (tmp_path / "cells").exists()  # nothing was trained
+    assert (tmp_path / "cost.png").is_file()
+    assert not (tmp_path / "weights").exists()  # nothing was trained
 
 
-def test_an_unknown_method_is_told():
-    with pytest.raises(InputError, match="'ms_saar' matches nothing"):
-        ww.recalibration_cost("cifar/resnet20", "digits", methods=["ms_saar"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"methods": ("ms_saar",)}, "'ms_saar' matches nothing"),
+        ({"rounds": 0}, "rounds=0"),
+        ({"batch": 0}, "batch=0"),
+    ],
+)
+def test_what_is_wrong_is_refused(wrong, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        Cost(*MODEL, **wrong).run(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_measured_is_refused():
+    with pytest.raises(InputError, match="device='cuda'"):
+        costs(("se",), device="cuda")

@@ -6,13 +6,12 @@ import torch
 
 import whatwhere as ww
 from whatwhere.errors import InputError
-from whatwhere.recalibration import MSSAR
-from whatwhere.studies.recalibration.gates import gates, plot_gates
+from whatwhere.use import MSSAR, gates, plot_gates
 
 
 def test_means_and_spreads_are_those_of_single_pictures():
     data = ww.load_data("digits")
-    net = ww.recalibrate(ww.load_model("cifar/resnet20", classes=10), "ms_sar", scales=(1, 2))
+    net = ww.use.recalibrate(ww.load_model("cifar/resnet20", classes=10), "ms_sar", scales=(1, 2))
     found = gates(net, data, pictures=10, batch_size=4)
     assert len(found) == 9
     name, module = next((n, m) for n, m in net.module.named_modules() if isinstance(m, MSSAR))
@@ -29,7 +28,7 @@ def test_means_and_spreads_are_those_of_single_pictures():
 
 
 def test_the_network_is_put_back():
-    net = ww.recalibrate(ww.load_model("cifar/resnet20", classes=10), "se")
+    net = ww.use.recalibrate(ww.load_model("cifar/resnet20", classes=10), "se")
     found = gates(net, "digits", pictures=3)
     modules = [m for m in net.module.modules() if isinstance(m, MSSAR)]
     assert not any(m.keep_gate or m.gate.numel() for m in modules)

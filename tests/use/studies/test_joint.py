@@ -1,4 +1,6 @@
-"""The joint question: cells against direct calls, folds against slow loops, resuming, refusals."""
+"""The joint study: cells against direct calls, folds against slow loops, resuming, refusals."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -6,37 +8,51 @@ import pytest
 import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.errors import InputError
+from whatwhere.hold import Readout
 from whatwhere.intervals import student
-from whatwhere.models.load import load_weights, read_tensors
-from whatwhere.runs.cells import Cell
-from whatwhere.studies.recalibration import joint as jointly
-from whatwhere.studies.recalibration import joint_cell
-from whatwhere.studies.recalibration import study as studying
-from whatwhere.studies.recalibration.joint import MEAN, joint_study
-from whatwhere.studies.recalibration.joint_cell import Look
-from whatwhere.studies.recalibration.joint_result import above
-from whatwhere.studies.stored import load_result
+from whatwhere.lab.cells import Cell
+from whatwhere.lab.packed import pack
+from whatwhere.models.weights import load_weights, read_tensors
+from whatwhere.need import Curve
+from whatwhere.use import CompareResult, Joint, JointResult
+from whatwhere.use.studies import joint_cell
+from whatwhere.use.studies.compare_plan import CompareWorker
+from whatwhere.use.studies.joint_cell import JointWorker, Look
+from whatwhere.use.studies.joint_plan import JointPlan, depths
+from whatwhere.use.studies.joint_result import MEAN, above
+from whatwhere.use.studies.joint_rows import measures, rows_of
 
 RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False)
 SITES = ["layers.0.2", "layers.2.2"]
 SMALL = {
-    "methods": ["ms_sar"], "seeds": [0], "recipe": RECIPE, "width": 0.5, "sites": SITES, "targets": ["H", "G"],
-    "pictures": 12, "test_pictures": 5, "repeats": 2, "limit": 20, "quiet": True,
-}  # fmt: skip
-MODEL = ("cifar/resnet20", "digits")
+    "methods": ("ms_sar",),
+    "seeds": (0,),
+    "recipe": RECIPE,
+    "width": 0.5,
+    "sites": SITES,
+    "targets": ("H", "G"),
+    "pictures": 12,
+    "test_pictures": 5,
+    "repeats": 2,
+    "limit": 20,
+}
+
+
+def joint(out, model="cifar/resnet20", how=(), **options):
+    return Joint(model, "digits", **{**SMALL, **options}).run(out, quiet=True, **dict(how))
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """One trained and measured study that the tests of a real run share."""
     out = tmp_path_factory.mktemp("joint")
-    return out, joint_study(*MODEL, out=out, **SMALL)
+    return out, joint(out)
 
 
 def network(name, weights=None):
     """Built beside the study: the plain network of seed 0, or a recalibrated one."""
     net = ww.load_model("cifar/resnet20", classes=10, width=0.5, seed=0)
-    net = net if name == "none" else ww.recalibrate(net, name, seed=0)
+    net = net if name == "none" else ww.use.recalibrate(net, name, seed=0)
     if weights is not None:
         load_weights(net.module, weights)
     return net
@@ -55,17 +71,17 @@ def test_a_cell_is_what_the_two_instruments_say(real, name):
     data = ww.load_data("digits")
     how = {
         "sites": SITES,
-        "targets": ["H", "G"],
+        "targets": ("H", "G"),
         "pictures": 12,
         "test_pictures": 5,
         "untrained": 0,
-        "paddings": [],
-        "blanks": [],
+        "paddings": (),
+        "blanks": (),
     }
     trained, fresh = network(name, weights_of(out, name)), network(name)
-    held, before = (ww.position(net, data, quiet=True, **how) for net in (trained, fresh))
+    held, before = (Readout(net, data, **how).run(quiet=True) for net in (trained, fresh))
     few = Data("digits", {"test": data.test.take(20)})
-    need = ww.dependency(trained, few, methods=["per-channel"], sites=SITES, repeats=2, quiet=True)
+    need = Curve(trained, few, methods=("per-channel",), sites=SITES, repeats=2).run(quiet=True)
     intact = need.intact[0].accuracy.mean
     lost = {p.site: (intact - p.accuracy.mean) / intact if intact else 0 for p in need.points}
     for site in SITES:
@@ -87,7 +103,7 @@ def test_a_cell_is_what_the_two_instruments_say(real, name):
 def test_a_gate_that_does_nothing_changes_neither_answer():
     """The control of both instruments: the same function must hold and need the same."""
     plain = network("none")
-    idle = ww.recalibrate(plain, "ms_sar", identity_init=True)
+    idle = ww.use.recalibrate(plain, "ms_sar", identity_init=True)
     data, look = ww.load_data("digits"), Look(tuple(SITES), ("H", "G"), 12, 5, 2, 20)
     assert joint_cell.held(idle, data, look) == joint_cell.held(plain, data, look)
     assert joint_cell.kept(idle, data, look) == joint_cell.kept(plain, data, look)
@@ -100,39 +116,50 @@ def test_finished_cells_are_not_run_again(real, monkeypatch):
     lost = cells[0].read_text()
     cells[0].unlink()  # as after a kill
     before = cells[1].stat().st_mtime_ns
-    assert joint_study(*MODEL, out=out, **SMALL).rows == found.rows
+    assert joint(out).rows == found.rows
     assert '"joint"' in lost
     assert cells[0].exists()
     assert cells[1].stat().st_mtime_ns == before
-    monkeypatch.setattr(joint_cell.JointBench, "__call__", lambda *_: pytest.fail("nothing is missing"))
-    assert joint_study(*MODEL, out=out, **SMALL).rows == found.rows
+    for worker in (JointWorker, CompareWorker):
+        monkeypatch.setattr(worker, "__call__", lambda *_: pytest.fail("nothing is missing"))
+    assert joint(out).rows == found.rows
+    assert joint(out, how={"fold_only": True}).rows == found.rows
 
 
-def test_of_one_seed_nothing_can_be_told(real):
+def test_two_processes_find_the_same(real, tmp_path):
     out, found = real
-    assert "cannot be told" in found.conclusion
+    shutil.copytree(out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "joint")
+    assert joint(tmp_path / "out", how={"workers": 2}).rows == found.rows
+
+
+def test_one_seed_gives_no_answer(real):
+    out, found = real
+    assert "one seed cannot show a difference" in found.conclusion
     assert " more position" not in found.conclusion
     assert any("one seed" in n for n in found.notes)
-    stored = load_result(out / "joint")
+    stored = ww.load_result(out / "joint")
+    assert isinstance(stored, JointResult)
     assert (stored.rows, stored.conclusion, stored.table()) == (found.rows, found.conclusion, found.table())
     assert {"index.html", "table.csv", "joint.png", "study.json"} <= {p.name for p in (out / "joint").iterdir()}
+    assert Joint("cifar/resnet20", "digits").planned().page(ww.Run(out)) == out / "joint" / "index.html"
 
 
 def test_another_look_is_refused_and_the_comparison_stays(real):
     out, _ = real
     with pytest.raises(InputError, match="another study"):
-        joint_study(*MODEL, out=out, **{**SMALL, "repeats": 3})
-    assert ww.RecalibrationResult.load(out).settings["methods"] == ["none", "ms_sar"]
+        joint(out, repeats=3)
+    assert CompareResult.load(out).settings["methods"] == ["none", "ms_sar"]
 
 
-def test_weights_that_are_gone_are_told_with_the_way_out(real, tmp_path):
+def test_weights_that_are_gone_are_refused_with_the_way_out(real, tmp_path):
     out, _ = real
     cell = next((out / "joint" / "cells").iterdir())
     kept = cell.read_text()
     cell.unlink()
     try:
         with pytest.raises(InputError, match="trains that network again"):
-            joint_study(*MODEL, out=out, weights=tmp_path, **SMALL)
+            joint(out, how={"weights_folder": tmp_path})
     finally:
         cell.write_text(kept)
 
@@ -142,20 +169,21 @@ def test_weights_that_are_gone_are_told_with_the_way_out(real, tmp_path):
     [
         ({"targets": ["Q"]}, "targets='Q'"),
         ({"sites": ["layer9"]}, "layer9"),
+        ({"sites": ["rgb"]}, "raw input alone"),
         ({"limit": 0}, "limit=0"),
         ({"methods": ["mssar"]}, "Did you mean 'ms_sar'"),
-        ({"run": False}, "run=False"),
+        ({"how": {"fold_only": True}}, "without fold_only"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_trained(wrong, message, tmp_path):
+def test_what_is_wrong_is_refused_before_anything_is_trained(wrong, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        joint_study(*MODEL, out=tmp_path, **{**SMALL, **wrong})
+        joint(tmp_path, **wrong)
     assert not (tmp_path / "weights").exists()
 
 
 def test_a_network_without_blocks_is_refused(tmp_path):
     with pytest.raises(InputError, match="no residual and no dense block"):
-        joint_study("cifar/vgg11", "digits", out=tmp_path, **{**SMALL, "sites": None})
+        joint(tmp_path, "cifar/vgg11", sites=None)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +196,9 @@ def test_a_network_without_blocks_is_refused(tmp_path):
 )
 def test_depths_that_are_chosen_are_in_the_recalibrated_network_too(name, first, last, count):
     net = ww.load_model(f"cifar/{name}", classes=10, width=0.5)
-    chosen = jointly._depths(net, ww.sites(net))
+    chosen = depths(net, ww.sites(net))
     assert (chosen[0], chosen[-1], len(set(chosen))) == (first, last, count)
-    assert set(chosen) <= {s.name for s in ww.sites(ww.recalibrate(net, "ms_sar"))}
+    assert set(chosen) <= {s.name for s in ww.sites(ww.use.recalibrate(net, "ms_sar"))}
 
 
 # ---- folding, with cells whose numbers are known
@@ -189,9 +217,9 @@ def cell(seed, gain=0.0, loss=0.0):
 
 def folded(**more):
     found = {("none", s): cell(s) for s in range(3)} | {("se", s): cell(s + 10, **more) for s in range(3)}
-    rows = [r for n in ("none", "se") for r in jointly.rows_of(n, [0, 1, 2], found, LOOK)]
+    rows = [r for n in ("none", "se") for r in rows_of(n, [0, 1, 2], found, LOOK)]
     settings = {"look": LOOK.to_dict(), "depth_shares": {"a": 1.0, "b": 0.5}, "model": "m"}
-    return found, jointly.JointResult(tuple(rows), {"name": "d"}, settings)
+    return found, JointResult(tuple(rows), {"name": "d"}, settings)
 
 
 def test_differences_are_paired_by_seed():
@@ -214,7 +242,7 @@ def test_differences_are_paired_by_seed():
     assert result.at("se", "b").measured[above("lost")].n == 11
 
 
-def test_conclusion_says_more_less_or_that_it_cannot_be_told():
+def test_conclusion_says_more_less_or_that_there_is_no_significant_difference():
     more = folded(gain=1.5, loss=0.6)[1].conclusion
     assert "holds more position" in more
     assert "needs more spatial information" in more
@@ -222,6 +250,7 @@ def test_conclusion_says_more_less_or_that_it_cannot_be_told():
     less = folded(gain=-1.5, loss=-0.6)[1].conclusion
     assert "holds less position" in less
     assert "needs less spatial information" in less
+    assert "no significant difference in the position it holds" in folded()[1].conclusion
 
 
 def test_figure_has_both_questions_over_the_same_depths():
@@ -244,36 +273,50 @@ def test_figure_has_both_questions_over_the_same_depths():
     assert line["SPC above none"].startswith(("+", "-"))
 
 
-def test_methods_may_be_missing(tmp_path, monkeypatch):
-    """Of what is there, the fold says what is not."""
+@pytest.fixture
+def quick(monkeypatch):
+    """Training and measuring take no time; only plain networks can be measured until `all` is set."""
+    measured = {"all": False}
 
-    def trained(cells, run, store, **_):
-        for c in cells:
-            store.save(c, {"hits": studying_hits(), "parameters": 1, "flops": 1})
+    def trained(self, config):
+        self.weights(config).parent.mkdir(parents=True, exist_ok=True)
+        self.weights(config).touch()
+        return {"hits": pack(np.ones(4, dtype=np.uint8)), "parameters": 1, "flops": 1}
 
-    def measured(cells, run, store, **_):
-        for c in cells:
-            if c.config["network"]["name"] == "none":
-                store.save(c, cell(c.config["network"]["seed"]))
+    def looked(self, config):
+        if config["network"]["name"] != "none" and not measured["all"]:
+            raise InputError("not yet")
+        return cell(config["network"]["seed"])
 
-    monkeypatch.setattr(studying, "run_cells", trained)
-    monkeypatch.setattr(jointly, "run_cells", measured)
-    monkeypatch.setattr(jointly, "_check_weights", lambda *_: None)
-    monkeypatch.setattr(jointly, "_look", lambda *_: (LOOK, {"a": 1.0, "b": 0.5}))
-    found = joint_study(*MODEL, out=tmp_path, **{**SMALL, "seeds": [0, 1]})
+    monkeypatch.setattr(CompareWorker, "__call__", trained)
+    monkeypatch.setattr(JointWorker, "__call__", looked)
+    monkeypatch.setattr(JointPlan, "look", LOOK)
+    monkeypatch.setattr(JointPlan, "shares", {"a": 1.0, "b": 0.5})
+    return measured
+
+
+def test_methods_may_be_missing(quick, tmp_path):
+    """The fold lists the networks that are not measured yet."""
+    with pytest.raises(InputError, match="not yet"):
+        joint(tmp_path, seeds=(0, 1))
+    found = joint(tmp_path, seeds=(0, 1), how={"fold_only": True})
     assert found.methods == ["none"]
     assert any("ms_sar, seed 1" in n for n in found.notes)
 
 
-def studying_hits():
-    from whatwhere.studies.packed import pack
-
-    return pack(np.ones(4, dtype=np.uint8))
+def test_networks_of_earlier_comparisons_are_measured_too(quick, tmp_path):
+    quick["all"] = True
+    compared = Joint("cifar/resnet20", "digits", **{**SMALL, "methods": ("se",), "seeds": (0, 1)}).planned().before()
+    compared.run(tmp_path, quiet=True)
+    found = joint(tmp_path)
+    assert found.methods == ["none", "ms_sar", "se"]
+    assert found.at("se", MEAN).measured["lost"].repeats == 2
+    assert any("Not finished: ms_sar, seed 1" in n for n in found.notes)
 
 
 def test_a_network_that_is_never_right_has_nothing_to_lose():
     wrong = {**cell(0), "kept": {"accuracy": {"intact": 0.0, "a": 0.0, "b": 0.1}, "n": 11}}
-    assert jointly.measures(wrong, "b", LOOK)["lost"] == 0
+    assert measures(wrong, "b", LOOK)["lost"] == 0
 
 
 def test_a_look_survives_its_cell():

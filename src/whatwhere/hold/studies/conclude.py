@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whatwhere.position.features import RGB
-from whatwhere.studies.position.pictures import PICTURES
-from whatwhere.studies.position.result import ALL, Row
-from whatwhere.studies.position.variants import GIVEN, UNTRAINED
+from whatwhere.hold.features import RGB
+from whatwhere.hold.studies.pictures import PICTURES
+from whatwhere.hold.studies.readout_result import ALL, Row
+from whatwhere.hold.studies.variants import GIVEN, UNTRAINED
 
 
 def conclude(rows: Sequence[Row]) -> str:
@@ -28,7 +28,7 @@ def _sentence(rows: Sequence[Row], target: str) -> str:
     text = f"{target} is held best by {site} (SPC {best.spc.mean:.2f}"
     fresh = next((r for r in rows if r.network == UNTRAINED and r.place == best.place), None)
     if fresh is None:
-        return f"{text}; no untrained network was measured, so training cannot be told from architecture)"
+        return f"{text}; no untrained network was measured, so this may be the architecture alone)"
     if best.above_untrained is None:
         return f"{text}; a single untrained network: {fresh.spc.mean:.2f})"
     above = best.above_untrained

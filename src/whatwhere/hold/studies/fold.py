@@ -1,4 +1,4 @@
-"""From the cells of a position study to its rows and its gallery."""
+"""From finished cells to the rows and the gallery of the read-out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from whatwhere.hold.features import RGB
+from whatwhere.hold.score import best_constant
+from whatwhere.hold.studies.measure import SHOWN
+from whatwhere.hold.studies.pictures import PICTURES, part_of
+from whatwhere.hold.studies.reading import Reading
+from whatwhere.hold.studies.readout_result import SHUFFLED, THUMBNAIL, Row
+from whatwhere.hold.studies.variants import GIVEN, UNTRAINED, Variant
+from whatwhere.hold.targets import stack
 from whatwhere.intervals import Estimate, over_scores, over_seeds, student
+from whatwhere.lab.packed import pack_maps, unpack_scores
 from whatwhere.network import Network
-from whatwhere.position.features import RGB
-from whatwhere.position.score import best_constant
-from whatwhere.position.targets import stack
-from whatwhere.studies.packed import pack_maps, unpack_scores
-from whatwhere.studies.position.measure import SHOWN, Plan
-from whatwhere.studies.position.pictures import PICTURES
-from whatwhere.studies.position.result import SHUFFLED, THUMBNAIL, Row
-from whatwhere.studies.position.variants import GIVEN, UNTRAINED, Variant
 
 Cells = Sequence[tuple[Variant, Mapping[str, Any]]]
 
 
-def folded_rows(cells: Cells, plan: Plan) -> list[Row]:
+def folded_rows(cells: Cells, reading: Reading) -> list[Row]:
     """Rows of every network; the seeds of untrained ones are one row."""
     grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for variant, result in cells:
@@ -31,22 +32,32 @@ def folded_rows(cells: Cells, plan: Plan) -> list[Row]:
             label = SHUFFLED if r["shuffled"] else variant.label
             key = (label, r["readout"], r["group"], r["kernel"], r["target"], r["inputs"])
             grouped.setdefault(key, []).append(r)
-    return [_folded(key, every, grouped, plan) for key, every in grouped.items()]
+    return [_folded(key, every, grouped, reading) for key, every in grouped.items()]
 
 
-def _folded(key: tuple[Any, ...], every: Sequence[Mapping[str, Any]], grouped: Mapping[Any, Any], plan: Plan) -> Row:
+def _folded(
+    key: tuple[Any, ...], every: Sequence[Mapping[str, Any]], grouped: Mapping[Any, Any], reading: Reading
+) -> Row:
     label, readout, group, kernel, target, inputs = key
-    goal = next(t for t in plan.targets if t.name == target)
+    goal = next(t for t in reading.targets if t.name == target)
     shown = stack([goal], every[0]["size"])[0]
     scores = [unpack_scores(r["spc"]) for r in every]
     controls = grouped.get((UNTRAINED, *key[1:]), []) if label == GIVEN and inputs == PICTURES else []
     return Row(
-        label, readout, group, every[0]["depth_share"], kernel, target, inputs,
-        spc=_over(scores, -1.0), mae=_over([unpack_scores(r["mae"]) for r in every], 0.0, np.inf),
-        constant=sum(r["constant"] for r in every), baseline=best_constant(shown),
+        label,
+        readout,
+        group,
+        every[0]["depth_share"],
+        kernel,
+        target,
+        inputs,
+        spc=_over(scores, -1.0),
+        mae=_over([unpack_scores(r["mae"]) for r in every], 0.0, np.inf),
+        constant=sum(r["constant"] for r in every),
+        baseline=best_constant(shown),
         above_untrained=_above(scores[0], controls) if group != RGB else None,
         penalty=every[0]["penalty"] if len(every) == 1 else None,
-    )  # fmt: skip
+    )
 
 
 def _over(scores: Sequence[np.ndarray[Any, Any]], low: float, high: float = 1.0) -> Estimate:
@@ -72,18 +83,19 @@ def _above(scores: np.ndarray[Any, Any], controls: Sequence[Mapping[str, Any]]) 
     return Estimate(mean, mean - half, mean + half, float(differences.std(ddof=1)), n, m)
 
 
-def gallery_of(cells: Cells, plan: Plan, net: Network) -> dict[str, Any]:
+def gallery_of(cells: Cells, reading: Reading, net: Network) -> dict[str, Any]:
     """Some predictions of the network and of an untrained one, beside the targets, for the first test pictures."""
     found = {v.kind: c["maps"] for v, c in reversed(cells) if v.kind in (GIVEN, UNTRAINED) and c["maps"]}
     if GIVEN not in found:  # too many columns
         return {}
-    rows = torch.arange(min(SHOWN, len(plan.pictures.test)))
-    images = next(plan.pictures.test.batches(SHOWN, geometry=net.preprocessing, order=rows))[0]
+    test = reading.pictures.test
+    first = part_of(test, torch.arange(min(SHOWN, len(test))))
+    images = next(first.batches(SHOWN, geometry=net.preprocessing))[0]
     return {
         "site": found[GIVEN]["site"],
-        "names": [t.name for t in plan.targets],
+        "names": [t.name for t in reading.targets],
         "pictures": _thumbnails(images),
-        "targets": pack_maps(stack(plan.targets, plan.size)),
+        "targets": pack_maps(stack(reading.targets, reading.size)),
         "predicted": {kind: maps["predicted"] for kind, maps in sorted(found.items())},
     }
 

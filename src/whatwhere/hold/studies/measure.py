@@ -1,9 +1,8 @@
-"""One cell: fit the read-outs of one network, all sites, kernels and targets in one pass, and score them."""
+"""One network: fit the read-outs of all its sites, kernels and targets in one pass, and score them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,16 @@ from torch import Tensor
 
 from whatwhere.data import Split
 from whatwhere.errors import InputError
+from whatwhere.hold.features import Reader
+from whatwhere.hold.official import OfficialReadOut, train_readouts
+from whatwhere.hold.ridge import MOST_COLUMNS, Group, LinearReadOut, RidgeFit, output_size
+from whatwhere.hold.score import Scores, score
+from whatwhere.hold.studies.pictures import PICTURES, blank, prepared
+from whatwhere.hold.studies.reading import Reading
+from whatwhere.hold.targets import stack
+from whatwhere.lab.packed import pack_maps, pack_scores
 from whatwhere.network import Network
-from whatwhere.position.features import RGB, Reader, Tap, rgb_tap, taps_of
-from whatwhere.position.official import Official, OfficialReadOut, train_readouts
-from whatwhere.position.ridge import MOST_COLUMNS, Group, LinearReadOut, RidgeFit, output_size
-from whatwhere.position.score import Scores, score
-from whatwhere.position.targets import Target, stack
-from whatwhere.sites import evaluating
-from whatwhere.studies.packed import pack_maps, pack_scores
-from whatwhere.studies.position.pictures import PICTURES, Pictures, blank, prepared
-from whatwhere.studies.position.result import ALL
+from whatwhere.site import evaluating
 
 SHOWN = 2  # pictures whose predictions are kept to look at
 CACHE = 2 << 30  # bytes of features that the official read-out may keep instead of running the network again
@@ -30,73 +29,29 @@ ReadOut = LinearReadOut | OfficialReadOut
 Key = tuple[str, str, int]  # readout, group, kernel
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is read out, from where, how.
-
-    Attributes:
-        pictures: to fit and to test.
-        sites: where to read, by name; empty for the raw input alone.
-        targets: what to read out.
-        kernels: of the read-outs.
-        readouts: `ridge`, `official`.
-        blanks: pictures without content to test on: black, white, noise.
-        padding: zeros around the features.
-        size: of the features.
-        official: settings of the official read-out.
-        seed: of draws.
-        batch: pictures in a forward pass.
-    """
-
-    pictures: Pictures
-    sites: tuple[str, ...]
-    targets: tuple[Target, ...]
-    kernels: tuple[int, ...]
-    readouts: tuple[str, ...]
-    blanks: tuple[str, ...] = ()
-    padding: int = 0
-    size: int = 28
-    official: Official = field(default_factory=Official)
-    seed: int = 0
-    batch: int = 32
-
-    def groups(self, net: Network) -> tuple[list[Tap], list[Group]]:
-        """Every tap, and what is read together: each tap alone, all of the network's, and the raw input."""
-        shape = self.shape(net)
-        inner = taps_of(net, self.sites, input_size=shape) if self.sites else []
-        alone = [Group(t.name, (t,)) for t in inner]
-        together = [Group(ALL, tuple(inner))] if len(inner) > 1 else []
-        raw = rgb_tap(shape)
-        return [*inner, raw], [*alone, *together, Group(RGB, (raw,))]
-
-    def shape(self, net: Network) -> tuple[int, int, int]:
-        """(C, H, W) of a prepared picture."""
-        return self.pictures.fit.shape(net.preprocessing)
-
-
-def measure(net: Network, plan: Plan, *, control: bool, on_batch: Callable[[int], None] = lambda n: None) -> Any:
+def measure(net: Network, reading: Reading, *, control: bool, on_batch: Callable[[int], None] = lambda n: None) -> Any:
     """Fit and score; everything in plain values.
 
     Args:
         net: one variant.
-        plan: what to do.
+        reading: what to do.
         control: also fit the ridge read-outs to shuffled positions.
         on_batch: called with the number of pictures done.
 
     Returns:
         `rows`, each with its scores for every picture; `maps`, some predictions to look at; `notes`.
     """
-    job = _Job(net, plan, control, on_batch)
-    with evaluating(net.module), job.reader.reading() as job.read:
-        rows, maps = job.scored(job.fitted())
-    return {"rows": rows, "maps": maps, "notes": job.notes}
+    measuring = _Measuring(net, reading, control, on_batch)
+    with evaluating(net.module), measuring.reader.reading() as measuring.read:
+        rows, maps = measuring.scored(measuring.fitted())
+    return {"rows": rows, "maps": maps, "notes": measuring.notes}
 
 
-class _Job:
-    def __init__(self, net: Network, plan: Plan, control: bool, on_batch: Callable[[int], None]) -> None:
-        self.net, self.plan, self.control, self.on_batch = net, plan, control, on_batch
-        taps, groups = plan.groups(net)
-        self.reader = Reader(net, taps, size=plan.size)
+class _Measuring:
+    def __init__(self, net: Network, reading: Reading, control: bool, on_batch: Callable[[int], None]) -> None:
+        self.net, self.reading, self.control, self.on_batch = net, reading, control, on_batch
+        taps, groups = reading.groups(net)
+        self.reader = Reader(net, taps, size=reading.size)
         self.read: Callable[[Tensor], dict[str, Tensor]] = lambda x: {}
         self.notes: list[str] = []
         self.groups = groups
@@ -123,9 +78,9 @@ class _Job:
             InputError: if none is small enough for the closed form and no other is asked for.
         """
         found: dict[Key, ReadOut] = {}
-        if "ridge" in self.plan.readouts:
+        if "ridge" in self.reading.readouts:
             found.update(self._ridge())
-        if "official" in self.plan.readouts:
+        if "official" in self.reading.readouts:
             found.update(self._official())
         if not found:
             raise InputError(
@@ -134,17 +89,18 @@ class _Job:
         return found
 
     def _ridge(self) -> dict[Key, ReadOut]:
-        p = self.plan
-        targets = [*p.targets, *(p.targets if self.control else ())]  # the second half has its positions shuffled
+        how = self.reading
+        targets = [*how.targets, *(how.targets if self.control else ())]  # the second half has its positions shuffled
         fits = {
-            ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=p.padding, size=p.size)
-            for k in p.kernels for g in self._solvable(k)
-        }  # fmt: skip
-        for split, held_out in ((p.pictures.fit, False), (p.pictures.held_out, True)):
-            for rows, x in prepared(split, self.net.preprocessing, p.batch):
+            ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=how.padding, size=how.size)
+            for k in how.kernels
+            for g in self._solvable(k)
+        }
+        for split, held_out in ((how.pictures.fit, False), (how.pictures.held_out, True)):
+            for rows, x in prepared(split, self.net.preprocessing, how.batch):
                 maps = self.read(x)
                 use = HELD_OUT if held_out else FIT
-                goals = {k: self._goals(output_size(p.size, k, p.padding), rows, use) for k in p.kernels}
+                goals = {k: self._goals(output_size(how.size, k, how.padding), rows, use) for k in how.kernels}
                 for (_, _, k), fit in fits.items():
                     fit.add(maps, held_out, goals[k] if self.control else None)
                 self.on_batch(len(x))
@@ -152,22 +108,23 @@ class _Job:
 
     def _goals(self, size: int, rows: Tensor, use: int) -> Tensor:
         """Targets of each picture (N, 2T, h, w): as they are, then with positions in an order of the picture's own."""
-        flat = stack(self.plan.targets, size).flatten(1)
+        flat = stack(self.reading.targets, size).flatten(1)
         if not self.control:
             return flat.unflatten(1, (size, size)).expand(len(rows), -1, -1, -1)
-        seeds = (_seed(self.plan.seed, use, int(row)) for row in rows)
+        seeds = (_seed(self.reading.seed, use, int(row)) for row in rows)
         orders = (torch.randperm(size * size, generator=torch.Generator().manual_seed(s)) for s in seeds)
         return torch.stack([torch.cat([flat, flat[:, order]]) for order in orders]).unflatten(2, (size, size))
 
     def _official(self) -> dict[Key, ReadOut]:
-        p = self.plan
+        how = self.reading
         readouts = {
             ("official", g.name, k): OfficialReadOut(
-                g, p.targets, kernel=k, padding=p.padding, size=p.size, how=p.official, seed=p.seed
+                g, how.targets, kernel=k, padding=how.padding, size=how.size, how=how.official, seed=how.seed
             )
-            for k in p.kernels for g in self.groups
-        }  # fmt: skip
-        splits = (p.pictures.fit, p.pictures.held_out)  # it has no penalty to choose, so it learns from both
+            for k in how.kernels
+            for g in self.groups
+        }
+        splits = (how.pictures.fit, how.pictures.held_out)  # it has no penalty to choose, so it learns from both
         cache = self._cache(splits)
         pictures = sum(map(len, splits))
         train_readouts(
@@ -179,18 +136,18 @@ class _Job:
 
     def _cache(self, splits: Sequence[Split]) -> dict[str, Tensor] | None:
         channels = sum(t.channels for t in self.reader.taps)
-        if 4 * sum(map(len, splits)) * channels * self.plan.size**2 > CACHE:
+        if 4 * sum(map(len, splits)) * channels * self.reading.size**2 > CACHE:
             return None
         prep = self.net.preprocessing
-        parts = [self.read(x) for split in splits for _, x in prepared(split, prep, self.plan.batch)]
+        parts = [self.read(x) for split in splits for _, x in prepared(split, prep, self.reading.batch)]
         return {name: torch.cat([p.pop(name) for p in parts]) for name in list(parts[0])}
 
     def _batches(
         self, splits: Sequence[Split], epoch: int, cache: Mapping[str, Tensor] | None
     ) -> Iterator[Mapping[str, Tensor]]:
-        size, first = self.plan.official.batch_size, len(splits[0])
+        size, first = self.reading.official.batch_size, len(splits[0])
         order = torch.randperm(
-            sum(map(len, splits)), generator=torch.Generator().manual_seed(_seed(self.plan.seed, EPOCH, epoch))
+            sum(map(len, splits)), generator=torch.Generator().manual_seed(_seed(self.reading.seed, EPOCH, epoch))
         )
         for rows in order.split(size):
             if len(rows) < 2:  # batch norm needs two
@@ -209,7 +166,7 @@ class _Job:
         collected: dict[tuple[Key, int, str], list[Scores]] = {}
         shown: dict[str, Any] = {}
         sizes: dict[Key, int] = {}
-        targets = len(self.plan.targets)
+        targets = len(self.reading.targets)
         for inputs, rows, x in self._inputs():
             maps = self.read(x)
             goals: dict[int, Tensor] = {}
@@ -227,26 +184,32 @@ class _Job:
         return rows_out, shown
 
     def _inputs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        p = self.plan
-        for part, x in prepared(p.pictures.test, self.net.preprocessing, p.batch):
+        how = self.reading
+        for part, x in prepared(how.pictures.test, self.net.preprocessing, how.batch):
             yield PICTURES, part, x
-        for name in p.blanks:
-            x = blank(name, self.net.preprocessing, p.shape(self.net), p.seed)
+        for name in how.blanks:
+            x = blank(name, self.net.preprocessing, how.shape(self.net), how.seed)
             yield name, torch.arange(len(x)), x
 
     def _row(
         self, key: Key, t: int, inputs: str, parts: Sequence[Scores], readout: ReadOut, size: int
     ) -> dict[str, Any]:
         method, group, kernel = key
-        targets = len(self.plan.targets)
+        targets = len(self.reading.targets)
         return {
-            "readout": method, "group": group, "kernel": kernel, "target": self.plan.targets[t % targets].name,
-            "inputs": inputs, "shuffled": t >= targets, "depth_share": self.shares[group],
+            "readout": method,
+            "group": group,
+            "kernel": kernel,
+            "target": self.reading.targets[t % targets].name,
+            "inputs": inputs,
+            "shuffled": t >= targets,
+            "depth_share": self.shares[group],
             "spc": pack_scores(np.concatenate([part.spc for part in parts])),
             "mae": pack_scores(np.concatenate([part.mae for part in parts])),
             "constant": sum(part.constant for part in parts),
-            "size": size, "penalty": readout.penalty[t] if isinstance(readout, LinearReadOut) else None,
-        }  # fmt: skip
+            "size": size,
+            "penalty": readout.penalty[t] if isinstance(readout, LinearReadOut) else None,
+        }
 
 
 def _seed(*parts: int) -> int:

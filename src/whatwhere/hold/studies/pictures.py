@@ -1,4 +1,4 @@
-"""The pictures a read-out is fitted to and tested on, and those without any content."""
+"""The pictures that a read-out is fitted to and tested on, and those without any content."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def pictures_of(data: Data, test: Data | None, most: int, most_test: int, seed: 
     the penalty; a single split is divided 60 : 15 : 25 (fit, choose, test).
 
     Args:
-        data: to fit on; also to test on if there is no `test`.
+        data: to fit on; also to test on without `test`.
         test: another data set to test on, as in the paper.
-        most: at most so many pictures to fit and to choose the penalty.
-        most_test: at most so many to test.
+        most: at most this many pictures to fit and to choose the penalty.
+        most_test: at most this many to test on.
         seed: of the division.
 
     Raises:
@@ -77,10 +77,10 @@ def pictures_of(data: Data, test: Data | None, most: int, most_test: int, seed: 
             "(a single split is divided 3 : 1, so 8)."
         )
     held_out = max(1, len(order) // 5)
-    return Pictures(_part(fit, order[held_out:]), _part(fit, order[:held_out]), _part(other, test_rows))
+    return Pictures(part_of(fit, order[held_out:]), part_of(fit, order[:held_out]), part_of(other, test_rows))
 
 
-def _part(split: Split, rows: Tensor) -> Split:
+def part_of(split: Split, rows: Tensor) -> Split:
     """Some pictures alone, so that no other is decoded."""
     return Split(split.name, Rows(split.source, rows), split.labels[rows], split.classes)
 

@@ -1,4 +1,4 @@
-"""The Red-Green pictures: a class told by left and right, in a place that gives the class away.
+"""The Red-Green pictures: the class is a matter of left and right, and up or down gives it away.
 
 A red and a green block lie on black; class 0 has the red one on the left, class 1 the green one. Class 0 lies in the
 upper half, class 1 in the lower one: where they are is as good a hint as which is left. In the *dissimilar* pictures
@@ -66,7 +66,7 @@ class Blocks:
 
 
 def draw_blocks(n: int, rng: np.random.Generator) -> Blocks:
-    """Draw n pairs whose half tells their class; the classes take turns.
+    """Draw n pairs in the half of their class; the classes take turns.
 
     Args:
         n: pairs.
@@ -85,7 +85,7 @@ def draw_blocks(n: int, rng: np.random.Generator) -> Blocks:
 
 
 @dataclass(frozen=True)
-class RedGreen:
+class Sets:
     """The four sets of one seed; `dissimilar` is `similar`, moved."""
 
     train: Blocks
@@ -94,11 +94,11 @@ class RedGreen:
 
     @property
     def dissimilar(self) -> Blocks:
-        """The similar test pictures with the hint of place turned round."""
+        """The similar test pictures with the hint of place reversed."""
         return self.similar.moved()
 
 
-def red_green_data(train: int, validation: int, test: int, *, seed: int) -> RedGreen:
+def red_green_data(train: int, validation: int, test: int, *, seed: int) -> Sets:
     """Draw the sets of one seed, each from a stream of its own.
 
     Args:
@@ -108,4 +108,4 @@ def red_green_data(train: int, validation: int, test: int, *, seed: int) -> RedG
         seed: of every draw.
     """
     sizes = (train, validation, test)
-    return RedGreen(*(draw_blocks(n, np.random.default_rng([seed, i])) for i, n in enumerate(sizes)))
+    return Sets(*(draw_blocks(n, np.random.default_rng([seed, i])) for i, n in enumerate(sizes)))

@@ -7,25 +7,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from whatwhere.data import Split
-from whatwhere.dependency.branch import Resume, SharedPrefix
-from whatwhere.dependency.shuffle import pool, shuffle
-from whatwhere.intervals import Batch
 from whatwhere.interventions import Intervention
+from whatwhere.need.branch import AtCut, Resume, SharedPrefix
+from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.need.studies.result import MEAN
+from whatwhere.need.studies.tally import Place, Tallies, Tally
 from whatwhere.network import Network
-from whatwhere.sites import Site, Sites, evaluating
-from whatwhere.studies.packed import pack, unpack
-from whatwhere.training.evaluate import check_scores
-
-MEAN = "mean"
-Place = tuple[str, str]  # (method, site)
+from whatwhere.site import Site, Sites, evaluating
+from whatwhere.training.scores import check_scores
 
 
 def seed_of_draw(seed: int, method: str, site: str, repeat: int, batch: int) -> int:
@@ -35,8 +30,8 @@ def seed_of_draw(seed: int, method: str, site: str, repeat: int, batch: int) -> 
 
 
 @dataclass(frozen=True)
-class Curve:
-    """What a test-time curve measures.
+class Removals:
+    """What a test-time curve removes, and where.
 
     Attributes:
         net: the network, trained.
@@ -70,116 +65,79 @@ class Curve:
         seed = seed_of_draw(self.seed, method, cut.name, repeat, batch)
         return shuffle(self.net, self.selection(cut), mode=method, seed=seed, table=self.table)  # type: ignore[arg-type]
 
-    def entry(self, cut: Site) -> Site:
-        """The first place that a removal at a cut touches; everything before it is shared."""
-        removal = self.removal(self.methods[0], cut, 0, 0)
-        return min((*removal.inputs, *removal.shortcuts), key=lambda s: s.order)
-
-
-@dataclass
-class Tally:
-    """How often pictures were right at one place.
-
-    Attributes:
-        hits: (n,) draws in which each picture was right.
-        repeats: (n,) draws each picture had.
-        batches: the same, per batch and draw.
-    """
-
-    hits: NDArray[np.integer]
-    repeats: NDArray[np.integer]
-    batches: list[Batch] = field(default_factory=list)
-
-    @property
-    def rates(self) -> NDArray[np.float64]:
-        """(n,) share of its draws in which each picture was right."""
-        return self.hits / self.repeats
-
-    @staticmethod
-    def of(runs: Tensor) -> Tally:
-        """From (draws, n) right or wrong, of one batch."""
-        draws, n = runs.shape
-        totals = tuple(int(t) for t in runs.sum(1))
-        return Tally(runs.sum(0).numpy(), np.full(n, draws), [Batch(n, totals)])
-
-    @staticmethod
-    def join(parts: Sequence[Tally]) -> Tally:
-        """One after the other."""
-        hits, repeats = ([getattr(p, name) for p in parts] for name in ("hits", "repeats"))
-        return Tally(np.concatenate(hits), np.concatenate(repeats), [b for p in parts for b in p.batches])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a cell."""
-        batches = [[b.n, list(b.totals)] for b in self.batches]
-        return {"hits": pack(self.hits), "repeats": pack(self.repeats), "batches": batches}
-
-    @staticmethod
-    def from_dict(plain: Mapping[str, Any]) -> Tally:
-        """From a cell's plain values."""
-        batches = [Batch(n, tuple(totals)) for n, totals in plain["batches"]]
-        return Tally(unpack(plain["hits"]).astype(int), unpack(plain["repeats"]).astype(int), batches)
+    @cached_property
+    def entries(self) -> Mapping[Site, Sequence[Site]]:
+        """The cuts by the first place that a removal there touches; everything before it is shared."""
+        found: dict[Site, list[Site]] = defaultdict(list)
+        for cut in self.cuts:
+            removal = self.removal(self.methods[0], cut, 0, 0)
+            found[min((*removal.inputs, *removal.shortcuts), key=lambda s: s.order)].append(cut)
+        return found
 
 
 def measure(
-    curve: Curve,
+    what: Removals,
     split: Split,
     rows: range,
     repeats: Mapping[Place, int],
     on_batch: Callable[[int], None] = lambda n: None,
-) -> dict[Place | None, Tally]:
+) -> Tallies:
     """Measure some pictures.
 
     Args:
-        curve: what to measure.
+        what: is removed, and where.
         split: the pictures.
-        rows: which of them; starts at a multiple of the batch size.
+        rows: of the split; starts at a multiple of the batch size.
         repeats: draws at each (method, cut).
-        on_batch: told the number of pictures after each batch.
+        on_batch: called after each batch with its number of pictures.
 
     Returns:
         For each (method, cut), and for None, the intact network: what was right.
     """
     parts: dict[Place | None, list[Tally]] = defaultdict(list)
-    first = rows.start // curve.batch_size
     with ExitStack() as stack:
-        stack.enter_context(evaluating(curve.net.module))
-        run = stack.enter_context(SharedPrefix(curve.net))
+        stack.enter_context(evaluating(what.net.module))
+        run = stack.enter_context(SharedPrefix(what.net))
         order = torch.arange(rows.start, rows.stop)
-        batches = split.batches(curve.batch_size, geometry=curve.net.preprocessing, order=order)
-        for i, (images, labels) in enumerate(batches):
-            for place, tally in _batch(curve, run, images, labels, first + i, repeats).items():
+        batches = split.batches(what.batch_size, geometry=what.net.preprocessing, order=order)
+        for number, (images, labels) in enumerate(batches, rows.start // what.batch_size):
+            prepared = what.net.prepared(images)
+            batch = _Batch(what, labels.to(prepared.device), number, repeats)
+            for place, tally in batch.run(run, prepared).items():
                 parts[place].append(tally)
             on_batch(len(labels))
     return {place: Tally.join(tallies) for place, tallies in parts.items()}
 
 
-def _batch(
-    curve: Curve, run: SharedPrefix, images: Tensor, labels: Tensor, number: int, repeats: Mapping[Place, int]
-) -> dict[Place | None, Tally]:
-    prepared = curve.net.prepared(images)
-    labels = labels.to(prepared.device)
-    tallies: dict[Place | None, Tally] = {}
+@dataclass
+class _Batch:
+    """The labels of some pictures, and what is measured on them."""
 
-    def at(cuts: Sequence[Site]) -> Any:
+    what: Removals
+    labels: Tensor
+    number: int
+    repeats: Mapping[Place, int]
+    tallies: Tallies = field(default_factory=dict)
+
+    def run(self, prefix: SharedPrefix, prepared: Tensor) -> Tallies:
+        """Measure at every cut, then the intact network."""
+        scores = prefix(prepared, {entry: self._at(cuts) for entry, cuts in self.what.entries.items()})
+        check_scores(scores, self.labels)
+        self.tallies[None] = Tally.of(self._right(scores)[None].cpu())
+        return self.tallies
+
+    def _at(self, cuts: Sequence[Site]) -> AtCut:
         def at_cut(resume: Resume) -> None:
             for cut in cuts:
-                for method in curve.methods:
-                    runs = [
-                        _draw(curve, resume, labels, method, cut, r, number) for r in range(repeats[method, cut.name])
-                    ]
-                    tallies[method, cut.name] = Tally.of(torch.stack(runs).cpu())
+                for method in self.what.methods:
+                    runs = [self._draw(resume, method, cut, r) for r in range(self.repeats[method, cut.name])]
+                    self.tallies[method, cut.name] = Tally.of(torch.stack(runs).cpu())
 
         return at_cut
 
-    entries: dict[Site, list[Site]] = defaultdict(list)
-    for cut in curve.cuts:
-        entries[curve.entry(cut)].append(cut)
-    scores = run(prepared, {e: at(cuts) for e, cuts in entries.items()})
-    check_scores(scores, labels)
-    tallies[None] = Tally.of((scores.argmax(1) == labels)[None].cpu())
-    return tallies
+    def _draw(self, resume: Resume, method: str, cut: Site, repeat: int) -> Tensor:
+        with self.what.removal(method, cut, repeat, self.number):
+            return self._right(resume())
 
-
-def _draw(curve: Curve, resume: Resume, labels: Tensor, method: str, cut: Site, repeat: int, batch: int) -> Tensor:
-    with curve.removal(method, cut, repeat, batch):
-        return resume().argmax(1) == labels
+    def _right(self, scores: Tensor) -> Tensor:
+        return scores.argmax(1) == self.labels

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from whatwhere.cost import cost
+from whatwhere.costs import cost
 from whatwhere.errors import InputError
+from whatwhere.intervals import Estimate
+from whatwhere.need.studies.result import GAP_FC, LABELS, MEAN, Point, Recommendation
 from whatwhere.network import Network
-from whatwhere.studies.dependency.result import LABELS, Point, Recommendation
 
-GAP_FC = "gap_fc"
-JUDGED = (GAP_FC, "mean", "per-channel", "shared", "all")  # what is left of a map after them has no positions
-AT_CHANCE = "The intact network is not above chance on these pictures: nothing can be told of what it needs."
-CONFIRM = " This was measured by shuffling: train the collapsed network to confirm it."
+JUDGED = (GAP_FC, MEAN, "per-channel", "shared", "all")  # each removes all positions from a map
+AT_CHANCE = "The intact network is not above chance on these pictures, so its curve does not show what it needs."
+CONFIRM = " This was measured without collapsing: train the collapsed network to confirm it."
+RECOVER = " Training the collapsed network (whatwhere need trained) may recover it."
 
 
 def recommend(
@@ -31,25 +32,28 @@ def recommend(
         collapsed: builds the network collapsed before a site, to measure.
         retrained: whether the removals were trained (or are test-time removals from a network trained with space).
     """
-    judged = next((there for m in JUDGED if (there := [p for p in points if p.method == m and p.drop])), [])
+    drops = {p: p.drop for p in points if p.drop}
+    judged = next((there for m in JUDGED if (there := [p for p in drops if p.method == m])), [])
     if not judged:
-        return Recommendation(f"No depth is recommended: that takes one of {', '.join(JUDGED)}.", within)
-    held = [p for p in judged if p.drop and p.drop.high <= within]
+        return Recommendation(f"No depth is recommended: that needs one of {', '.join(JUDGED)}.", within)
+    held = [p for p in judged if drops[p].high <= within]
     if not held:
-        return Recommendation(_nothing(judged, within, retrained), within)
+        mildest = min(judged, key=lambda p: drops[p].mean)
+        return Recommendation(_nothing(mildest, drops[mildest], within) + ("" if retrained else RECOVER), within)
     deepest = max(held, key=lambda p: p.depth_share)
+    advice = _advice(deepest, drops[deepest], within, retrained)
     try:
         small = collapsed(deepest.site)
     except InputError as error:  # a ViT's blocks can be shuffled, not collapsed
-        return Recommendation(f"{_advice(deepest, within, retrained)} No smaller network: {error}", within)
+        return Recommendation(f"{advice} No smaller network: {error}", within)
     before, after = cost(intact), cost(small)
     speed = f" The network collapsed there is {before.latency_ms / after.latency_ms:.2f} times as fast."
-    text = _advice(deepest, within, retrained) + speed + ("" if deepest.method == GAP_FC else CONFIRM)
+    text = advice + speed + ("" if deepest.method == GAP_FC else CONFIRM)
     return Recommendation(text, within, deepest.site, before.to_dict(), after.to_dict())
 
 
 def check_within(within: float | None) -> None:
-    """Complain of a loss that is no share.
+    """Refuse a loss that is not a share.
 
     Raises:
         InputError: for one below 0 or above 1.
@@ -58,25 +62,20 @@ def check_within(within: float | None) -> None:
         raise InputError(f"within={within}: give a share from 0 to 1; 0.01 is one point.")
 
 
-def _advice(p: Point, within: float, retrained: bool) -> str:
-    assert p.drop
-    sure = f"95 % interval up to {100 * p.drop.high:.2f}"
-    how = "trained so" if retrained else "without any retraining"
-    measured = LABELS.get(p.method, p.method)
+def _advice(p: Point, drop: Estimate, within: float, retrained: bool) -> str:
+    how = "after training that way" if retrained else "without retraining"
     return (
         f"Within a loss of {100 * within:.1f} points, the last {100 * p.depth_share:.0f} % of the convolutions need no "
-        f"spatial information: {measured} from {p.site} on costs {100 * p.drop.mean:.2f} points ({sure}), {how}."
+        f"spatial information: {LABELS.get(p.method, p.method)} from {p.site} on costs {_points(drop)}, {how}."
     )
 
 
-def _nothing(judged: Sequence[Point], within: float, retrained: bool) -> str:
-    least = min((p for p in judged if p.drop), key=lambda p: p.drop.mean if p.drop else 0.0)
-    assert least.drop
-    tail = (
-        "" if retrained else " Training the collapsed network (whatwhere dependency --protocol study) may recover it."
-    )
+def _nothing(p: Point, drop: Estimate, within: float) -> str:
     return (
-        f"No removal by {LABELS.get(least.method, least.method)} is sure to stay within a loss of {100 * within:.1f} "
-        f"points: the mildest, from {least.site} on, costs {100 * least.drop.mean:.2f} points (95 % interval up to "
-        f"{100 * least.drop.high:.2f}).{tail}"
+        f"No removal by {LABELS.get(p.method, p.method)} is sure to stay within a loss of {100 * within:.1f} points: "
+        f"the mildest, from {p.site} on, costs {_points(drop)}."
     )
+
+
+def _points(drop: Estimate) -> str:
+    return f"{100 * drop.mean:.2f} points (95 % interval up to {100 * drop.high:.2f})"

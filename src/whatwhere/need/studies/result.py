@@ -1,27 +1,31 @@
-"""The result of either protocol: what removing spatial information costs at every depth."""
+"""What removing spatial information costs at every depth: the result of both protocols."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from whatwhere.errors import InputError
-from whatwhere.files import read_json, write_json
 from whatwhere.intervals import Estimate
+from whatwhere.lab.result import SCHEMA_VERSION, Result
+from whatwhere.need.studies.reference import REFERENCE_MODEL, reference_curve
 from whatwhere.report.figures import Line, curve_figure
-from whatwhere.report.page import Report, Table, write_report
-from whatwhere.studies.dependency.reference import REFERENCE_MODEL, reference_curve
+from whatwhere.report.page import Report, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA_VERSION = 1
+INTACT, GAP_FC, MEAN = "intact", "gap_fc", "mean"
+LABELS = {GAP_FC: "GAP+FC", MEAN: "spatial mean", INTACT: "intact"}
 PROTOCOLS = {
-    "test-time": "A trained network; spatial information is removed when it is tested, from each site on.",
+    "test-time": "A trained network is tested without spatial information from each site on, without retraining.",
     "train-and-test": "Each network is trained and tested without spatial information from its site on.",
+}
+COSTS = {
+    "parameters": ("parameters", "{:,.0f}"),
+    "flops": ("FLOPs per picture", "{:,.0f}"),
+    "latency_ms": ("latency, ms per picture", "{:.3f}"),
 }
 
 
@@ -35,7 +39,7 @@ class Point:
         depth_share: share of the convolutions without spatial information, in [0, 1].
         accuracy: in [0, 1].
         drop: what was lost against the intact network on the same pictures (or seeds), in [0, 1]; None for the intact.
-        group: which curve it belongs to besides its method ("no augmentation", say).
+        group: of its curve, besides the method ("no augmentation").
         values: the accuracy of each draw (test-time) or seed (train-and-test).
     """
 
@@ -54,12 +58,16 @@ class Point:
         return f"{name} ({self.group})" if self.group else name
 
 
-LABELS = {"gap_fc": "GAP+FC", "mean": "spatial mean", "intact": "intact"}
-
-
 @dataclass(frozen=True)
 class Entry:
-    """One field of the train-mode x test-mode matrix: accuracy over seeds, in [0, 1]."""
+    """One field of the train-mode x test-mode matrix.
+
+    Attributes:
+        trained: the method in training.
+        tested: the method in testing.
+        depth_share: share of the convolutions that the shuffled mode acts on.
+        accuracy: over seeds, in [0, 1].
+    """
 
     trained: str
     tested: str
@@ -87,22 +95,24 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class DependencyResult:
-    """What was measured, and all that it rests on.
+class NeedResult(Result):
+    """What removing spatial information costs.
 
     Attributes:
         protocol: `test-time` or `train-and-test`.
         network: its name.
         data: names, sizes, fingerprints.
-        preprocessing: what the network's input looked like.
-        settings: repeats, seeds, recipe, …
-        intact: the intact network's point (or points, one a group).
+        preprocessing: of the network's input.
+        settings: repeats, seeds, recipe, ...
+        intact: the intact network's point, one for each group.
         points: every removal.
         matrix: train-mode x test-mode, where it was measured.
         recommendation: the deepest removal within the stated loss.
         notes: what the reader must know.
         provenance: versions, hardware, command, seconds.
     """
+
+    kind: ClassVar[str] = "dependency"
 
     protocol: str
     network: str
@@ -117,38 +127,18 @@ class DependencyResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in `result.json`."""
-        return {"kind": "dependency", **asdict(self)}
+    @property
+    def conclusion(self) -> str:
+        """The recommendation, if there is one."""
+        return self.recommendation.text if self.recommendation else ""
 
-    @staticmethod
-    def from_dict(plain: Mapping[str, Any]) -> DependencyResult:
-        """From the plain values of `result.json`.
-
-        Raises:
-            InputError: if they are of another kind or schema version.
-        """
-        if plain.get("kind") != "dependency" or plain.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(
-                f"this result has kind {plain.get('kind')!r}, schema version {plain.get('schema_version')!r}; this "
-                f"version of whatwhere reads kind 'dependency', version {SCHEMA_VERSION}."
-            )
-        fields = {k: v for k, v in plain.items() if k != "kind"}
-        for name, read in {"intact": _point, "points": _point, "matrix": _entry}.items():
-            fields[name] = tuple(read(p) for p in plain[name])
-        advice = plain["recommendation"]
-        fields["recommendation"] = Recommendation(**advice) if advice else None
-        fields["notes"] = tuple(plain["notes"])
-        return DependencyResult(**fields)
-
-    @staticmethod
-    def load(folder: str | os.PathLike[str]) -> DependencyResult:
-        """Read `result.json` of a folder."""
-        return DependencyResult.from_dict(read_json(Path(folder) / "result.json"))
+    def records(self) -> Iterable[Point]:
+        """The intact network's points, then every removal."""
+        return (*self.intact, *self.points)
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each point, accuracies and drops in per cent."""
-        return [_row(p) for p in (*self.intact, *self.points)]
+        return [_row(p) for p in self.records()]
 
     def plot(self) -> Figure:
         """The curve: accuracy over the share of convolutions without spatial information."""
@@ -157,37 +147,24 @@ class DependencyResult:
         title = f"{self.network} on {self.data.get('name', 'data')}"
         return curve_figure(lines, levels, self._references(), title=title)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write result.json, table.csv, the figures and index.html; returns the page."""
-        write_json(Path(folder) / "result.json", self.to_dict())
-        return write_report(Path(folder), self.report())
-
-    def report(self) -> Report:
+    def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
+        measured = {"data": self.data, "preprocessing": self.preprocessing, "settings": self.settings}
         return Report(
             title=f"How much where does {self.network} need?",
             lead=PROTOCOLS[self.protocol],
             figures={"curve": self.plot()},
             tables=[Table("Accuracy at every depth", self.table()), *self._matrix_table()],
             notes=self.notes,
-            conclusion=self.recommendation.text if self.recommendation else "",
+            conclusion=self.conclusion,
             conclusion_table=_before_after(self.recommendation),
-            facts={
-                "data": self.data, "preprocessing": self.preprocessing, "settings": self.settings, **self.provenance,
-            },
-        )  # fmt: skip
+            facts={**measured, **self.provenance},
+        )
 
     def _line(self, label: str) -> Line:
         points = sorted((p for p in self.points if p.label == label), key=lambda p: p.depth_share)
         group = [p for p in self.intact if p.group == points[0].group] if self.protocol == "train-and-test" else []
-        every = [*group, *points]
-        return Line(
-            label=label,
-            x=tuple(100 * p.depth_share for p in every),
-            y=tuple(100 * p.accuracy.mean for p in every),
-            low=tuple(100 * p.accuracy.low for p in every),
-            high=tuple(100 * p.accuracy.high for p in every),
-        )
+        return line_of(label, [*group, *points])
 
     def _references(self) -> list[Line]:
         on_cifar100 = self.data.get("classes") == 100
@@ -199,22 +176,25 @@ class DependencyResult:
     def _matrix_table(self) -> list[Table]:
         rows = [
             {
-                "trained": e.trained, "tested": e.tested, "convolutions": f"last {100 * e.depth_share:.0f} %",
+                "trained": e.trained,
+                "tested": e.tested,
+                "convolutions": f"last {100 * e.depth_share:.0f} %",
                 **_estimate(e.accuracy, "accuracy %"),
             }
             for e in self.matrix
-        ]  # fmt: skip
+        ]
         return [Table("Trained and tested with and without shuffling", rows)] if rows else []
 
 
-def _point(plain: Mapping[str, Any]) -> Point:
-    drop = Estimate(**plain["drop"]) if plain["drop"] else None
-    values = tuple(plain["values"])
-    return Point(**{**plain, "accuracy": Estimate(**plain["accuracy"]), "drop": drop, "values": values})
-
-
-def _entry(plain: Mapping[str, Any]) -> Entry:
-    return Entry(**{**plain, "accuracy": Estimate(**plain["accuracy"])})
+def line_of(label: str, points: Sequence[Point]) -> Line:
+    """Accuracy over the share of convolutions without spatial information, with its intervals."""
+    return Line(
+        label=label,
+        x=tuple(100 * p.depth_share for p in points),
+        y=tuple(100 * p.accuracy.mean for p in points),
+        low=tuple(100 * p.accuracy.low for p in points),
+        high=tuple(100 * p.accuracy.high for p in points),
+    )
 
 
 def _row(p: Point) -> dict[str, Any]:
@@ -235,12 +215,12 @@ def _basis(e: Estimate) -> dict[str, str]:
 def _before_after(advice: Recommendation | None) -> Sequence[Mapping[str, str]]:
     if not advice or not advice.before or not advice.after:
         return []
-    names = {"parameters": "{:,.0f}", "flops": "{:,.0f}", "latency_ms": "{:.3f}"}
     return [
         {
-            "": {"flops": "FLOPs a picture", "latency_ms": "latency, ms a picture"}.get(name, name),
-            "intact": form.format(advice.before[name]), "collapsed": form.format(advice.after[name]),
+            "": label,
+            "intact": form.format(advice.before[name]),
+            "collapsed": form.format(advice.after[name]),
             "ratio": f"{advice.after[name] / advice.before[name]:.2f}",
         }
-        for name, form in names.items()
-    ]  # fmt: skip
+        for name, (label, form) in COSTS.items()
+    ]

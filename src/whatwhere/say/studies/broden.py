@@ -31,7 +31,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from whatwhere.data.broden_sets import (
+from whatwhere.data.pixels import BROKEN
+from whatwhere.errors import InputError, unknown
+from whatwhere.label_maps import IGNORE
+from whatwhere.say.concepts import Combined, Named
+from whatwhere.say.listed_parts import ListedParts
+from whatwhere.say.studies.broden_sets import (
     Ade20k,
     Assignment,
     BrodenSet,
@@ -41,9 +46,6 @@ from whatwhere.data.broden_sets import (
     first_file,
     read_rows,
 )
-from whatwhere.data.concepts import ABSENT, IGNORE, PRESENT, UNLABELLED, Combined, Named, label_map
-from whatwhere.data.pixels import BROKEN
-from whatwhere.errors import InputError, unknown
 
 META, SETS = "meta_file", "broden_dataset"
 FOLDERS = {"ade20k": "ade20k", "pascal": "pascal", "os": "opensurfaces", "dtd": "dtd"}
@@ -68,7 +70,7 @@ class Broden:
     """One split of Broden+.
 
     >>> picture, labels = broden[0]
-    >>> maps = broden.concepts()(picture, labels)      # (K, H, W): 1, 0, and -1 where nobody looked
+    >>> maps = broden.concepts()(picture, labels)      # (K, H, W): 1, 0, and -1 where it was not annotated
 
     Attributes:
         records: the rows.
@@ -93,10 +95,8 @@ class Broden:
             InputError: a file is missing or broken, or a map has another size than its picture.
         """
         dataset, number = self.records[row]
-        source = self.sets[dataset]
-        file = source.picture(number)
-        picture = read_picture(file)
-        found = {name: torch.from_numpy(values) for name, values in source.maps(number).items()}
+        file = self.sets[dataset].picture(number)
+        picture, found = read_picture(file), self._found(row)
         for name, values in found.items():
             if values.shape != picture.shape[1:]:
                 raise InputError(
@@ -104,6 +104,11 @@ class Broden:
                     "alike, or neither."
                 )
         return picture, self._maps(found, picture.shape[1:])
+
+    def labels(self, row: int) -> dict[str, Tensor]:
+        """The four maps alone; the picture is not decoded."""
+        found = self._found(row)
+        return self._maps(found, next(iter(found.values())).shape)
 
     def rows(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Every picture with its maps."""
@@ -114,6 +119,10 @@ class Broden:
         return Combined(
             [ListedParts(self.names["part"][:-1], self.lists), *(Named(self.names[m], m) for m in MAPS[2:])]
         )
+
+    def _found(self, row: int) -> dict[str, Tensor]:
+        dataset, number = self.records[row]
+        return {name: torch.from_numpy(values) for name, values in self.sets[dataset].maps(number).items()}
 
     def _maps(self, found: Mapping[str, Tensor], shape: torch.Size) -> dict[str, Tensor]:
         nothing = torch.zeros(shape, dtype=torch.int64)
@@ -147,29 +156,6 @@ def part_values(objects: Tensor, parts: Tensor, lists: Tensor) -> Tensor:
     shows_parts[objects[listed]] = True
     none = shows_parts[objects] & (parts == 0)
     return torch.where(listed, parts - 1, torch.where(none, lists.shape[1], IGNORE))
-
-
-class ListedParts:
-    """Parts as concepts: absent where another part is, or where the object has none but might have had this one."""
-
-    def __init__(self, parts: Sequence[str], lists: Tensor) -> None:
-        """Take the part names (P) and which parts each object may have (O, P)."""
-        self.names, self.lists = tuple(f"part: {name}" for name in parts), lists
-
-    def __call__(self, picture: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """(P, H, W) from the maps `part` and `object`.
-
-        Raises:
-            InputError: a map is missing, of another size, or holds an unknown value.
-        """
-        parts, none = label_map(picture, labels, "part", len(self.names) + 1), len(self.names)
-        objects = label_map(picture, labels, "object", len(self.lists) + 1)
-        scope = torch.zeros(len(self.lists) + 2, len(self.names), dtype=torch.bool)
-        scope[: len(self.lists)] = self.lists
-        rows = torch.where(objects == IGNORE, len(self.lists), objects - (objects > IGNORE).long())
-        absent = (parts < none) | ((parts == none) & scope[rows].movedim(-1, 0))
-        maps = torch.where(absent, ABSENT, UNLABELLED).to(torch.int8)
-        return maps.masked_fill_(parts == torch.arange(none).view(-1, 1, 1), PRESENT)
 
 
 def load_broden(folder: str | os.PathLike[str], split: str = "train", sets: Sequence[str] | None = None) -> Broden:
@@ -236,7 +222,7 @@ def read_records(meta: Path, split: str, sets: Mapping[str, BrodenSet]) -> tuple
     """The rows of the data sets taken, in the order of the lists.
 
     Raises:
-        InputError: a list is missing, a line is no record, or no row is left.
+        InputError: a list is missing, a line that is not a record, or no row is left.
     """
     lists = dict.fromkeys(RECORDS[split][OF_SET[name]] for name in sets)
     rows = [row for name in lists for row in _records(first_file(meta / name), sets)]
@@ -262,7 +248,7 @@ def _record(line: str, place: str) -> BrodenRow:
         record: dict[str, Any] = json.loads(line)
         dataset, index = str(record["dataset"]), int(record["file_index"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{place} is no record such as {{"dataset": "os", "file_index": 12}} ({error!r}).') from error
+        raise InputError(f'{place} is not a record such as {{"dataset": "os", "file_index": 12}} ({error!r}).') from error
     if dataset not in FOLDERS:
         raise unknown(f"{place}: dataset", dataset, FOLDERS)
     return BrodenRow(dataset, index)

@@ -1,6 +1,6 @@
 """The four data sets behind Broden+, each in its own layout: where a row's files are and how they say labels.
 
-Facts from the scripts of the unifiedparsing repository (`broden_dataset_utils`), see `whatwhere.data.broden`.
+Facts from the scripts of the unifiedparsing repository (`broden_dataset_utils`), see `whatwhere.say.studies.broden`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,20 @@ BROKEN_MAT = (*BROKEN, MatReadError, IndexError, NotImplementedError)  # the las
 
 # Short part names of PASCAL-Part that its part2ind.m explains nowhere.
 SHORT_PARTS = {
-    "lfho": "left front hoof", "rfho": "right front hoof", "lbho": "left back hoof", "rbho": "right back hoof",
-    "fwheel": "front wheel", "bwheel": "back wheel", "frontside": "front side", "leftside": "left side",
-    "rightside": "right side", "backside": "back side", "roofside": "roof side", "leftmirror": "left mirror",
+    "lfho": "left front hoof",
+    "rfho": "right front hoof",
+    "lbho": "left back hoof",
+    "rbho": "right back hoof",
+    "fwheel": "front wheel",
+    "bwheel": "back wheel",
+    "frontside": "front side",
+    "leftside": "left side",
+    "rightside": "right side",
+    "backside": "back side",
+    "roofside": "roof side",
+    "leftmirror": "left mirror",
     "rightmirror": "right mirror",
-}  # fmt: skip
+}
 POSITIONS = {"left", "right", "front", "back", "upper", "lower", "side"}  # Broden+ merges parts that differ in these
 
 

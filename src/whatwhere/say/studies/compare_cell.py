@@ -14,66 +14,119 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whatwhere.bottleneck import leakage
-from whatwhere.bottleneck.failures import FailureCounts, nearby
-from whatwhere.bottleneck.inspect import Overlap, auic, inspectability_curve, thresholds_of
-from whatwhere.bottleneck.layer import Bottleneck, layer_of
-from whatwhere.bottleneck.tail import Tail
-from whatwhere.data.concept_counts import concept_counts
-from whatwhere.data.concept_spec import concepts_of
 from whatwhere.data.scenes import Scenes
+from whatwhere.errors import InputError
 from whatwhere.files import write_json
-from whatwhere.models.load import load_weights, save_weights
+from whatwhere.lab.cells import Cell
+from whatwhere.lab.packed import pack, pack_scores
+from whatwhere.lab.progress import Meter
+from whatwhere.lab.sources import GivenData, GivenNetwork
+from whatwhere.lab.study import Worker
+from whatwhere.models.weights import load_weights, save_weights
 from whatwhere.network import Network
-from whatwhere.runs.cells import Cell
-from whatwhere.runs.progress import Meter
-from whatwhere.studies.bottleneck.features import SiteFeatures, TrueMaps, site_features
-from whatwhere.studies.bottleneck.kinds import CEILING, PLAIN, Plan, cooled, narrowed
-from whatwhere.studies.bottleneck.measure import Cells, cell_labels, cells, confusions, table_ceiling
-from whatwhere.studies.bottleneck.sure import confidence
-from whatwhere.studies.packed import pack, pack_scores
+from whatwhere.say import leakage
+from whatwhere.say.concept_counts import concept_counts
+from whatwhere.say.failures import FailureCounts, nearby
+from whatwhere.say.heads import maps_at
+from whatwhere.say.layer import Bottleneck, layer_of
+from whatwhere.say.studies.broden_concepts import BrodenConcepts
+from whatwhere.say.studies.broden_places import BrodenSite
+from whatwhere.say.studies.concept_spec import BRODEN, concepts_of
+from whatwhere.say.studies.features import FEATURES, SiteFeatures, TrueMaps, site_features
+from whatwhere.say.studies.halves import apart
+from whatwhere.say.studies.inspection import in_broden, in_scenes
+from whatwhere.say.studies.kinds import CEILING, PLAIN, SUPERVISED, Make, Size, cooled, fitted, placed
+from whatwhere.say.studies.measure import Cells, EditRows, cell_labels, cells, confusions, table_ceiling
+from whatwhere.say.studies.sure import confidence
+from whatwhere.say.tail import Tail
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import SceneRecipe
 
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 SURE = ("intact", "tuned", "ssb", "learned")  # kinds whose confidence is compared
 FEW = 60  # pictures on which every concept is dropped in turn
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What a cell needs that does not decide its result.
+class CompareWorker(Worker):
+    """Makes, fine-tunes and measures the bottleneck of a cell.
 
     Attributes:
-        net: the trained segmentation network.
-        scenes: with train, validation and test split.
-        folder: features, checkpoints and trained weights.
+        network: where the trained segmentation network is.
+        source: where the scenes are.
+        folder: gets features, checkpoints and trained weights.
         device: Fabric's accelerator.
+        broden: folder of Broden+, where the concepts are its own.
     """
 
-    net: Network
-    scenes: Scenes
+    network: GivenNetwork
+    source: GivenData
     folder: Path
     device: str = "auto"
+    broden: str | None = None
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell."""
         return ceiling(self, config) if config["kind"] == CEILING else _Run(self, config).result()
 
-    def prepare(self, shared: Mapping[str, Any], sites: Sequence[str]) -> None:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what was loaded."""
+        return (CompareWorker, (self.network, self.source, self.folder, self.device, self.broden))
+
+    @property
+    def net(self) -> Network:
+        """The trained network; nothing changes it."""
+        return self.network.net
+
+    @cached_property
+    def scenes(self) -> Scenes:
+        """With the splits train, validation and test."""
+        return apart(self.source.scenes)
+
+    @cached_property
+    def size(self) -> Size:
+        """(C, H, W) of a picture."""
+        channels, height, width = self.scenes.train[0][0].shape
+        return channels, height, width
+
+    def prepare(self, common: Mapping[str, Any], sites: Sequence[str]) -> None:
         """Compute the features of every site once, before cells that run side by side would each."""
         for site in sites:
+            config = {**common, "site": site}
             for split in ("train", "validation", "test"):
-                self.held({**shared, "site": site}, split)
+                self.held(config, split)
+            if labelled := self.broden_site(config):
+                _ = labelled.heads, labelled.about
 
     def weights(self, cell: Cell) -> Path:
         """Where a cell's network is."""
         return self.folder / "weights" / f"{cell.key}.safetensors"
 
+    def checkpoint(self, cell: Cell) -> Path:
+        """Where a cell's fine-tuning stands, until its result is stored."""
+        return self.folder / "checkpoints" / f"{cell.key}.pt"
+
+    def stored(self, cell: Cell) -> None:
+        """A cell whose result is stored needs no checkpoint."""
+        self.checkpoint(cell).unlink(missing_ok=True)
+
+    def broden_concepts(self, spec: Mapping[str, Any]) -> BrodenConcepts | None:
+        """The concepts of Broden+, if these are what a spec names."""
+        return BrodenConcepts(spec, self.folder / FEATURES, self.broden) if spec.get(BRODEN) else None
+
+    def broden_site(self, config: Mapping[str, Any]) -> BrodenSite | None:
+        """The cell's site, run on pictures of Broden+, if the concepts are labelled there."""
+        concepts = self.broden_concepts(config["concepts"])
+        return BrodenSite(self.net, config["site"], self.size[1:], concepts) if concepts else None
+
+    def names(self, spec: Mapping[str, Any]) -> tuple[str, ...]:
+        """The concepts' names."""
+        concepts = self.broden_concepts(spec)
+        return concepts.names if concepts else concepts_of(spec, self.scenes).names
+
     def held(self, config: Mapping[str, Any], split: str) -> SiteFeatures:
         """What the trained network holds at the cell's site."""
         spec = config["concepts"]
-        source = concepts_of(spec, self.scenes)
+        source = None if spec.get(BRODEN) else concepts_of(spec, self.scenes)
         return site_features(self.net, config["site"], getattr(self.scenes, split), source, spec, self.folder)
 
     def features(self, config: Mapping[str, Any], split: str) -> SiteFeatures:
@@ -81,17 +134,32 @@ class Bench:
         held = self.held(config, split)
         return TrueMaps.of(held) if config["kind"] == "truth" else held
 
-    def rebuilt(self, cell: Cell) -> nn.Module:
-        """A finished cell's network, with its weights."""
-        made = _Run(self, cell.config).made
-        load_weights(made, self.weights(cell))
+    def rebuilt(self, cell: Cell, names: Sequence[str]) -> nn.Module:
+        """A finished cell's network, with its weights.
+
+        Args:
+            cell: finished.
+            names: of its concepts, as its result says.
+
+        Raises:
+            InputError: if the weights are gone.
+        """
+        file = self.weights(cell)
+        if not file.is_file():
+            raise InputError(
+                f"{file} is missing: the network was not kept. If it was moved, give weights_folder; else delete "
+                f"cells/{cell.key}.json, and the same command trains it again."
+            )
+        made = _Run(self, cell.config, tuple(names)).placed
+        load_weights(made, file)
         return made.eval()
 
 
 @dataclass(frozen=True)
 class _Run:
-    bench: Bench
+    bench: CompareWorker
     config: Mapping[str, Any]
+    given: tuple[str, ...] = ()  # names of the concepts, where they are known
 
     @property
     def kind(self) -> str:
@@ -106,19 +174,31 @@ class _Run:
         return self.bench.features(self.config, "test")
 
     @cached_property
-    def size(self) -> tuple[int, int, int]:
-        channels, height, width = self.train.split[0][0].shape
-        return channels, height, width
+    def labelled(self) -> BrodenSite | None:
+        return self.bench.broden_site(self.config)
+
+    @cached_property
+    def make(self) -> Make:
+        names = self.given or self.bench.names(self.config["concepts"])
+        return Make(self.config["site"], names, self.config["group"], self.config["seed"])
+
+    @cached_property
+    def placed(self) -> nn.Module:
+        """The network with its bottleneck, before it is fitted."""
+        module = copy.deepcopy(self.bench.net.module).cpu().eval()
+        if self.kind in PLAIN:
+            return module
+        channels = int(self.bench.held(self.config, "train").features.shape[1])
+        return placed(module, self.kind, self.make, self.bench.size, channels)
 
     @cached_property
     def made(self) -> nn.Module:
         """The network with its bottleneck, before it is fine-tuned."""
-        module = copy.deepcopy(self.bench.net.module).cpu().eval()
-        if self.kind in PLAIN:
-            return module
-        names = concepts_of(self.config["concepts"], self.bench.scenes).names
-        plan = Plan(self.config["site"], names, self.config["group"], self.config["seed"])
-        return narrowed(module, self.kind, plan, self.size, self.bench.held(self.config, "train"))
+        if self.kind not in PLAIN:
+            labelled = self.labelled
+            heads = (lambda: labelled.heads) if labelled else None
+            fitted(layer_of(self.placed), self.kind, self.make, self.bench.held(self.config, "train"), heads)
+        return self.placed
 
     @cached_property
     def layer(self) -> Bottleneck | None:
@@ -127,7 +207,7 @@ class _Run:
     @cached_property
     def tail(self) -> Tail:
         inner = {"intact": "", "tuned": "", "truth": ".bottleneck.encode"}.get(self.kind, ".site")
-        return Tail(self.made, self.config["site"] + inner, torch.zeros(1, *self.size))
+        return Tail(self.made, self.config["site"] + inner, torch.zeros(1, *self.bench.size))
 
     def result(self) -> dict[str, Any]:
         history = [] if self.kind == "intact" else self._tuned()
@@ -135,10 +215,12 @@ class _Run:
         return {
             "channels": self.layer.encode.out_channels if self.layer else int(self.test.features.shape[1]),
             "names": list(self.layer.names) if self.layer else [],
-            "confusions": pack_scores(counted.flatten().numpy()), "n": len(counted), "epochs": history,
+            "confusions": pack_scores(counted.flatten().numpy()),
+            "n": len(counted),
+            "epochs": history,
             "groups": self.test.split.groups.tolist(),
             **self._looked_into(test),
-        }  # fmt: skip
+        }
 
     @property
     def _speaking(self) -> Bottleneck | None:
@@ -156,11 +238,15 @@ class _Run:
                     cooled(self.layer, done, total)
                 meter.update(done)
 
-            checkpoint = self.bench.folder / "checkpoints" / f"{cell.key}.pt"
             history = fit(
-                Network(self.tail), self.train, recipe, seed=self.config["seed"], device=self.bench.device,
-                file=checkpoint, on_step=on_step,
-            )  # fmt: skip
+                Network(self.tail),
+                self.train,
+                recipe,
+                seed=self.config["seed"],
+                device=self.bench.device,
+                file=self.bench.checkpoint(cell),
+                on_step=on_step,
+            )
         if self.kind == "usb" and self.layer:
             cooled(self.layer, 1, 1)
         self.made.cpu()
@@ -176,61 +262,56 @@ class _Run:
         groups = (held.split.groups, self.test.split.groups)
         names = self.layer.names if self.layer else ()
         found = {"confidence": _plain(confidence(validation, test, groups, tuple(names)))} if self.kind in SURE else {}
-        if self.kind != "tuned":
-            found["inspection"] = self._inspected(held, validation, test)
+        if self.kind != "tuned" and (seen := self._inspected((held, validation), test)):
+            found["inspection"] = seen
         if self.kind == "ssb" and self.layer:
             found |= {"failures": self._failures(test), "said": pack(test.said.flatten().numpy())}
             found |= {"leakage": self._leaking(test), "shape": list(test.said.shape)}
+        if self.kind in SUPERVISED and self.labelled:
+            concepts = self.labelled.concepts
+            found["heads"] = {**self.labelled.about, "left out": concepts.left_out}
+            found["counts"] = concepts.chosen_counts
         return found
 
-    def _inspected(self, held: SiteFeatures, validation: Cells, test: Cells) -> dict[str, Any]:
-        """Chosen on the validation pictures, scored on the test pictures."""
-        counts, limits = [], None
-        for features, seen in ((held, validation), (self.test, test)):
-            rows = torch.arange(len(features))
-            if limits is None:
-                every = rows[:: max(1, len(rows) // 40)]
-                limits = thresholds_of(_activations(features, seen, every), SHARES)
-            overlap = Overlap(len(limits), features.targets.shape[1], limits)
-            for part in rows.split(8):
-                overlap.update(_activations(features, seen, part), features.concepts_at(part))
-            counts.append(overlap)
-        fit_half, test_half = counts
-        iou = test_half.matched(fit_half.best())
-        xi, share = inspectability_curve(iou)
-        own = test_half.score(fit_half.best()).diagonal().tolist() if self.kind.startswith("ssb") else []
-        return {
-            "auic": auic(iou), "iou": [round(v, 4) for v in iou.tolist()], "own": own,
-            "concept": fit_half.best().concept.tolist(), "always on": test_half.always_on().tolist(),
-            "curve": [share.tolist()[i] for i in range(len(xi))],
-        }  # fmt: skip
+    def _inspected(self, validation: tuple[SiteFeatures, Cells], test: Cells) -> dict[str, Any] | None:
+        """Where the concepts are labelled: in the scenes, or in pictures of Broden+."""
+        named = self.kind in SUPERVISED
+        if self.labelled is None:
+            return in_scenes(validation, (self.test, test), named=named)
+        calibration, held = (self.labelled.places(part) for part in ("calibration", "validation"))
+        return in_broden(self._channels, calibration, held, named=named)
+
+    def _channels(self, features: Tensor) -> Tensor:
+        """(P, C) to concept maps (P, K), or without a bottleneck as they are."""
+        return maps_at(self.layer, features) if self.layer else features
 
     def _failures(self, test: Cells) -> list[dict[str, Any]]:
-        assert test.maps is not None
-        counts = FailureCounts(test.scores.shape[1], test.maps.shape[1])
-        given = nearby(self.test.concepts_at(torch.arange(len(self.test))).float())  # labelled, if anything near is
-        counts.update(nearby(test.maps), test.said, test.labels, given)
+        counts = FailureCounts(test.scores.shape[1], test.concepts.shape[1])
+        given = None
+        if self.test.labelled:  # labelled, if anything near is
+            given = nearby(self.test.concepts_at(torch.arange(len(self.test))).float())
+        counts.update(nearby(test.concepts), test.said, test.labels, given)
         return [_plain(asdict(f)) for f in counts.ranked()]
 
     def _leaking(self, test: Cells) -> dict[str, Any]:
         """Confusions, added up, with the maps overwritten: nothing is trained again."""
-        assert test.maps is not None
-        k, classes = test.maps.shape[1], test.scores.shape[1]
-        means = test.maps.mean((0, 2, 3))
+        k, classes = test.concepts.shape[1], test.scores.shape[1]
+        means = test.concepts.mean((0, 2, 3))
         order = torch.randperm(k, generator=torch.Generator().manual_seed(self.config["seed"]))
         few = torch.arange(len(self.test))[:: max(1, len(self.test) // FEW)][:FEW]
 
-        def total(edit: Any, rows: Tensor | None = None) -> list[list[int]]:
+        def total(edit: EditRows, rows: Tensor | None = None) -> list[list[int]]:
             counted = confusions(self.tail, self.test, classes, edit=edit, rows=rows)
             return [[int(v) for v in row] for row in counted.sum(0)]
 
         return {
             "binarised": total(lambda maps, _: leakage.binarised(maps)),
             "permuted": total(lambda maps, _: leakage.permuted(maps, order)),
-            "oracle": total(self._corrected),
-            "few": total(lambda maps, _: maps, few), "few n": len(few),
-            "dropped": [total(lambda maps, _, i=i: leakage.dropped(maps, i, float(means[i])), few) for i in range(k)],
-        }  # fmt: skip
+            **({"oracle": total(self._corrected)} if self.test.labelled else {}),
+            "few": total(lambda maps, _: maps, few),
+            "few n": len(few),
+            "dropped": [total(_dropping(i, float(means[i])), few) for i in range(k)],
+        }
 
     def _corrected(self, maps: Tensor, rows: Tensor) -> Tensor:
         """The labels' concepts, where there are labels."""
@@ -238,7 +319,11 @@ class _Run:
         return torch.where(given >= 0, given, maps)
 
 
-def ceiling(bench: Bench, config: Mapping[str, Any]) -> dict[str, Any]:
+def _dropping(k: int, value: float) -> EditRows:
+    return lambda maps, _: leakage.dropped(maps, k, value)
+
+
+def ceiling(bench: CompareWorker, config: Mapping[str, Any]) -> dict[str, Any]:
     """What the labels' concepts of a place allow, if they say the class by a table; and how often they occur."""
     train, test = (bench.features(config, split) for split in ("train", "test"))
     classes = len(bench.scenes.classes)
@@ -247,9 +332,11 @@ def ceiling(bench: Bench, config: Mapping[str, Any]) -> dict[str, Any]:
     source = concepts_of(config["concepts"], bench.scenes)
     counts = concept_counts(source, bench.scenes.train.rows(), bench.scenes.classes)
     return {
-        "confusions": pack_scores(counted.flatten().numpy()), "n": len(counted),
-        "groups": test.split.groups.tolist(), "counts": [_plain(c) for c in counts.table()],
-    }  # fmt: skip
+        "confusions": pack_scores(counted.flatten().numpy()),
+        "n": len(counted),
+        "groups": test.split.groups.tolist(),
+        "counts": [_plain(c) for c in counts.table()],
+    }
 
 
 def finite(value: float) -> float | None:
@@ -263,8 +350,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return finite(value) if isinstance(value, float) else value
-
-
-def _activations(held: SiteFeatures, seen: Cells, rows: Tensor) -> Tensor:
-    """Concept maps, or without a bottleneck the features."""
-    return held.at(rows) if seen.maps is None else seen.maps[rows]

@@ -15,16 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from whatwhere.bottleneck.heads import at_cells, shares_of
-from whatwhere.data.concepts import CLASS, ConceptSource
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
 from whatwhere.files import write_atomically
+from whatwhere.fingerprints import architecture
+from whatwhere.lab.progress import Meter
+from whatwhere.label_maps import CLASS
 from whatwhere.network import Network
-from whatwhere.runs.progress import Meter
-from whatwhere.runs.provenance import architecture
-from whatwhere.sites import evaluating
+from whatwhere.say.concepts import ConceptSource
+from whatwhere.say.heads import at_cells, shares_of
+from whatwhere.site import evaluating
 from whatwhere.training.objectives import score_maps
+
+FEATURES = "features"  # the folder they are in
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class SiteFeatures:
     Attributes:
         features: (N, C, h, w), half precision, on disk.
         split: the scenes.
-        targets: (N, K, h, w) int8 concepts at the centres of the features' cells: 1, 0, -1 unlabelled.
+        targets: (N, K, h, w) int8 concepts at the centres of the features' cells: 1, 0, -1 unlabelled; K is 0 where the
+            concepts are labelled on other pictures.
         shares: (N, K, h, w) half precision: how much of each cell a concept fills; -1 unlabelled.
     """
 
@@ -46,6 +50,11 @@ class SiteFeatures:
     def __len__(self) -> int:
         """Number of pictures."""
         return len(self.split)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether these scenes have labels of the concepts."""
+        return self.targets.shape[1] > 0
 
     @property
     def fingerprint(self) -> str:
@@ -83,15 +92,15 @@ class TrueMaps(SiteFeatures):
 
 
 def site_features(
-    net: Network, site: str, split: SceneSplit, source: ConceptSource, spec: Mapping[str, Any], folder: Path
-) -> SiteFeatures:  # fmt: skip
+    net: Network, site: str, split: SceneSplit, source: ConceptSource | None, spec: Mapping[str, Any], folder: Path
+) -> SiteFeatures:
     """Run a network over scenes and keep what it holds at a site.
 
     Args:
         net: the network.
         site: a module's name; its output a map.
         split: scenes of one size.
-        source: of the concepts.
+        source: of the concepts; None: they are not labelled in these scenes.
         spec: what the source is made of: concepts of the same names may have other meanings.
         folder: where the arrays are kept; a second call with the same network, scenes and site reads them.
 
@@ -100,10 +109,13 @@ def site_features(
     """
     about = [weights_fingerprint(net.module), architecture(net.module), site, split.fingerprint]
     key = sha256(json.dumps([*about, net.preprocessing.to_dict()]).encode()).hexdigest()[:16]
-    file = folder / "features" / f"{split.name}-{key}.npy"
+    file = folder / FEATURES / f"{split.name}-{key}.npy"
     if not file.exists():
         write_atomically(file, lambda path: _write(path, net, site, split))
     features = np.load(file, mmap_mode="r", allow_pickle=False)
+    if source is None:
+        none = (len(split), 0, *features.shape[-2:])
+        return SiteFeatures(features, split, np.zeros(none, np.int8), np.zeros(none, np.float16))
     return SiteFeatures(features, split, *_concepts(split, source, spec, features.shape[-2:], folder))
 
 
@@ -129,12 +141,17 @@ def _write(path: Path, net: Network, site: str, split: SceneSplit) -> None:
                     f"split {split.name!r}, {split.pictures.place(row)}: its picture is {tuple(picture.shape[-2:])} "
                     "(H, W), others are not; resize the scenes (pictures and label maps) to one size."
                 )
-            array[row] = _halved(value, site)
+            array[row] = halved(value, site)
             meter.update(row + 1)
     array.flush()
 
 
-def _halved(value: Tensor, site: str) -> NDArray[np.float16]:
+def halved(value: Tensor, site: str) -> NDArray[np.float16]:
+    """Features in half precision, as they are kept.
+
+    Raises:
+        InputError: if they are beyond its range.
+    """
     if not bool(value.half().isfinite().all()):
         raise InputError(
             f"site={site!r}: features are not finite, or beyond 65504; choose a site behind a normalisation."
@@ -160,7 +177,7 @@ def _concepts(
     """Labels at the cells' centres, and shares of the cells."""
     about = json.dumps([split.fingerprint, dict(spec), list(source.names), list(size)], sort_keys=True)
     key = sha256(about.encode()).hexdigest()[:16]
-    files = [folder / "features" / f"{split.name}-{what}-{key}.npy" for what in ("concepts", "shares")]
+    files = [folder / FEATURES / f"{split.name}-{what}-{key}.npy" for what in ("concepts", "shares")]
     if not all(f.exists() for f in files):
         maps = (source(p, labels)[None] for p, labels in split.rows())
         both = [(at_cells(m, size)[0].numpy(), shares_of(m, size)[0].half().numpy()) for m in maps]

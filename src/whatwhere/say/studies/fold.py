@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,56 +11,64 @@ from numpy.typing import NDArray
 
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
+from whatwhere.lab.packed import unpack_scores
 from whatwhere.resampling import over_groups
-from whatwhere.studies.bottleneck.cell import SURE, finite
-from whatwhere.studies.bottleneck.kinds import CEILING
-from whatwhere.studies.bottleneck.result import BottleneckResult, Interval, SayRow
-from whatwhere.studies.packed import unpack_scores
+from whatwhere.say.studies.compare_cell import SURE, finite
+from whatwhere.say.studies.compare_result import ALTERED, SayResult
+from whatwhere.say.studies.concept_spec import BRODEN
+from whatwhere.say.studies.kinds import CEILING
+from whatwhere.say.studies.say_row import Interval, SayRow
+from whatwhere.say.studies.words import on_broden
 from whatwhere.training.evaluate_scenes import class_iou, pixel_accuracy
 
 Key = tuple[str, str, int]
 Counts = NDArray[np.float64]
 FEW_GROUPS = 20
+NAMED = 12  # concepts that a note names at most
 
 
 def folded(
-    found: Mapping[Key, Mapping[str, Any]], scenes: Scenes, about: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> BottleneckResult:
+    found: Mapping[Key, Mapping[str, Any]], scenes: Scenes, about: Mapping[str, Any], notes: Sequence[str] = ()
+) -> SayResult:
     """One result of finished cells.
 
     Args:
-        found: cells by site, kind and seed.
+        found: cells by site, kind and seed; those without draws have the seed 0.
         scenes: that they are of.
-        about: settings of the study.
-        provenance: command, versions, hardware.
+        about: settings of the study, with `sites`, `kinds` and `seeds` in the order of the rows.
+        notes: what else the reader must know.
 
     Raises:
         InputError: if no cell of a network is finished.
     """
     classes = len(scenes.classes)
-    sites, kinds, seeds = about["sites"], about["kinds"], about["seeds"]
-    rows = []
-    for site in sites:
-        intact = found.get((site, "intact", seeds[0]))
-        for kind in kinds:
-            drawn = seeds[:1] if kind == "intact" else seeds  # which nothing was drawn for
+    rows = tuple(_rows(found, about, classes))
+    if not rows:
+        raise InputError("no cell of a network is finished; run the study without fold_only.")
+    top = next((found[s, CEILING, 0] for s in about["sites"] if (s, CEILING, 0) in found), None)
+    heads = next((cell for cell in found.values() if "heads" in cell), None)
+    return SayResult(
+        rows=rows,
+        classes=scenes.classes,
+        data=scenes.describe(),
+        settings=dict(about),
+        ceiling=_interval(_per_group(top, classes), _miou) if top else None,
+        concepts=(top or heads or {"counts": []})["counts"],
+        notes=(*_notes(rows, top), *(broden_notes(rows, heads) if about["concepts"].get(BRODEN) else ()), *notes),
+    )
+
+
+def _rows(found: Mapping[Key, Mapping[str, Any]], about: Mapping[str, Any], classes: int) -> Iterator[SayRow]:
+    for site in about["sites"]:
+        intact = found.get((site, "intact", 0))
+        for kind in about["kinds"]:
+            drawn = (0,) if kind == "intact" else about["seeds"]
             there = [found[site, kind, s] for s in drawn if (site, kind, s) in found]
             if there and intact:
-                rows.append(_row(site, kind, there, intact, classes))
-    if not rows:
-        raise InputError("no cell is finished; run the study without run=False.")
-    top = found.get((sites[0], CEILING, 0))
-    missing = [f"{k} at {s}, seed {i}" for s in sites for k in kinds for i in seeds if (s, k, i) not in found]
-    return BottleneckResult(
-        rows=tuple(rows), classes=scenes.classes, data=scenes.describe(), settings=dict(about),
-        ceiling=_interval(_per_group(top, classes), _miou) if top else None,
-        concepts=top["counts"] if top else [], notes=tuple(_notes(rows, top, missing)), provenance=dict(provenance),
-    )  # fmt: skip
+                yield _row(site, kind, there, intact, classes)
 
 
-def _row(
-    site: str, kind: str, there: Sequence[Mapping[str, Any]], intact: Mapping[str, Any], classes: int
-) -> SayRow:  # fmt: skip
+def _row(site: str, kind: str, there: Sequence[Mapping[str, Any]], intact: Mapping[str, Any], classes: int) -> SayRow:
     each = [_per_group(cell, classes) for cell in there]
     plain, mean = _per_group(intact, classes), np.mean(each, 0)
     first = there[0]
@@ -72,11 +80,17 @@ def _row(
     if "leakage" in extras:
         extras["leakage"] = _leakage(extras["leakage"], first["names"])
     return SayRow(
-        site=site, kind=kind, channels=first["channels"], names=tuple(first["names"]),
-        miou=_interval(mean, _miou), accuracy=_interval(mean, _accuracy), change=change,
+        site=site,
+        kind=kind,
+        channels=first["channels"],
+        names=tuple(first["names"]),
+        miou=_interval(mean, _miou),
+        accuracy=_interval(mean, _accuracy),
+        change=change,
         seeds=tuple(round(_miou(e.sum(0)), 6) for e in each),
-        iou=tuple(finite(v) for v in class_iou(torch.from_numpy(mean.sum(0))).tolist()), extras=extras,
-    )  # fmt: skip
+        iou=tuple(finite(v) for v in class_iou(torch.from_numpy(mean.sum(0))).tolist()),
+        extras=extras,
+    )
 
 
 def _leakage(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -84,9 +98,10 @@ def _leakage(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     drops = [_miou(np.array(c, float)) for c in cells["dropped"]]
     few = _miou(np.array(cells["few"], float))
     return {
-        **{k: _miou(np.array(cells[k], float)) for k in ("binarised", "permuted", "oracle")},
-        "dropped": {n: d - few for n, d in zip(names, drops, strict=True)}, "few n": cells["few n"],
-    }  # fmt: skip
+        **{k: _miou(np.array(cells[k], float)) for k in ALTERED if k in cells},
+        "dropped": {n: d - few for n, d in zip(names, drops, strict=True)},
+        "few n": cells["few n"],
+    }
 
 
 def _per_group(cell: Mapping[str, Any], classes: int) -> Counts:
@@ -120,18 +135,54 @@ def _accuracy(total: Counts, whole: Counts) -> float:
     return pixel_accuracy(torch.from_numpy(np.asarray(total)))
 
 
-def _notes(rows: Sequence[SayRow], top: Mapping[str, Any] | None, missing: Sequence[str]) -> list[str]:
+def _notes(rows: Sequence[SayRow], top: Mapping[str, Any] | None) -> Iterator[str]:
     groups = rows[0].miou.groups
-    notes = [
+    yield (
         f"Intervals are over {groups} groups of test pictures (cluster bootstrap, 95 %), such as pieces of a video; "
         "they do not contain the noise of training the network, which is one."
-    ]
+    )
     if groups < FEW_GROUPS:
-        notes.append(f"{groups} groups are few: such intervals are too narrow.")
+        yield f"{groups} groups are few: such intervals are too narrow."
     copies = {c["concept"]: c["copy of"] for c in (top["counts"] if top else []) if c["copy of"]}
     if copies:
         text = "; ".join(f"{concept} is there exactly where {of} is" for concept, of in copies.items())
-        notes.append(f"In the training pictures these concepts coincide with a class: {text}.")
-    if missing:
-        notes.append(f"Not finished: {'; '.join(missing)}.")
-    return notes
+        yield f"In the training pictures these concepts coincide with a class: {text}."
+
+
+def broden_notes(rows: Sequence[SayRow], heads: Mapping[str, Any] | None) -> Iterator[str]:
+    """On concepts that are labelled in pictures of Broden+ alone.
+
+    Args:
+        rows: of the result.
+        heads: a cell whose concept heads were fitted, if there is one.
+    """
+    if heads:
+        yield from _fitted_on(heads["heads"])
+    yield (
+        "The scenes have no labels for these concepts: whether a concept map is right in the scenes is not measured. "
+        "Left out for want of such labels: the ceiling (a table from the true concepts), the kind truth, maps "
+        "corrected by the labels (oracle), and the labels' share at failures."
+    )
+    seen = next((r.extras["inspection"] for r in rows if on_broden(r)), None)
+    if seen is None:
+        yield "AUiC is not measured: the Broden+ folder has no validation or calibration pictures with these concepts."
+    else:
+        yield (
+            f"AUiC is measured on {seen['pictures']} pictures of Broden+'s validation split, at places drawn at random "
+            "among the labelled ones, not on the scenes; thresholds are chosen on its calibration pictures."
+        )
+
+
+def _fitted_on(heads: Mapping[str, Any]) -> Iterator[str]:
+    held = heads["calibration pictures"]
+    calibrated = f"{held} others" if held else "the same ones (there are too few to hold any out)"
+    yield (
+        f"The concepts are Broden+'s: their heads are fitted on {heads['fit pictures']} of its training pictures and "
+        f"calibrated on {calibrated}, at {heads['places']} places in all."
+    )
+    if heads["left out"]:
+        names, more = heads["left out"][:NAMED], len(heads["left out"]) - NAMED
+        yield (
+            "Left out, as Broden+'s pictures label them never present or never absent: "
+            f"{', '.join(names)}{f' and {more} more' if more > 0 else ''}."
+        )

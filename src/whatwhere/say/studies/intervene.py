@@ -6,21 +6,22 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from whatwhere.data.concept_counts import matching
-from whatwhere.data.concepts import CLASS
 from whatwhere.errors import InputError
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import maps_figure
-from whatwhere.studies.bottleneck.explain import SHARE, Speaker, checked_rows, coloured, rested, with_classes
-from whatwhere.studies.bottleneck.study import Setting
+from whatwhere.say.concept_counts import matching
+from whatwhere.say.studies.class_maps import SHARE, coloured, upright, with_classes
+from whatwhere.say.studies.compare import Compare
+from whatwhere.say.studies.speaker import Speaker, checked_rows
 
 TRUTH = "truth"
-Box = tuple[float, float, float, float]
+SHOWN = 8  # overwritten concepts
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Change:
     """What an intervention did to one picture.
 
     Attributes:
-        before: (h, w) class said, at the cells' centres.
+        before: (h, w) predicted class, at the cells' centres.
         after: likewise, with the maps overwritten.
         maps: (K, h, w) as they were.
         edited: (K, h, w) as they were overwritten.
@@ -41,8 +42,12 @@ class Change:
 
     @property
     def changed(self) -> float:
-        """Share of the picture that is said otherwise."""
+        """Share of the picture where the predicted class changes."""
         return float((self.before != self.after).float().mean())
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"The predicted class changes for {100 * self.changed:.1f} % of the picture."
 
 
 def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], box: Box | None = None) -> Change:
@@ -55,20 +60,28 @@ def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], bo
         box: only there: top, bottom, left, right as shares of the picture; None: everywhere.
 
     Raises:
-        InputError: for a concept nobody knows, a value outside [0, 1], or an empty box.
+        InputError: for an unknown concept, a value outside [0, 1], labels that the scenes lack, or an empty box.
     """
     checked_rows([row], len(speaker.test))
-    assert speaker.said.maps is not None
-    own = speaker.said.maps[row]
+    own, names = speaker.said.concepts[row], speaker.layer.names
     edited, inside = own.clone(), _inside(box, own.shape[-2:])
-    given = speaker.test.shares_at(torch.tensor([row]))[0]
     for pattern, value in values.items():
-        for name in matching(speaker.layer.names, [pattern]):
-            k = speaker.layer.names.index(name)
-            wanted = torch.where(given[k] >= 0, given[k].float(), own[k]) if value == TRUTH else _number(name, value)
+        for name in matching(names, [pattern]):
+            k = names.index(name)
+            wanted = _labels(speaker, row, k, own[k]) if value == TRUTH else _number(name, value)
             edited[k] = torch.where(inside, wanted, own[k])
-    before, after = rested(speaker, torch.stack([own, edited])).argmax(1)
+    before, after = speaker.rested(torch.stack([own, edited])).argmax(1)
     return Change(before, after, own, edited)
+
+
+def _labels(speaker: Speaker, row: int, k: int, own: Tensor) -> Tensor:
+    """The labels' map of a concept, (h, w); its own where nothing is labelled."""
+    if not speaker.test.labelled:
+        raise InputError(
+            f"{speaker.layer.names[k]}={TRUTH}: the scenes have no labels of it; give a number from 0 to 1."
+        )
+    given = speaker.test.shares_at(torch.tensor([row]))[0, k]
+    return torch.where(given >= 0, given, own)
 
 
 def _number(name: str, value: float | str) -> Tensor:
@@ -94,48 +107,66 @@ def _inside(box: Box | None, size: Sequence[int]) -> Tensor:
 
 
 def intervene(
-    setting: Setting, site: str, row: int, values: Mapping[str, float | str], out: str | os.PathLike[str],
-    *, box: Box | None = None,
-) -> Change:  # fmt: skip
-    """Write a page on an intervention: what was overwritten, what was said before and after.
+    study: Compare,
+    folder: str | os.PathLike[str],
+    row: int,
+    values: Mapping[str, float | str],
+    site: str | None = None,
+    *,
+    box: Box | None = None,
+    weights_folder: str | os.PathLike[str] | None = None,
+) -> Change:
+    """Overwrite concepts of one test picture, and write a page with the prediction before and after.
+
+    >>> ww.say.intervene(study, "say", 3, {"vehicle": 0})           # say/intervene/index.html
 
     Args:
-        setting: a finished study.
-        site: of the bottleneck.
+        study: a comparison that was run with the kind ssb.
+        folder: that it was run into; the page goes to its folder `intervene`.
         row: of the test picture.
-        values: see `intervened`.
-        out: folder of the page.
-        box: see `intervened`.
+        values: by concept (a pattern such as `"part: *"` is several): a number from 0 to 1, or `"truth"`, the labels.
+        site: of the bottleneck; may be left out where there is one only.
+        box: only there: top, bottom, left, right as shares of the picture; None: everywhere.
+        weights_folder: of features and weights, if not `folder`.
 
     Returns:
         What changed.
+
+    Raises:
+        InputError: for a folder of another study, a bottleneck that is not trained, or values that cannot be.
     """
-    speaker = Speaker(setting, site)
+    speaker = Speaker(study, folder, site, weights_folder=weights_folder)
     change = intervened(speaker, row, values, box)
-    scenes = setting.bench.scenes
-    picture, maps = speaker.test.split[row]
-    touched = [k for k in range(len(change.maps)) if not torch.equal(change.maps[k], change.edited[k])]
-    drawn: dict[str, list[Any]] = {
-        "said": [picture.permute(1, 2, 0).numpy(), coloured(change.before, scenes.colours),
-                 coloured(change.after, scenes.colours), coloured(maps[CLASS], scenes.colours)],
-    }  # fmt: skip
-    for k in touched[:8]:
-        drawn[speaker.layer.names[k]] = [None, change.maps[k].numpy(), change.edited[k].numpy(), None]
-    report = Report(
-        title="What if a concept were otherwise?",
-        lead=f"Test picture {row} at {site}: {', '.join(f'{k} = {v}' for k, v in values.items())}; "
-        f"{100 * change.changed:.1f} % of the picture is said otherwise.",
-        figures={
-            "intervention": with_classes(
-                maps_figure(drawn, ["picture", "before", "after", "truth"], limits=SHARE), scenes
-            )
-        },
-        tables=[Table("Share of the picture said to be each class", class_lines(change, scenes.classes))],
-        notes=["Everything behind the concept maps is computed again; nothing is trained."],
-        facts={"site": site, "picture": row, "overwritten": {k: str(v) for k, v in values.items()}, "box": str(box)},
-    )
-    write_report(Path(out), report)
+    write_report(Path(folder) / "intervene", _report(speaker, row, values, box, change))
     return change
+
+
+def _report(speaker: Speaker, row: int, values: Mapping[str, float | str], box: Box | None, change: Change) -> Report:
+    figure = maps_figure(_drawn(speaker, row, change), ["picture", "before", "after", "truth"], limits=SHARE)
+    return Report(
+        title="What if a concept were otherwise?",
+        lead=f"Test picture {row} at {speaker.place}: {', '.join(f'{k} = {v}' for k, v in values.items())}. {change}",
+        figures={"intervention": with_classes(figure, speaker.scenes)},
+        tables=[Table("Share of the picture predicted as each class", class_lines(change, speaker.scenes.classes))],
+        notes=["Everything behind the concept maps is computed again; nothing is trained."],
+        facts={
+            "site": speaker.place,
+            "picture": row,
+            "overwritten": {k: str(v) for k, v in values.items()},
+            "box": str(box),
+        },
+    )
+
+
+def _drawn(speaker: Speaker, row: int, change: Change) -> dict[str, list[Any]]:
+    """The prediction before and after, and the concept maps that were overwritten."""
+    colours = speaker.scenes.colours
+    before, after, truth = (coloured(m, colours) for m in (change.before, change.after, speaker.truth(row)))
+    drawn: dict[str, list[Any]] = {"prediction": [upright(speaker.picture(row)), before, after, truth]}
+    touched = [k for k in range(len(change.maps)) if not torch.equal(change.maps[k], change.edited[k])]
+    for k in touched[:SHOWN]:
+        drawn[speaker.layer.names[k]] = [None, change.maps[k].numpy(), change.edited[k].numpy(), None]
+    return drawn
 
 
 def class_lines(change: Change, classes: Sequence[str]) -> list[dict[str, str]]:
@@ -144,6 +175,12 @@ def class_lines(change: Change, classes: Sequence[str]) -> list[dict[str, str]]:
     for c, name in enumerate(classes):
         before, after = (100 * float((m == c).float().mean()) for m in (change.before, change.after))
         if before or after:
-            lines.append({"class": name, "before %": f"{before:.1f}", "after %": f"{after:.1f}",
-                          "change": f"{after - before:+.1f}"})  # fmt: skip
+            lines.append(
+                {
+                    "class": name,
+                    "before %": f"{before:.1f}",
+                    "after %": f"{after:.1f}",
+                    "change": f"{after - before:+.1f}",
+                }
+            )
     return lines

@@ -1,14 +1,17 @@
-"""The kinds of bottleneck that are compared, and how each is made ready before what follows is fine-tuned."""
+"""How each kind of bottleneck is made ready before what follows it is fine-tuned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from whatwhere.bottleneck.heads import (
+from whatwhere.errors import InputError
+from whatwhere.lab.rows import checked_names
+from whatwhere.say.heads import (
     Pixels,
     drawn_pixels,
     fit_heads,
@@ -16,34 +19,24 @@ from whatwhere.bottleneck.heads import (
     orthonormal,
     principal,
     reconstruct,
-)  # fmt: skip
-from whatwhere.bottleneck.insert import bottleneck
-from whatwhere.bottleneck.layer import Bottleneck
-from whatwhere.errors import InputError
-from whatwhere.studies.bottleneck.features import SiteFeatures
-from whatwhere.studies.rows import checked_names
+)
+from whatwhere.say.insert import bottleneck
+from whatwhere.say.layer import Bottleneck
+from whatwhere.say.studies.compare import KINDS
+from whatwhere.say.studies.features import SiteFeatures
 
-KINDS: Mapping[str, str] = {
-    "intact": "the network as it was trained",
-    "tuned": "no bottleneck, what follows the site fine-tuned as long as the others: what tuning alone does",
-    "ssb": "supervised: every map a labelled concept, fitted before, then kept",
-    "ssb-binary": "the same maps rounded to 0 and 1 before what follows is fine-tuned: no room for leakage",
-    "usb": "unsupervised: softmax groups, driven towards one-hot while all is fine-tuned",
-    "learned": "a 1 x 1 convolution of the same width, fine-tuned with what follows: the control of the width",
-    "pca": "the first principal components of the features, kept",
-    "random": "random directions, kept",
-    "truth": "the labels' own concept maps in the place of predicted ones: the ceiling of these concepts",
-}
 PLAIN = ("intact", "tuned")
-CEILING = "ceiling"  # no network: what a table from concepts to classes says
+SUPERVISED = ("ssb", "ssb-binary")
+CEILING = "ceiling"  # no network: a table from concepts to classes
 SAMPLE = 60_000  # places that heads, components and reconstructions are fitted on
 HELD_OUT = 5  # every fifth group calibrates the heads
 COLDEST = 0.1  # the temperature at the end: softmax groups are then near one-hot
+Size: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a kind is made of.
+class Make:
+    """What a bottleneck is made of.
 
     Attributes:
         site: the module that the bottleneck goes behind.
@@ -58,61 +51,96 @@ class Plan:
     seed: int
 
 
-def narrowed(module: nn.Module, kind: str, plan: Plan, size: tuple[int, int, int], train: SiteFeatures) -> nn.Module:
-    """A network with a bottleneck of a kind, ready to be fine-tuned behind the site.
+@dataclass(frozen=True)
+class HeadPixels:
+    """Places with labelled concepts.
+
+    Attributes:
+        fit: the heads are fitted there.
+        calibration: and calibrated there, on other pictures.
+    """
+
+    fit: Pixels
+    calibration: Pixels
+
+
+def placed(module: nn.Module, kind: str, make: Make, size: Size, channels: int) -> nn.Module:
+    """A network with a bottleneck of a kind whose weights are not fitted.
 
     Args:
         module: the trained network; it is left alone.
         kind: one of `KINDS`, but not of `PLAIN`.
-        plan: what to make.
+        make: what to make.
         size: (C, H, W) of a picture.
-        train: features to fit on.
+        channels: of the site.
     """
-    channels = train.features.shape[1]
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(plan.seed)
-        layer = _LAYERS[kind](channels, plan)
-    made = bottleneck(module, plan.site, layer, input_size=size)
-    assert isinstance(made, nn.Module)
-    if kind in ("ssb", "ssb-binary"):
-        fit_heads(layer, sample(train, plan.seed, calibrating=False), sample(train, plan.seed, calibrating=True))
-    drawn = sample(train, plan.seed)
+        torch.default_generator.manual_seed(make.seed)
+        layer = _LAYERS[kind](channels, make)
+    return bottleneck(module, make.site, layer, input_size=size)
+
+
+def fitted(
+    layer: Bottleneck, kind: str, make: Make, train: SiteFeatures, heads: Callable[[], HeadPixels] | None = None
+) -> None:
+    """Fit a bottleneck, in place, ready for what follows the site to be fine-tuned.
+
+    Args:
+        layer: of the kind.
+        kind: one of `KINDS`, but not of `PLAIN`.
+        make: what it is made of.
+        train: features to fit on.
+        heads: labelled places for the supervised kinds; None: those of the scenes.
+    """
+    if kind in SUPERVISED:
+        labelled = heads() if heads else scene_pixels(train, make.seed)
+        fit_heads(layer, labelled.fit, labelled.calibration)
+    drawn = sample(train, make.seed)
     if kind in ("pca", "learned"):
         principal(layer, drawn.features)
     if kind == "random":
-        orthonormal(layer, plan.seed)
+        orthonormal(layer, make.seed)
     maps = drawn.targets.clamp_min(0).float() if kind == "truth" else maps_at(layer, drawn.features)
     reconstruct(layer, maps, drawn.features)
     if kind not in ("learned", "usb"):
         layer.freeze()
-    return made
 
 
-def _sigmoid(channels: int, plan: Plan) -> Bottleneck:
-    return Bottleneck(channels, len(plan.names), "sigmoid", names=plan.names)
+def scene_pixels(train: SiteFeatures, seed: int) -> HeadPixels:
+    """Labelled places of the scenes; other groups of pictures calibrate."""
+    return HeadPixels(sample(train, seed, calibrating=False), sample(train, seed, calibrating=True))
 
 
-def _binary(channels: int, plan: Plan) -> Bottleneck:
-    return Bottleneck(channels, len(plan.names), "binary", names=plan.names)
+def _sigmoid(channels: int, make: Make) -> Bottleneck:
+    return Bottleneck(channels, len(make.names), "sigmoid", names=make.names)
 
 
-def _linear(channels: int, plan: Plan) -> Bottleneck:
-    return Bottleneck(channels, len(plan.names), "linear")
+def _binary(channels: int, make: Make) -> Bottleneck:
+    return Bottleneck(channels, len(make.names), "binary", names=make.names)
 
 
-def _given(channels: int, plan: Plan) -> Bottleneck:
-    return Bottleneck(channels, len(plan.names), "linear", names=plan.names)
+def _linear(channels: int, make: Make) -> Bottleneck:
+    return Bottleneck(channels, len(make.names), "linear")
 
 
-def _softmax(channels: int, plan: Plan) -> Bottleneck:
-    k = -(-len(plan.names) // plan.group) * plan.group  # up to whole groups
-    return Bottleneck(channels, k, "softmax", group=plan.group)
+def _given(channels: int, make: Make) -> Bottleneck:
+    return Bottleneck(channels, len(make.names), "linear", names=make.names)
 
 
-_LAYERS: Mapping[str, Callable[[int, Plan], Bottleneck]] = {
-    "ssb": _sigmoid, "ssb-binary": _binary, "usb": _softmax, "learned": _linear, "pca": _linear, "random": _linear,
+def _softmax(channels: int, make: Make) -> Bottleneck:
+    k = -(-len(make.names) // make.group) * make.group  # up to whole groups
+    return Bottleneck(channels, k, "softmax", group=make.group)
+
+
+_LAYERS: Mapping[str, Callable[[int, Make], Bottleneck]] = {
+    "ssb": _sigmoid,
+    "ssb-binary": _binary,
+    "usb": _softmax,
+    "learned": _linear,
+    "pca": _linear,
+    "random": _linear,
     "truth": _given,
-}  # fmt: skip
+}
 
 
 def sample(train: SiteFeatures, seed: int, *, calibrating: bool | None = None, n: int = SAMPLE) -> Pixels:
@@ -147,8 +175,8 @@ def checked_width(site: str, channels: int, concepts: int) -> None:
     """Refuse more concepts than fit through a bottleneck."""
     if concepts >= channels:
         raise InputError(
-            f"site={site!r} has {channels} channels, and there are {concepts} concepts: this is no bottleneck. Choose "
-            "fewer concepts or another site."
+            f"site={site!r} has {channels} channels and there are {concepts} concepts: the layer would not be narrower "
+            "than the site. Choose fewer concepts or another site."
         )
 
 
@@ -156,6 +184,6 @@ def checked_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
     """The kinds asked for, `intact` first: everything is compared with it.
 
     Raises:
-        InputError: for a name nobody knows.
+        InputError: for an unknown name.
     """
     return tuple(dict.fromkeys(["intact", *checked_names("kinds", kinds, KINDS)]))

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from whatwhere.bottleneck.layer import Bottleneck, overwriting
-from whatwhere.bottleneck.tail import Tail
-from whatwhere.data.concepts import CLASS, IGNORE
 from whatwhere.errors import InputError
-from whatwhere.sites import evaluating
-from whatwhere.studies.bottleneck.features import SiteFeatures
+from whatwhere.label_maps import CLASS, IGNORE
+from whatwhere.say.layer import Bottleneck, overwriting
+from whatwhere.say.studies.features import SiteFeatures
+from whatwhere.say.tail import Tail
+from whatwhere.site import evaluating
 from whatwhere.training.evaluate_scenes import confusion
 from whatwhere.training.objectives import at_size, score_maps
 
@@ -44,6 +44,17 @@ class Cells:
     def said(self) -> Tensor:
         """(N, h, w) predicted class."""
         return self.scores.argmax(1)
+
+    @property
+    def concepts(self) -> Tensor:
+        """The concept maps.
+
+        Raises:
+            ValueError: for a network without a bottleneck.
+        """
+        if self.maps is None:
+            raise ValueError("the network has no bottleneck.")
+        return self.maps
 
 
 def confusions(

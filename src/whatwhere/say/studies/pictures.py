@@ -1,4 +1,4 @@
-"""Figures of a study of bottlenecks."""
+"""Figures of a comparison of bottlenecks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy as np
 
 from whatwhere.report.figures import COLOURS, MARKERS, STYLE, Line
 from whatwhere.report.panels import panels_figure
+from whatwhere.say.studies.say_row import Interval, SayRow, row_of, sites_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from whatwhere.studies.bottleneck.result import BottleneckResult, SayRow
 
-
-def figures(result: BottleneckResult) -> dict[str, Figure]:
-    """All that there is to draw, by file name."""
-    drawn = {"bottleneck": lossless_figure(result)}
-    width = max(3.3, 6.4 / len(result.sites))  # room for the legend
-    inspected = {s: _inspection_lines(result, s) for s in result.sites}
+def figures(rows: tuple[SayRow, ...], ceiling: Interval | None) -> dict[str, Figure]:
+    """Every figure of a result, by file name."""
+    drawn, sites = {"bottleneck": lossless_figure(rows, ceiling)}, sites_of(rows)
+    width = max(3.3, 6.4 / len(sites))  # room for the legend
+    inspected = {s: _inspection_lines(rows, s) for s in sites}
     if any(inspected.values()):
         drawn["inspectability"] = panels_figure(
             inspected,
@@ -30,7 +29,7 @@ def figures(result: BottleneckResult) -> dict[str, Figure]:
             y="share of channels",
             width=width,
         )
-    sure = {s: _risk_lines(result, s) for s in result.sites}
+    sure = {s: _risk_lines(rows, s) for s in sites}
     if any(sure.values()):
         drawn["confidence"] = panels_figure(
             sure, (), title="Risk and coverage", x="share answered", y="share wrong", width=width
@@ -38,25 +37,24 @@ def figures(result: BottleneckResult) -> dict[str, Figure]:
     return drawn
 
 
-def lossless_figure(result: BottleneckResult) -> Figure:
+def lossless_figure(rows: tuple[SayRow, ...], ceiling: Interval | None) -> Figure:
     """MIoU of every kind with its interval, a panel for each site, beside the ceiling of the concepts."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    sites = result.sites
-    kinds = list(dict.fromkeys(r.kind for r in result.rows))
+    sites, kinds = sites_of(rows), list(dict.fromkeys(r.kind for r in rows))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(sites) + 1.2, 0.34 * len(kinds) + 1.5), layout="constrained")
         axes = figure.subplots(1, len(sites), sharey=True, squeeze=False)[0]
         for at, site in zip(axes, sites, strict=True):
-            _dots(at, [r for r in result.rows if r.site == site], kinds)
+            _dots(at, [r for r in rows if r.site == site], kinds)
             at.set_title(site, loc="left", fontsize=10)
             at.set_xlabel("mIoU, %")
-            if result.ceiling:
-                at.axvline(100 * result.ceiling.value, color="0.5", ls=":", lw=1.2, label="a table from true concepts")
+            if ceiling:
+                at.axvline(100 * ceiling.value, color="0.5", ls=":", lw=1.2, label="a table from true concepts")
         axes[0].set_yticks(range(len(kinds)), kinds)
         axes[0].invert_yaxis()
-        if result.ceiling:
+        if ceiling:
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
     return figure
 
@@ -68,18 +66,18 @@ def _dots(axes: Any, rows: Sequence[SayRow], kinds: Sequence[str]) -> None:
         axes.plot([100 * e.value], [y], MARKERS[0], color=COLOURS[0], mec="white", ms=7)
 
 
-def _inspection_lines(result: BottleneckResult, site: str) -> list[Line]:
-    found = [r for r in result.rows if r.site == site and "inspection" in r.extras]
+def _inspection_lines(rows: Sequence[SayRow], site: str) -> list[Line]:
+    found = [r for r in rows if r.site == site and "inspection" in r.extras]
     return [
         _curve(f"{r.kind} ({r.channels})", np.linspace(0, 1, 101).tolist(), r.extras["inspection"]["curve"])
         for r in found
     ]
 
 
-def _risk_lines(result: BottleneckResult, site: str) -> list[Line]:
+def _risk_lines(rows: tuple[SayRow, ...], site: str) -> list[Line]:
     lines = []
     for kind, names in {"intact": ("max softmax", "temperature scaling"), "ssb": ("max softmax", "concepts")}.items():
-        row = result.row(site, kind)
+        row = row_of(rows, site, kind)
         measures = row.extras["confidence"]["measures"] if row and "confidence" in row.extras else {}
         for name in names:
             if name in measures:

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whatwhere.bottleneck.confidence import ConfidenceModel, entropy, max_softmax, temperature
-from whatwhere.bottleneck.selective import (
+from whatwhere.label_maps import IGNORE
+from whatwhere.resampling import over_groups
+from whatwhere.say.confidence import ConfidenceModel, entropy, max_softmax, temperature
+from whatwhere.say.selective import (
     Levels,
     aligned,
     at_threshold,
@@ -24,10 +26,8 @@ from whatwhere.bottleneck.selective import (
     of_counts,
     risk_coverage,
     threshold_for,
-)  # fmt: skip
-from whatwhere.data.concepts import IGNORE
-from whatwhere.resampling import over_groups
-from whatwhere.studies.bottleneck.measure import Cells
+)
+from whatwhere.say.studies.measure import Cells
 
 ACCURACY = 0.99  # that is asked of the pixels answered
 BITS = 12  # of the levels that the bootstrap draws from
@@ -107,13 +107,16 @@ def _measures(test: Cells, of: Any, limit: float, groups: Tensor) -> dict[str, A
     answered = at_threshold(limit, seen)
     return {
         "auroc": _auroc_interval(seen, parts),
-        "aurc": aurc(seen), "brier": brier(seen), "ece": calibration_error(seen),
+        "aurc": aurc(seen),
+        "brier": brier(seen),
+        "ece": calibration_error(seen),
         "ece, equal mass": calibration_error(seen, equal_mass=True),
         "threshold": limit if math.isfinite(limit) else None,
-        "coverage": answered.coverage, "accuracy": answered.accuracy if answered.pixels else None,
+        "coverage": answered.coverage,
+        "accuracy": answered.accuracy if answered.pixels else None,
         **_answered_intervals(sure, right, group, limit),
         "curve": _thinned(seen),
-    }  # fmt: skip
+    }
 
 
 def _ranks(sure: NDArray[Any]) -> NDArray[np.float64]:
@@ -143,8 +146,9 @@ def _answered_intervals(
     coverage = over_groups(counts, lambda t: t[1] / t[0])
     accuracy = over_groups(counts, lambda t: t[2] / t[1] if t[1] else math.nan)
     return {
-        "coverage interval": [coverage.low, coverage.high], "accuracy interval": [accuracy.low, accuracy.high],
-    }  # fmt: skip
+        "coverage interval": [coverage.low, coverage.high],
+        "accuracy interval": [accuracy.low, accuracy.high],
+    }
 
 
 def _thinned(seen: Levels) -> list[list[float]]:

@@ -1,60 +1,65 @@
-"""What a study of bottlenecks says, in words."""
+"""The answer of a comparison of bottlenecks, and its failures, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from whatwhere.studies.bottleneck.result import BottleneckResult, SayRow
+from whatwhere.say.studies.say_row import Interval, SayRow, row_of, sites_of
 
 REASONS = 3  # concepts named for each failure
 FAILURES = 12  # rows
+ON_BRODEN = "Broden+"  # where inspectability was measured, if not on the scenes
 
 
-def conclusion(result: BottleneckResult) -> str:
-    """The answer first: what is lost, against the same-width controls, how inspectable it is, how sure."""
-    texts = [_of_site(result, site) for site in result.sites]
-    if result.ceiling:
-        texts.insert(0, f"A table from the true concepts to classes reaches mIoU {result.ceiling.percent()} %.")
+def conclusion(rows: tuple[SayRow, ...], ceiling: Interval | None) -> str:
+    """The answer first: the loss, the same-width controls, inspectability and confidence."""
+    texts = [_of_site(rows, site) for site in sites_of(rows)]
+    if ceiling:
+        texts.insert(0, f"A table from the true concepts to classes reaches mIoU {ceiling.percent()} %.")
     return " ".join(t for t in texts if t)
 
 
-def _of_site(result: BottleneckResult, site: str) -> str:
-    intact, ssb = result.row(site, "intact"), result.row(site, "ssb")
+def _of_site(rows: tuple[SayRow, ...], site: str) -> str:
+    intact, ssb, learned = (row_of(rows, site, kind) for kind in ("intact", "ssb", "learned"))
     if not intact or not ssb or not ssb.change:
         return ""
     text = (
         f"At {site}, {intact.channels} channels become {ssb.channels} concepts: mIoU {100 * ssb.miou.value:.2f} % "
         f"against {100 * intact.miou.value:.2f} % intact ({ssb.change.percent(sign=True)} points, "
-        f"{_word(ssb.change.low, ssb.change.high)})."
+        f"{_word(ssb.change)})."
     )
-    learned = result.row(site, "learned")
     if learned:
         text += f" The same width without names (learned 1 x 1) reaches {100 * learned.miou.value:.2f} %."
     return text + _inspected(intact, ssb) + _sure(intact, ssb)
 
 
-def _word(low: float, high: float) -> str:
-    return "a loss" if high < 0 else "a gain" if low > 0 else "not told from none"
+def _word(change: Interval) -> str:
+    return "a loss" if change.high < 0 else "a gain" if change.low > 0 else "no significant difference"
 
 
 def _inspected(intact: SayRow, ssb: SayRow) -> str:
     if "inspection" not in intact.extras or "inspection" not in ssb.extras:
         return ""
     a, b = (r.extras["inspection"]["auic"] for r in (intact, ssb))
-    return f" AUiC {b:.3f} against {a:.3f} of the intact channels ({b / max(a, 1e-9):.1f} times)."
+    where = " on Broden+'s validation pictures" if on_broden(ssb) else ""
+    return f" AUiC{where} {b:.3f} against {a:.3f} of the intact channels ({b / max(a, 1e-9):.1f} times)."
+
+
+def on_broden(row: SayRow) -> bool:
+    """Whether a row's inspectability was measured on pictures of Broden+."""
+    return row.extras.get("inspection", {}).get("on") == ON_BRODEN
 
 
 def _sure(intact: SayRow, ssb: SayRow) -> str:
     if "confidence" not in intact.extras or "concepts" not in ssb.extras.get("confidence", {}).get("measures", {}):
         return ""
     plain = intact.extras["confidence"]["measures"]["max softmax"]
-    said = ssb.extras["confidence"]["measures"]
+    own = ssb.extras["confidence"]["measures"]
     return (
-        f" Where {100 * ssb.extras['confidence']['accuracy']:.0f} % was asked of the pixels answered, concepts answer "
-        f"{100 * said['concepts']['coverage']:.1f} % of them, the bottleneck's max softmax "
-        f"{100 * said['max softmax']['coverage']:.1f} %, the intact network's {100 * plain['coverage']:.1f} %."
+        f" At a threshold for {100 * ssb.extras['confidence']['accuracy']:.0f} % accuracy, the concepts' confidence "
+        f"answers {100 * own['concepts']['coverage']:.1f} % of the pixels, the bottleneck's max softmax "
+        f"{100 * own['max softmax']['coverage']:.1f} %, the intact network's {100 * plain['coverage']:.1f} %."
     )
 
 
@@ -64,16 +69,18 @@ def failure_lines(
     """The commonest failures, and in which concepts their pixels differ from those that are right."""
     return [
         {
-            "true": classes[f["true"]], "said": classes[f["said"]], "pixels": f["pixels"],
+            "true": classes[f["true"]],
+            "predicted": classes[f["said"]],
+            "pixels": f["pixels"],
             "share of the class": f"{100 * f['share']:.1f} %",
             "why": "; ".join(reason_text(r, names) for r in f["reasons"][:REASONS]),
         }
         for f in failures[:FAILURES]
-    ]  # fmt: skip
+    ]
 
 
 def reason_text(reason: Mapping[str, Any], names: Sequence[str]) -> str:
     """How one concept differs, in words."""
-    seen = f"{names[reason['concept']]} {reason['wrong']:.2f} instead of {reason['right']:.2f}"
+    text = f"{names[reason['concept']]} {reason['wrong']:.2f} instead of {reason['right']:.2f}"
     there = reason["there"]
-    return seen if there is None else f"{seen} (labelled there: {there:.2f})"
+    return text if there is None else f"{text} (labelled there: {there:.2f})"

@@ -1,81 +1,147 @@
-"""What one cell of the study does: train a network with a method inside, and test it."""
+"""The comparison's cells: train a network with a method inside, test it, and fold all into rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from whatwhere.data import Data, load_data
-from whatwhere.models.load import load_model, load_weights, save_weights
+from whatwhere.errors import InputError
+from whatwhere.lab.cells import Cell
+from whatwhere.lab.options import as_tuple
+from whatwhere.lab.packed import pack, unpack
+from whatwhere.lab.rows import ONE_SEED, SEEDS, Row, accuracy, checked_seeds, difference
+from whatwhere.lab.study import Finished, Plan, Run
+from whatwhere.lab.trainer import Trainer
+from whatwhere.models.load import load_model
 from whatwhere.network import Network
-from whatwhere.recalibration import recalibrate
-from whatwhere.runs.cells import Cell
-from whatwhere.runs.progress import Meter
-from whatwhere.sites import list_sites
-from whatwhere.studies.packed import pack
+from whatwhere.site import list_sites
+from whatwhere.surgery import count_parameters
 from whatwhere.training.evaluate import evaluate
-from whatwhere.training.fit import fit
-from whatwhere.training.recipes import Recipe
+from whatwhere.use.insert import maker, recalibrate
+from whatwhere.use.studies.compare import Compare
+from whatwhere.use.studies.compare_result import GAIN, MEASURE, NONE, CompareResult
+from whatwhere.use.studies.wider import WIDER, check_wider, widened
 
-NONE = "none"
+# Names for the settings that the comparison asks for; any other name goes to `recalibrate` as it is.
+NAMED: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "ms_sar-per-cell": ("ms_sar", {"weights": "per-cell"}),
+    "ms_sar-bilinear": ("ms_sar", {"upsample": "bilinear"}),
+    "ms_sar-1-2": ("ms_sar", {"scales": (1, 2)}),
+    "ms_sar-2": ("ms_sar", {"scales": (2,)}),
+    "ms_sar-4": ("ms_sar", {"scales": (4,)}),
+    "ms_sar-symmetric": ("ms_sar", {"symmetric": True}),
+    "ms_sar-ratio-8": ("ms_sar", {"ratio": 8}),
+    "ms_sar-ratio-32": ("ms_sar", {"ratio": 32}),
+    "se-ratio-8": ("se", {"ratio": 8}),
+    "se-ratio-32": ("se", {"ratio": 32}),
+    "ms_sar-identity": ("ms_sar", {"identity_init": True}),
+    "se-identity": ("se", {"identity_init": True}),
+}
+Found = Mapping[tuple[Any, ...], Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What a cell needs that does not decide its result.
+class ComparePlan(Plan[Compare, CompareResult]):
+    """A cell is one network: a method and a seed."""
 
-    Attributes:
-        data: what `load_data` takes; a path or name where cells run in other processes.
-        folder: checkpoints while training, trained weights after.
-        device: Fabric's accelerator.
-    """
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Model, its options, and how it is trained."""
+        classes = len(self.study.data_source.data.classes)
+        options = {"classes": classes, "width": self.study.width}
+        return {"model": self.study.model, "options": options, "recipe": self.study.how.to_dict()}
 
-    data: str
-    folder: Path
-    device: str = "auto"
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The methods, each once, the plain network first."""
+        return checked_methods(as_tuple(self.study.methods), self.study.model)
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, each once."""
+        return checked_seeds(as_tuple(self.study.seeds))
+
+    def shared(self) -> Mapping[str, Any]:
+        """The model, its options, the recipe and the pictures.
+
+        Raises:
+            InputError: for unknown methods or wrong seeds, before a folder is made for them.
+        """
+        _ = self.names, self.seeds  # checked
+        data = self.study.data_source.data
+        return {**self.options, "data": {"train": data.train.fingerprint, "test": data.test.fingerprint}}
+
+    def cell(self, name: str, seed: int) -> Cell:
+        """The cell that trains the network of a method and seed."""
+        return cell_of(name, seed, self.shared())
+
+    def cells(self, done: Finished) -> Iterable[Cell]:
+        """A network for each seed and method."""
+        return [self.cell(name, seed) for seed in self.seeds for name in self.names]
+
+    def check(self, how: Run) -> None:
+        """What cannot be built is refused before anything is trained."""
+        for name in (n for n in self.names if n not in (NONE, WIDER)):
+            build(self.cell(name, self.seeds[0]).config)
+
+    def worker(self, how: Run) -> CompareWorker:
+        """Trains one network."""
+        return CompareWorker(self.study.data_source, how.files, how.device)
+
+    def finished(self, done: Finished) -> tuple[list[str], list[int]]:
+        """Methods and seeds, those of earlier calls included."""
+        there = [config for config, _ in done]
+        names = dict.fromkeys([*self.names, *sorted({c["name"] for c in there})])
+        seeds = dict.fromkeys([*self.seeds, *sorted({c["seed"] for c in there})])
+        return list(names), list(seeds)
+
+    def fold(self, done: Finished) -> CompareResult:
+        """A row for each method."""
+        names, seeds = self.finished(done)
+        found = done.by("name", "seed")
+        complete = [s for s in seeds if (NONE, s) in found]
+        rows = [row_of(n, there, found) for n in names if (there := [s for s in complete if (n, s) in found])]
+        if not rows:
+            raise InputError("no cell of the plain network is finished; run the study without fold_only.")
+        base = found[NONE, complete[0]]
+        missing = [f"{n}, seed {s}" for n in names for s in seeds if (n, s) not in found]
+        return CompareResult(
+            tuple(rows),
+            data=self.study.data_source.data.describe(),
+            settings={**self.options, "seeds": seeds, "methods": names},
+            notes=(*self._notes(names, len(complete)), *([f"Not finished: {'; '.join(missing)}."] if missing else [])),
+            cost={r.name: _cost(next(v for (n, _), v in found.items() if n == r.name), base) for r in rows},
+        )
+
+    def _notes(self, names: Sequence[str], seeds: int) -> Iterable[str]:
+        yield SEEDS if seeds > 1 else ONE_SEED
+        yield "Differences are paired: the same seed, the same pictures."
+        if WIDER in names:
+            yield f"{WIDER}: the plain network at width {widened(self.options)['options']['width']:.4g}."
+
+
+class CompareWorker(Trainer):
+    """Trains the network of a cell, and tests it."""
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell."""
-        data, net = data_of(self.data), build(config)
-        recipe = Recipe(**{**config["recipe"], "milestones": tuple(config["recipe"]["milestones"])})
-        steps = recipe.epochs * (len(data.train) // recipe.batch_size)
-        with Meter(f"{config['name']}, seed {config['seed']}", steps) as meter:
-            history = fit(
-                net, data.train, recipe, seed=config["seed"], device=self.device, file=self.checkpoint(Cell(config)),
-                on_step=lambda done, total: meter.update(done),
-            )  # fmt: skip
-        save_weights(net.module, self.weights(Cell(config)))
-        tested = evaluate(net, data.test)
-        return {
-            "accuracy": tested.accuracy, "n": tested.n, "hits": pack(tested.correct.numpy().astype(np.uint8)),
-            "epochs": history.epochs, "parameters": sum(p.numel() for p in net.module.parameters()),
-            "flops": list_sites(net).total_flops,
-        }  # fmt: skip
-
-    def checkpoint(self, cell: Cell) -> Path:
-        """Where a cell stands, until its result is stored."""
-        return self.folder / "checkpoints" / f"{cell.key}.pt"
-
-    def weights(self, cell: Cell) -> Path:
-        """Where a cell's weights are."""
-        return self.folder / "weights" / f"{cell.key}.safetensors"
-
-    def trained(self, config: Mapping[str, Any]) -> Network:
-        """The network of a cell after its training."""
         net = build(config)
-        load_weights(net.module, self.weights(Cell(config)))
-        return net
+        history = self.trained(net, config, f"{config['name']}, seed {config['seed']}")
+        tested = evaluate(net, self.data.test)
+        return {
+            "accuracy": tested.accuracy,
+            "n": tested.n,
+            "hits": pack(tested.correct.numpy().astype(np.uint8)),
+            "epochs": history.epochs,
+            "parameters": count_parameters(net.module),
+            "flops": list_sites(net).total_flops,
+        }
 
-
-@lru_cache(maxsize=2)
-def data_of(source: str) -> Data:
-    """The pictures; cells of one process share them."""
-    return load_data(source)
+    def network(self, config: Mapping[str, Any]) -> Network:
+        """The network of a cell after its training."""
+        return self.load(build(config), config)
 
 
 def build(config: Mapping[str, Any]) -> Network:
@@ -83,6 +149,46 @@ def build(config: Mapping[str, Any]) -> Network:
     net = load_model(config["model"], seed=config["seed"], **config["options"])
     if config["method"] == NONE:
         return net
-    gated = recalibrate(net, config["method"], seed=config["seed"], **config["settings"])
-    assert isinstance(gated, Network)
-    return gated
+    return recalibrate(net, config["method"], seed=config["seed"], **config["settings"])
+
+
+def cell_of(name: str, seed: int, shared: Mapping[str, Any]) -> Cell:
+    """The cell that trains one network; `shared` is model, options, recipe and data of the folder."""
+    method, settings = NAMED.get(name, (name, {}))
+    if name == WIDER:
+        shared, method = widened(shared), NONE
+    config = {**shared, "do": "train", "name": name, "method": method, "settings": settings, "seed": seed}
+    return Cell(config, f"{name}, seed {seed}")
+
+
+def checked_methods(methods: Sequence[str], model: str) -> tuple[str, ...]:
+    """Each once, the plain network first.
+
+    Raises:
+        InputError: for an unknown method, or `wider` of a network that has one width only.
+    """
+    names = tuple(dict.fromkeys([NONE, *methods]))  # the plain network is what everything is compared with
+    if WIDER in names:
+        check_wider(model)
+    for name in (n for n in names if n not in (NONE, WIDER)):
+        method, settings = NAMED.get(name, (name, {}))
+        maker(method, settings)(64)
+    return names
+
+
+def row_of(name: str, seeds: Sequence[int], found: Found) -> Row:
+    """Accuracy of a method over seeds, and its paired difference from the plain network."""
+    hits, plain = ([unpack(found[n, s]["hits"]).astype(bool) for s in seeds] for n in (name, NONE))
+    n = len(hits[0])
+    measured = {MEASURE: accuracy([int(h.sum()) for h in hits], n)}
+    values = {MEASURE: tuple(float(h.mean()) for h in hits)}
+    if name != NONE:
+        better = [int(np.sum(h & ~p)) for h, p in zip(hits, plain, strict=True)]
+        worse = [int(np.sum(~h & p)) for h, p in zip(hits, plain, strict=True)]
+        measured[GAIN] = difference(better, worse, n)
+        values[GAIN] = tuple((b - w) / n for b, w in zip(better, worse, strict=True))
+    return Row(name, name, measured, values)
+
+
+def _cost(cell: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{k} %": 100 * (cell[k] / base[k] - 1) for k in ("parameters", "flops")}

@@ -1,4 +1,4 @@
-"""Look inside: the weights that recalibration learned, averaged over pictures, as maps."""
+"""The weights that recalibration has learned, averaged over pictures, as maps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from whatwhere.data import Data, load_data
+from whatwhere.data import Data
+from whatwhere.data.load import load_pictures
 from whatwhere.errors import InputError
 from whatwhere.network import Network
-from whatwhere.recalibration import MSSAR
 from whatwhere.report.panels import maps_figure
-from whatwhere.sites import evaluating
+from whatwhere.site import evaluating
+from whatwhere.use.ms_sar import MSSAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,9 +28,9 @@ class Gates:
     """The weights of one module over some pictures.
 
     Attributes:
-        n: pictures.
+        n: number of pictures.
         mean: (cells, cells, C) over pictures.
-        spread: (cells, cells, C) standard deviation over pictures: how much content decides.
+        spread: (cells, cells, C) standard deviation over pictures: how much the weights depend on content.
     """
 
     n: int
@@ -38,37 +39,35 @@ class Gates:
 
     @property
     def asymmetry(self) -> float:
-        """Standard deviation of the mean over cells, averaged over channels: how much position decides."""
+        """Standard deviation of the mean over cells, averaged over channels: how much weights depend on position."""
         return float(self.mean.std((0, 1)).mean())
 
 
 def gates(
     net: nn.Module | Network, data: Data | str | os.PathLike[str], *, pictures: int = 256, batch_size: int = 64
 ) -> dict[str, Gates]:
-    """The weights that each recalibration module gives, over some test pictures.
+    """The weights of each recalibration module, over some test pictures.
 
-    >>> found = gates(gated, data)
-    >>> plot_gates(found)
+    >>> ww.use.plot_gates(ww.use.gates(gated, data))
 
     Args:
-        net: a network with `MSSAR` modules; its state is put back.
+        net: a network with `MSSAR` modules; its state is restored.
         data: pictures, with or without labels.
-        pictures: at most so many.
-        batch_size: in a forward pass.
+        pictures: number of test pictures, at most.
+        batch_size: pictures in a forward pass.
 
     Returns:
-        By module name, in execution order of the names.
+        By module name, in the network's order.
 
     Raises:
-        InputError: if there is no such module in the network.
+        InputError: if the network has no such module.
     """
-    net, data = net if isinstance(net, Network) else Network(net), data if isinstance(data, Data) else load_data(data)
+    net, split = net if isinstance(net, Network) else Network(net), load_pictures(data).test.take(pictures)
     modules = {name: m for name, m in net.module.named_modules() if isinstance(m, MSSAR)}
     if not modules:
-        raise InputError("net holds no recalibration module (MSSAR, SE); make one with ww.recalibrate.")
+        raise InputError("net holds no recalibration module (MSSAR, SE); make one with ww.use.recalibrate.")
     before = {m: m.keep_gate for m in modules.values()}
     sums: dict[str, list[NDArray[np.float64]]] = {name: [] for name in modules}
-    split = data.test.take(pictures)
     try:
         for m in modules.values():
             m.keep_gate = True
@@ -90,7 +89,7 @@ def _gates(sums: NDArray[np.float64], n: int) -> Gates:
 
 
 def plot_gates(found: Mapping[str, Gates], *, channels: int = 4) -> Figure:
-    """A row for each module: the mean over channels, then the channels that differ most between cells."""
+    """A row for each module: the mean over channels, then the channels whose weights differ most between cells."""
     rows = {name: _shown(g, channels) for name, g in found.items()}
     names = ["all channels", *(f"most uneven {i + 1}" for i in range(channels))]
     return maps_figure(rows, names, title="mean weight of every cell, from least to greatest in each map")

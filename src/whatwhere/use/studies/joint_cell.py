@@ -1,4 +1,4 @@
-"""What one cell of the joint question does: how much position a trained network holds, and what shuffling costs it."""
+"""One cell of the joint study: how much position a trained network holds, and how much accuracy shuffling takes."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from whatwhere.data import Data
+from whatwhere.hold.studies.pictures import PICTURES
+from whatwhere.hold.studies.readout import Readout
+from whatwhere.lab.study import Worker
+from whatwhere.need.studies.curve import Curve
 from whatwhere.network import Network
-from whatwhere.studies.dependency.curve import dependency
-from whatwhere.studies.position.pictures import PICTURES
-from whatwhere.studies.position.readout import position
-from whatwhere.studies.recalibration.cell import Bench, build, data_of
+from whatwhere.use.studies.compare_plan import CompareWorker, build
 
 INTACT = "intact"
-SHUFFLE = "per-channel"  # the spatial shuffle of the Need study's paper
+SHUFFLE = "per-channel"  # the spatial shuffle of Fan et al. 2020
 
 
 @dataclass(frozen=True)
 class Look:
-    """How every network is looked at, alike.
+    """How every network is measured.
 
     Attributes:
-        sites: where: position is read out of what leaves a site, and what enters it and all after it is shuffled.
-        targets: the maps of position that are read out.
-        pictures: to fit the read-outs to.
-        test_pictures: to test the read-outs on.
+        sites: position is read out of a site's output; shuffling acts on its input and on everything after it.
+        targets: maps of position to read out.
+        pictures: pictures to fit the read-outs to.
+        test_pictures: pictures to test the read-outs on.
         repeats: draws of every shuffle.
-        limit: test pictures on which accuracy under shuffling is measured, at most.
+        limit: test pictures for accuracy under shuffling, at most.
     """
 
     sites: tuple[str, ...]
@@ -48,47 +49,45 @@ class Look:
 
 
 @dataclass(frozen=True)
-class JointBench:
-    """What a cell needs that does not decide its result.
+class JointWorker(Worker):
+    """Measures one network of the comparison.
 
     Attributes:
-        training: of the study that trained the networks.
+        training: the comparison's worker, which finds the trained weights.
     """
 
-    training: Bench
+    training: CompareWorker
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell: the trained network, and the same network before its training as a control."""
-        look, data = Look.from_dict(config["look"]), data_of(self.training.data)
-        trained, fresh = (self._placed(n) for n in (self.training.trained(config["network"]), build(config["network"])))
+        look, data, device = Look.from_dict(config["look"]), self.training.data, self.training.device
+        trained = self.training.network(config["network"])
         return {
-            "held": held(trained, data, look),
-            "untrained": held(fresh, data, look),
-            "kept": kept(trained, data, look),
+            "held": held(trained, data, look, device),
+            "untrained": held(build(config["network"]), data, look, device),
+            "kept": kept(trained, data, look, device),
         }
 
-    def _placed(self, net: Network) -> Network:
-        from lightning_fabric import Fabric  # takes seconds to import
 
-        Fabric(accelerator=self.training.device, devices=1).to_device(net.module)
-        return net
+def readout(net: Network, data: Data, **options: Any) -> Readout:
+    """The read-out of one network; its controls are cells and rows of the joint study."""
+    return Readout(net, data, untrained=0, paddings=(), blanks=(), **options)
 
 
-def held(net: Network, data: Data, look: Look) -> dict[str, Any]:
-    """`spc` of the closed-form read-out, by target and site or `rgb`; and the `n` pictures it rests on."""
-    found = position(
-        net, data, sites=look.sites, targets=look.targets, pictures=look.pictures, test_pictures=look.test_pictures,
-        untrained=0, paddings=(), blanks=(), quiet=True,
-    )  # fmt: skip
+def held(net: Network, data: Data, look: Look, device: str = "auto") -> dict[str, Any]:
+    """`spc` of the closed-form read-out, by target and site or `rgb`; and `n`, its test pictures."""
+    some = {"pictures": look.pictures, "test_pictures": look.test_pictures}
+    found = readout(net, data, sites=look.sites, targets=look.targets, **some).run(device=device, quiet=True)
     spc: dict[str, dict[str, float]] = {target: {} for target in look.targets}
     for row in found.of(inputs=PICTURES):
         spc[row.target][row.site] = row.spc.mean
     return {"spc": spc, "n": found.rows[0].spc.n}
 
 
-def kept(net: Network, data: Data, look: Look) -> dict[str, Any]:
-    """`accuracy`, intact and shuffled from each site on; and the `n` pictures it rests on."""
+def kept(net: Network, data: Data, look: Look, device: str = "auto") -> dict[str, Any]:
+    """`accuracy`, intact and shuffled from each site on; and `n`, its test pictures."""
     some = Data(data.name, {"test": data.test.take(look.limit)})
-    found = dependency(net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=None, quiet=True)
+    study = Curve(net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=None)
+    found = study.run(device=device, quiet=True)
     accuracy = {point.site: point.accuracy.mean for point in found.points}
     return {"accuracy": {INTACT: found.intact[0].accuracy.mean, **accuracy}, "n": found.intact[0].accuracy.n}

@@ -1,4 +1,4 @@
-"""The joint question's result: position held and accuracy kept, by depth, of each method beside its plain twin."""
+"""The joint study's result: position held and accuracy kept at every depth, of each method and the plain network."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from whatwhere.intervals import Estimate
-from whatwhere.position.features import RGB
+from whatwhere.lab.rows import Row, RowsResult
 from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table
 from whatwhere.report.panels import panels_figure
-from whatwhere.studies.recalibration.cell import NONE
-from whatwhere.studies.rows import Row, RowsResult
+from whatwhere.use.studies.compare_result import NONE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.figure import Figure
 
+RGB = "rgb"  # the read-out's name for the raw input
 SPC, FRESH, ACCURACY, LOST = "SPC", "SPC untrained", "accuracy", "lost"
 MEAN = "mean over depths"
 WHERE = "spatial information"
 HOLD, NEED = "Hold: position read out of a site", "Need: shuffled from a site on"
 LEAD = (
     "Hold: absolute position is read out of the frozen features of each trained network (Spearman's rank correlation, "
-    "mean over targets). Need: the same networks are tested with positions shuffled from each site on; what counts is "
-    "the share of its accuracy that a network loses. Differences are paired by seed: a method minus the plain network."
+    "mean over targets). Need: the same networks are tested with positions shuffled from each site on, and compared by "
+    "the share of accuracy they lose. Differences are paired by seed: a method minus the plain network."
 )
 
 
@@ -46,12 +48,12 @@ class JointResult(RowsResult):
 
     @property
     def methods(self) -> list[str]:
-        """Those that have rows, the plain network first."""
+        """The methods that have rows, the plain network first."""
         return list(dict.fromkeys(r.label for r in self.rows))
 
     @property
     def sites(self) -> list[str]:
-        """From the first to the last."""
+        """The measured sites, in execution order."""
         return list(self.settings["look"]["sites"])
 
     def at(self, method: str, site: str) -> Row:
@@ -60,9 +62,9 @@ class JointResult(RowsResult):
 
     @property
     def conclusion(self) -> str:
-        """Of each method: does it hold more, and need more, than its plain twin."""
-        told = [self._sentence(m) for m in self.methods if m != NONE]
-        return " ".join([f"Averaged over {len(self.sites)} depths, beside the plain twin.", *told])
+        """For each method: whether it holds and needs more than the plain network."""
+        head = f"Mean over {len(self.sites)} depths, compared with the plain network of the same seed."
+        return " ".join([head, *(self._sentence(m) for m in self.methods if m != NONE)])
 
     @property
     def title(self) -> str:
@@ -70,7 +72,7 @@ class JointResult(RowsResult):
         return f"{self.settings['model']} on {self.data.get('name', 'data')}"
 
     def table(self) -> list[dict[str, Any]]:
-        """One line for each method and site, with what an untrained twin holds and the differences from `none`."""
+        """One line for each method and site, with the untrained network's values and the differences from `none`."""
         return [self._joint_line(r) for r in self.rows]
 
     def plot(self) -> Figure:
@@ -83,13 +85,13 @@ class JointResult(RowsResult):
         panels = {HOLD: [*hold, fresh], NEED: need}
         return panels_figure(panels, ticks, title=self.title, y=y, width=5.0)
 
-    def report(self) -> Report:
+    def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
         return Report(
-            title=f"Does recalibration make {self.settings['model']} hold and need more where?",
+            title=f"Does recalibration make {self.settings['model']} hold more position, and need more?",
             lead=LEAD,
             figures={"joint": self.plot()},
-            tables=[Table("Position held and accuracy kept, site by site", self.table())],
+            tables=[Table("Position held and accuracy kept, by site", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,
             facts=self.facts,
@@ -99,7 +101,7 @@ class JointResult(RowsResult):
         there = {name_of(method, site): i for i, site in enumerate(ticks)}
         rows = [r for r in self.rows if r.name in there and measure in r.measured]
         found = [r.measured[measure] for r in sorted(rows, key=lambda r: there[r.name])]
-        sure = all(e.repeats > 1 for e in found)  # of one seed there is no interval
+        sure = all(e.repeats > 1 for e in found)  # one seed has no interval
         return Line(
             label,
             tuple(sorted(float(there[r.name]) for r in rows)),
@@ -113,30 +115,35 @@ class JointResult(RowsResult):
         share = self.settings["depth_shares"].get(site)
         e = row.measured
         return {
-            "method": row.label, "site": site, "share %": "" if share is None else f"{100 * share:.0f}",
-            SPC: _sure(e.get(SPC), _spc), above(SPC): _sure(e.get(above(SPC)), _more),
-            f"{ACCURACY} %": _sure(e.get(ACCURACY), _points), f"{LOST} %": _number(e.get(LOST), _points),
-            f"{above(LOST)} %": _sure(e.get(above(LOST)), _more_points), FRESH: _number(e.get(FRESH), _spc),
+            "method": row.label,
+            "site": site,
+            "share %": "" if share is None else f"{100 * share:.0f}",
+            SPC: _sure(e.get(SPC), _spc),
+            above(SPC): _sure(e.get(above(SPC)), _more),
+            f"{ACCURACY} %": _sure(e.get(ACCURACY), _points),
+            f"{LOST} %": _number(e.get(LOST), _points),
+            f"{above(LOST)} %": _sure(e.get(above(LOST)), _more_points),
+            FRESH: _number(e.get(FRESH), _spc),
             above(FRESH): _sure(e.get(above(FRESH)), _more),
             **{f"{SPC} {t}": _number(e.get(f"{SPC} {t}"), _spc) for t in self.settings["look"]["targets"]},
             "seeds": str(next(iter(e.values())).repeats),
-        }  # fmt: skip
+        }
 
     def _sentence(self, method: str) -> str:
         hold, fresh, need = (self.at(method, MEAN).measured[above(m)] for m in (SPC, FRESH, LOST))
         held = f"SPC {_sure(hold, _more)}{self._alone(method, SPC)}; untrained {_sure(fresh, _more)}"
-        lost = f"share of its accuracy lost to shuffling {_sure(need, _more_points)} %{self._alone(method, LOST)}"
-        return f"{method}: {_told(hold, 'holds', 'position')} ({held}); {_told(need, 'needs', WHERE)} ({lost})."
+        lost = f"share of accuracy lost to shuffling {_sure(need, _more_points)} %{self._alone(method, LOST)}"
+        return f"{method}: {_answer(hold, 'holds', 'position')} ({held}); {_answer(need, 'needs', WHERE)} ({lost})."
 
     def _alone(self, method: str, measure: str) -> str:
-        """At how many sites, each taken alone, there is more or less: a mean may hide that they differ."""
+        """At how many single sites there is more or less: a mean may hide that they differ."""
         found = [self.at(method, site).measured[above(measure)] for site in self.sites]
         more, less = sum(e.low > 0 for e in found), sum(e.high < 0 for e in found)
-        return f"; more at {more} and less at {less} of the sites alone" if more or less else ""
+        return f"; more at {more} and less at {less} of the single sites" if more or less else ""
 
 
 def _kept(lost: Line) -> Line:
-    """What is not lost, in per cent."""
+    """The share that is kept, in per cent."""
     return replace(
         lost,
         y=tuple(100 * (1 - v) for v in lost.y),
@@ -145,10 +152,12 @@ def _kept(lost: Line) -> Line:
     )
 
 
-def _told(e: Estimate, verb: str, what: str) -> str:
+def _answer(e: Estimate, verb: str, what: str) -> str:
+    if e.repeats < 2:
+        return f"one seed cannot show a difference in the {what} it {verb}"
     if e.low > 0 or e.high < 0:
         return f"{verb} {'more' if e.low > 0 else 'less'} {what}"
-    return f"whether it {verb} more or less {what} cannot be told"
+    return f"no significant difference in the {what} it {verb}"
 
 
 Format = Callable[[float], str]
@@ -175,7 +184,7 @@ def _number(e: Estimate | None, text: Format) -> str:
 
 
 def _sure(e: Estimate | None, text: Format) -> str:
-    """A mean with its interval, if several seeds give it one."""
+    """A mean, with its interval if there are several seeds."""
     if e is None or e.repeats < 2:
         return _number(e, text)
     return f"{text(e.mean)} [{text(e.low)}, {text(e.high)}]"

@@ -1,4 +1,4 @@
-"""The control at equal parameters: the plain network, made wider until it has as many as the recalibrated one."""
+"""The control at equal parameters: a plain network, wide enough to have as many as the recalibrated one."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 
 from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
-from whatwhere.network import Network
-from whatwhere.recalibration import recalibrate
 from whatwhere.surgery import count_parameters
+from whatwhere.use.insert import recalibrate
 
 WIDER, LIKE = "wider", "ms_sar"
 STEPS = 256  # from the width to twice the width
 
 
 def check_wider(model: str) -> None:
-    """Refuse a network whose width cannot be chosen.
+    """Refuse a network without a width option.
 
     Raises:
         InputError: for a network of another family than cifar/.
     """
     if not model.startswith("cifar/"):
-        raise InputError(f"methods holds {WIDER!r}, which needs a width option; {model} has none. Take cifar/….")
+        raise InputError(
+            f"methods holds {WIDER!r}, which needs a width option; {model} has none. Take a cifar/ network."
+        )
 
 
 @cache
@@ -34,10 +35,9 @@ def equal_width(model: str, classes: int, width: float) -> float:
     Args:
         model: by name.
         classes: number of scores.
-        width: of the network that is recalibrated.
+        width: width factor of the network that is recalibrated.
     """
     gated = recalibrate(load_model(model, classes=classes, width=width), LIKE)
-    assert isinstance(gated, Network)
     wanted = count_parameters(gated.module)
 
     def at(k: int) -> int:
@@ -52,7 +52,7 @@ def _wider(width: float, k: int) -> float:
 
 
 def widened(shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Model, options and recipe of a study, at the width that makes parameters equal."""
+    """Model, options and recipe of a study, at the width that gives equal parameters."""
     options = shared["options"]
     width = equal_width(shared["model"], options["classes"], options["width"])
     return {**shared, "options": {**options, "width": width}}

@@ -1,0 +1,91 @@
+"""The command `whatwhere`: what is typed, to the study or function that wings.py names. No other logic."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from whatwhere import wings
+from whatwhere.errors import InputError, TrainingDiverged, unknown
+from whatwhere.lab.study import loaded
+
+EXAMPLES = """examples:
+  whatwhere need curve --model timm/resnet18 --pretrained true --data FOLDER --out curve
+  whatwhere sites --model timm/resnet18"""
+STOPPED = "stopped. What was finished is kept; the same command goes on from there."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a mistake is reported in one line, and an interruption says how to resume."""
+    try:
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+    except (InputError, TrainingDiverged) as error:
+        print(f"whatwhere: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"\nwhatwhere: {STOPPED}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(words: list[str]) -> None:
+    first, rest = (words[0], words[1:]) if words else ("--help", [])
+    if first in ("--help", "-h"):
+        print(_overview())
+    elif first == "--version":
+        from whatwhere import __version__
+
+        print(f"whatwhere {__version__}")
+    elif first in wings.TOP:
+        _command(f"whatwhere {first}", wings.TOP[first], rest)
+    elif first in wings.wings():
+        _wing(first, wings.wings()[first], rest)
+    else:
+        raise unknown("command", first, [*wings.wings(), *wings.TOP])
+
+
+def _wing(name: str, package: str, words: list[str]) -> None:
+    there = wings.commands_of(package)
+    first, rest = (words[0], words[1:]) if words else ("--help", [])
+    if first in ("--help", "-h"):
+        print(_of_wing(name, package))
+    elif first in there:
+        _command(f"whatwhere {name} {first}", there[first], rest)
+    else:
+        raise unknown(f"command whatwhere {name}", first, list(there))
+
+
+def _command(name: str, where: str, words: list[str]) -> None:
+    from whatwhere.arguments import call
+
+    shown = call(name, loaded(where), words)
+    if shown is not None:
+        print(shown)
+
+
+def _overview() -> str:
+    lines = ['How much "where" is in your "what"?', "", "usage: whatwhere WING COMMAND [--option value ...]", ""]
+    for name, package in wings.wings().items():
+        lines.append(f"  {name:10}{wings.summary(package)}")
+        lines.append(f"  {'':10}  {' | '.join(wings.commands_of(package))}")
+    lines += ["", *_listed(wings.TOP), "", "whatwhere WING COMMAND --help explains one.", "", EXAMPLES]
+    return "\n".join(lines)
+
+
+def _of_wing(name: str, package: str) -> str:
+    there = wings.commands_of(package)
+    usage = f"usage: whatwhere {name} COMMAND [--option value ...]"
+    return "\n".join([wings.summary(package), "", usage, "", *_listed(there), "", *_examples(there)])
+
+
+def _listed(commands: Mapping[str, str]) -> list[str]:
+    from whatwhere.arguments import Docs
+
+    return [f"  {name:12}{Docs.of(loaded(where)).summary}" for name, where in commands.items()]
+
+
+def _examples(commands: Mapping[str, str]) -> list[str]:
+    """The first example of the first two commands."""
+    from whatwhere.arguments import Docs
+
+    found = [Docs.of(loaded(where)).examples[:1] for where in commands.values()]
+    return ["examples:", *(f"  {line}" for each in found[:2] for line in each)]

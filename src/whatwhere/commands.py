@@ -1,0 +1,160 @@
+"""Commands about one network or one result: its sites, its training, its evaluation, its page. Light until they run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from whatwhere.network import Network
+
+KINDS = ("conv", "conv1x1", "norm", "act", "pool", "linear", "block", "group", "other")  # of `Site.kind`
+
+
+def sites(
+    model: str,
+    weights: str | None = None,
+    classes: int | None = None,
+    width: float = 1.0,
+    kind: str | None = None,
+    select: str | None = None,
+    input_size: tuple[int, int, int] | None = None,
+    padding: bool = False,
+) -> str:
+    """List every place where a spatial map flows through a network.
+
+    Args:
+        model: timm/NAME, torchvision/NAME or cifar/NAME (vgg11, vgg16, resnet20, resnet50, ...).
+        weights: a .safetensors file, or a PyTorch checkpoint of tensors.
+        classes: number of scores.
+        width: width factor of cifar/ and pspnet/ networks.
+        kind: show one kind only: conv, conv1x1, norm, act, pool, linear, block, group or other.
+        select: show a selection only: a name, a glob, "from:", "from:to", or "last 30%".
+        input_size: channels, height and width of one input; the network's own if not given.
+        padding: show instead which strided layers use their padding unevenly, and input sizes that avoid it.
+
+    Examples:
+        $ whatwhere sites --model timm/resnet18 --kind conv --select "last 30%"
+        $ whatwhere sites --model timm/resnet18 --padding true
+    """
+    from whatwhere.errors import unknown
+    from whatwhere.hold.uneven import padding_text
+    from whatwhere.models.load import load_model
+    from whatwhere.site import format_table, list_sites
+
+    if kind is not None and kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    net = load_model(model, weights=weights, classes=classes, width=width)
+    if padding:
+        return padding_text(net, input_size)
+    chosen = [s for s in list_sites(net, input_size=input_size).select(select) if kind in (None, s.kind)]
+    among = f" in the selection {select!r}" if select else ""
+    shown = format_table(chosen) if chosen else f"{net.name} has no site of kind {kind!r}{among}."
+    return f"{shown}\npreprocessing: {net.preprocessing}"
+
+
+def train(
+    model: str,
+    data: str,
+    out: str,
+    recipe: str = "fast",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    precision: Literal["32-true", "bf16-mixed"] | None = None,
+    augment: bool = True,
+    width: float = 1.0,
+    weights: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> str:
+    """Train a classification network and keep its weights; the same command resumes after an interruption.
+
+    Args:
+        model: timm/NAME, torchvision/NAME or cifar/NAME.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits.
+        out: folder for the checkpoint, weights.safetensors and history.json.
+        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast or demo.
+        epochs: passes over the training pictures, instead of the recipe's.
+        batch_size: pictures in a step, instead of the recipe's.
+        lr: peak learning rate, instead of the recipe's.
+        precision: instead of the recipe's; bf16-mixed is faster where the processor has bfloat16.
+        augment: crop and flip as the recipe says.
+        width: width factor of cifar/ networks.
+        weights: file of the weights to start from.
+        seed: of the initial weights, the order of the pictures and their augmentation.
+        device: auto, cpu, cuda or mps.
+
+    Examples:
+        $ whatwhere train --model cifar/vgg16 --data hf/uoft-cs/cifar100 --out trained
+        $ whatwhere train --model cifar/resnet20 --data digits --recipe demo --out trained
+    """
+    from pathlib import Path
+
+    from whatwhere.data.load import load_pictures
+    from whatwhere.lab.training_folder import trained_in
+    from whatwhere.models.load import load_model
+    from whatwhere.training.recipes import adapted, recipe_named
+
+    pictures = load_pictures(data)
+    net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
+    how = adapted(recipe_named(recipe), augment, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision)
+    about = {"model": model, "data": pictures.describe(), "seed": seed, "width": width}
+    tested = trained_in(Path(out), net, pictures, how, about, seed=seed, device=device)
+    return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}"
+
+
+def evaluate(
+    model: str,
+    data: str,
+    weights: str | None = None,
+    pretrained: bool = False,
+    classes: int | None = None,
+    width: float = 1.0,
+    device: str = "auto",
+) -> str:
+    """Measure a network on its test split: accuracy on pictures, mIoU on scenes.
+
+    Args:
+        model: timm/NAME, torchvision/NAME, cifar/NAME, or a segmentation network such as pspnet/resnet18.
+        data: pictures (hf/ID, a folder, digits, ...) or scenes (a folder with label maps, Cityscapes, drawn/streets).
+        weights: a .safetensors file, or a PyTorch checkpoint of tensors.
+        pretrained: take the library's own weights, which it downloads.
+        classes: number of scores; that of the data if not given, with `pretrained` the library's.
+        width: width factor of cifar/ and pspnet/ networks.
+        device: auto, cpu, cuda or mps.
+
+    Examples:
+        $ whatwhere evaluate --model timm/resnet18 --pretrained true --data FOLDER
+        $ whatwhere evaluate --model pspnet/resnet18 --weights net/weights.safetensors --data drawn/streets
+    """
+    from whatwhere.data.load import load_data
+    from whatwhere.lab.sources import place
+    from whatwhere.models.load import load_model
+    from whatwhere.training.evaluate import evaluate as evaluated
+
+    loaded = load_data(data)
+    scores = classes or (None if pretrained else len(loaded.classes) or None)
+    net = place(load_model(model, weights=weights, pretrained=pretrained, classes=scores, width=width), device)
+    return "\n".join([f"{net.name}: {evaluated(net, loaded)}", *warnings_of(net)])
+
+
+def report(folder: str) -> str:
+    """Write the table, the figures and the page of a stored result again.
+
+    Args:
+        folder: holds result.json.
+
+    Examples:
+        $ whatwhere report --folder curve
+        $ whatwhere report --folder use/joint
+    """
+    from whatwhere.wings import load_result
+
+    return f"open {load_result(folder).save(folder)}"
+
+
+def warnings_of(net: Network) -> list[str]:
+    """What a user must know of a network before believing a number of it."""
+    from whatwhere.models.weights import random_weights
+
+    return [f"Note: {note}" for note in random_weights(net)]

@@ -1,0 +1,3 @@
+from .load import Data as Data
+from .load import load_data as load_data
+from .split import Split as Split

@@ -1,0 +1,30 @@
+from .border import padding_pattern as padding_pattern
+from .features import Reader as Reader
+from .features import Tap as Tap
+from .features import rgb_tap as rgb_tap
+from .features import taps_of as taps_of
+from .official import Official as Official
+from .official import OfficialReadOut as OfficialReadOut
+from .official import train_readouts as train_readouts
+from .padding import PADDINGS as PADDINGS
+from .padding import with_padding as with_padding
+from .permute import PermuteChannels as PermuteChannels
+from .permute import gap_net as gap_net
+from .permute import permute_net as permute_net
+from .ridge import Group as Group
+from .ridge import LinearReadOut as LinearReadOut
+from .ridge import RidgeFit as RidgeFit
+from .score import Scores as Scores
+from .studies.location import Location as Location
+from .studies.pattern import Pattern as Pattern
+from .studies.pattern import pattern as pattern
+from .studies.readout import Readout as Readout
+from .studies.readout import readout as readout
+from .studies.red_green import RedGreen as RedGreen
+from .targets import TARGETS as TARGETS
+from .targets import Target as Target
+from .targets import targets_of as targets_of
+from .uneven import even_sizes as even_sizes
+from .uneven import uneven_padding as uneven_padding
+
+COMMANDS: dict[str, str]

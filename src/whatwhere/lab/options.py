@@ -1,0 +1,121 @@
+"""Options that several studies share, defined and documented once. Light: `--help` reads them without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from whatwhere.training.recipes import Recipe, adapted, recipe_named
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from whatwhere.data import Data
+    from whatwhere.lab.sources import GivenData, GivenNetwork
+    from whatwhere.network import Network
+
+    AnyNetwork: TypeAlias = str | nn.Module | Network
+    AnyData: TypeAlias = str | os.PathLike[str] | Data
+    AnyRecipe: TypeAlias = str | Recipe
+    Selection: TypeAlias = str | tuple[str, ...] | list[str] | None
+else:  # what a command line can give
+    AnyNetwork = AnyData = AnyRecipe = str
+    Selection = tuple[str, ...] | None
+Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trained network, and the pictures that it is measured on.
+
+    Attributes:
+        model: timm/NAME, torchvision/NAME or cifar/NAME; in Python also a module or a `Network`; never changed.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`.
+        weights: file of the trained network's weights (.safetensors, or a PyTorch checkpoint of tensors).
+        pretrained: take the library's own weights, which it downloads.
+        classes: number of scores; that of the data if not given, with `pretrained` the library's.
+        width: width factor of cifar/ and pspnet/ networks.
+    """
+
+    model: AnyNetwork
+    data: AnyData
+    weights: str | None = None
+    pretrained: bool = False
+    classes: int | None = None
+    width: float = 1.0
+
+    @cached_property
+    def data_source(self) -> GivenData:
+        """Where the pictures are."""
+        from whatwhere.lab.sources import GivenData
+
+        return GivenData.of(self.data)
+
+    @cached_property
+    def network_source(self) -> GivenNetwork:
+        """Where the network is."""
+        from whatwhere.lab.sources import GivenNetwork
+
+        options = {"pretrained": self.pretrained, "width": self.width, "classes": self.classes}
+        if isinstance(self.model, str) and self.classes is None and not self.pretrained:
+            options["classes"] = len(self.data_source.data.classes) or None
+        return GivenNetwork.of(self.model, self.weights, options)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Networks by name that are trained anew, and how.
+
+    Attributes:
+        model: timm/NAME, torchvision/NAME or cifar/NAME.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; its train split is trained on.
+        width: width factor of cifar/ networks.
+        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast or demo; in Python also a `Recipe`.
+        epochs: passes over the training pictures, instead of the recipe's.
+        batch_size: pictures in a step, instead of the recipe's.
+        lr: peak learning rate, instead of the recipe's.
+        precision: instead of the recipe's; bf16-mixed is faster where the processor has bfloat16.
+        augment: crop and flip as the recipe says.
+    """
+
+    model: str
+    data: str
+    width: float = 1.0
+    recipe: AnyRecipe = "fast"
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    precision: Precision | None = None
+    augment: bool = True
+
+    @cached_property
+    def data_source(self) -> GivenData:
+        """Where the pictures are."""
+        from whatwhere.lab.sources import GivenData
+
+        return GivenData.of(self.data)
+
+    @cached_property
+    def how(self) -> Recipe:
+        """The recipe, with what was given instead of its values.
+
+        Raises:
+            InputError: for an unknown recipe or a value out of range.
+        """
+        given = recipe_named(self.recipe) if isinstance(self.recipe, str) else self.recipe
+        changes = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "precision": self.precision}
+        return adapted(given, self.augment, **changes)
+
+
+def given_only(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None: the others keep the default of whatever takes them."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def as_tuple(values: Any) -> tuple[Any, ...]:
+    """One value or several, each once, in their order."""
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    return tuple(dict.fromkeys(values if several else [values]))

@@ -1,0 +1,97 @@
+"""Results: one family. Frozen, versioned, self-describing; saved with their tables, figures and page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from whatwhere.errors import InputError
+from whatwhere.files import read_json, write_json
+from whatwhere.report.page import Report, write_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SCHEMA_VERSION = 1
+FILE = "result.json"
+
+
+class Result:
+    """What a study found, and all that it rests on. Every result is a frozen dataclass with these attributes.
+
+    Attributes:
+        kind: says in result.json which class reads it.
+        notes: what the reader must know.
+        provenance: versions, hardware, command, seconds.
+        schema_version: of result.json.
+    """
+
+    kind: ClassVar[str]
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    schema_version: int
+
+    @property
+    def conclusion(self) -> str:
+        """The answer in a sentence or two."""
+        raise NotImplementedError
+
+    def records(self) -> Iterable[Any]:
+        """The measured rows, each a dataclass of plain values."""
+        raise NotImplementedError
+
+    def table(self) -> list[dict[str, Any]]:
+        """One line for each row, formatted to read."""
+        raise NotImplementedError
+
+    def plot(self) -> Figure:
+        """The figure that shows the answer."""
+        raise NotImplementedError
+
+    def report(self, folder: Path | None = None) -> Report:
+        """The page's content; with a folder, links to other pages in it."""
+        raise NotImplementedError
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as numbers, a column for each value: `accuracy.mean`, `accuracy.low`, ..."""
+        import pandas as pd
+
+        rows = [asdict(r) if is_dataclass(r) and not isinstance(r, type) else dict(r) for r in self.records()]
+        return pd.json_normalize(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in result.json."""
+        plain: Any = self  # every subclass is a dataclass
+        return {"kind": self.kind, **asdict(plain)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """From the plain values of result.json.
+
+        Raises:
+            InputError: if they are of another kind or schema version.
+        """
+        from dacite import Config, from_dict
+
+        kind, version = plain.get("kind"), plain.get("schema_version")
+        if kind != cls.kind or version != SCHEMA_VERSION:
+            raise InputError(
+                f"this result has kind {kind!r}, schema version {version!r}; this version of whatwhere reads kind "
+                f"{cls.kind!r}, version {SCHEMA_VERSION}."
+            )
+        made: Self = from_dict(cls, dict(plain), Config(cast=[tuple], check_types=False))
+        return made
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read result.json of a folder."""
+        return cls.from_dict(read_json(Path(folder) / FILE))
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write result.json, table.csv, the figures and index.html; returns the page."""
+        write_json(Path(folder) / FILE, self.to_dict())
+        return write_report(Path(folder), self.report(Path(folder)))

@@ -1,0 +1,142 @@
+"""Where a study's network and pictures come from: by name, so that other processes load them, or given in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, NoReturn
+
+from whatwhere.data import Data
+from whatwhere.data.load import load_pictures
+from whatwhere.data.load_scenes import load_scenes
+from whatwhere.data.scenes import Scenes
+from whatwhere.errors import InputError
+from whatwhere.models.load import load_model
+from whatwhere.network import Network, as_module
+
+
+class Held:
+    """Something of this process alone, which no worker can have.
+
+    Args:
+        what: the option it was given as, for the error.
+        value: it.
+    """
+
+    def __init__(self, what: str, value: Any) -> None:
+        self.what, self.value = what, value
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            f"{self.what} was given as an object, and cells in other processes load what they need by name: give "
+            f"{self.what} by name (with weights=FILE for a network of your own), or workers=0."
+        )
+
+
+@dataclass(frozen=True)
+class GivenData:
+    """Pictures or scenes by name or folder, or held.
+
+    Attributes:
+        source: what `load_data` takes, or `Held`.
+    """
+
+    source: str | Held
+
+    @staticmethod
+    def of(data: Any) -> GivenData:
+        """From what a user gives."""
+        return GivenData(os.fspath(data) if isinstance(data, str | os.PathLike) else Held("data", data))
+
+    @cached_property
+    def data(self) -> Data:
+        """The pictures; cells of one process share them."""
+        return load_pictures(self.source.value) if isinstance(self.source, Held) else pictures_named(self.source)
+
+    @cached_property
+    def scenes(self) -> Scenes:
+        """The scenes; cells of one process share them."""
+        return load_scenes(self.source.value) if isinstance(self.source, Held) else scenes_named(self.source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the pictures."""
+        return (GivenData, (self.source,))
+
+
+@dataclass(frozen=True)
+class GivenNetwork:
+    """A network by name with its options, or held.
+
+    Attributes:
+        source: a network's name, or `Held`.
+        options: of `load_model`, as JSON.
+        written: when the file of its weights was, in nanoseconds: another one is another network.
+    """
+
+    source: str | Held
+    options: str = "{}"
+    written: int = 0
+
+    @staticmethod
+    def of(net: Any, weights: str | None = None, options: Mapping[str, Any] | None = None) -> GivenNetwork:
+        """From what a user gives.
+
+        Raises:
+            InputError: if `net` is not a name, a module or a Network; for options of named networks beside a module.
+        """
+        if isinstance(net, str):
+            written = os.stat(weights).st_mtime_ns if weights and os.path.exists(weights) else 0
+            return GivenNetwork(net, json.dumps({**(options or {}), "weights": weights}, sort_keys=True), written)
+        if weights is not None or (options or {}).get("pretrained"):
+            raise InputError("weights and pretrained are for a network by name; model was given as a module.")
+        as_module(net)
+        return GivenNetwork(Held("model", net if isinstance(net, Network) else Network(net)))
+
+    @cached_property
+    def net(self) -> Network:
+        """The network; cells of one process share it, and nothing changes it."""
+        if isinstance(self.source, Held):
+            held: Network = self.source.value
+            return held
+        return network_named(self.source, self.options, self.written)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the network."""
+        return (GivenNetwork, (self.source, self.options, self.written))
+
+
+@lru_cache(maxsize=2)
+def pictures_named(source: str) -> Data:
+    """Pictures by name or folder, loaded once."""
+    return load_pictures(source)
+
+
+@lru_cache(maxsize=2)
+def scenes_named(source: str) -> Scenes:
+    """Scenes by name or folder, loaded once."""
+    return load_scenes(source)
+
+
+@lru_cache(maxsize=2)
+def network_named(name: str, options: str, written: int = 0) -> Network:
+    """A network by name and options, loaded once for each state of its file."""
+    return load_model(name, **json.loads(options))
+
+
+def place(net: Network, device: str) -> Network:
+    """A network whose module was moved to a device; `auto` is a GPU where there is one.
+
+    Raises:
+        InputError: for a device that is not there.
+    """
+    import torch
+
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        net.module.to(best if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        raise InputError(f"device={device!r} cannot be used ({str(error)[:80]}); give 'auto' or 'cpu'.") from error
+    return net

@@ -1,0 +1,246 @@
+"""A study: options that a user gives, a plan of cells that follows from them, and one way to run any of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+
+from whatwhere.lab.cells import Cell, Store
+from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
+from whatwhere.lab.options import Measured
+
+if TYPE_CHECKING:
+    from whatwhere.lab.engines import Engine
+    from whatwhere.lab.result import Result
+
+    AnyPath: TypeAlias = str | os.PathLike[str]
+else:  # what reads signatures at run time waits for no torch
+    Engine = Result = Any
+    AnyPath = str
+
+R = TypeVar("R", bound="Result")
+S = TypeVar("S", bound="Study[Any]")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a study runs. None of this changes a number.
+
+    Attributes:
+        out: folder for the cells, result.json, table.csv, figures and index.html. The same call resumes there; a
+            folder of another study is refused. None keeps nothing.
+        weights_folder: folder for checkpoints and trained weights; `out` if not given.
+        workers: processes that run cells side by side; 0 runs them in this process.
+        device: auto, cpu, cuda or mps.
+        fold_only: run nothing, and make the result of the cells that are finished.
+        quiet: print no progress.
+        engine: anything with `submit(function, configuration)` that returns handles with `done()` and `result()`; None
+            is this process, or `workers` processes.
+    """
+
+    out: AnyPath | None = None
+    weights_folder: AnyPath | None = None
+    workers: int = 0
+    device: str = "auto"
+    fold_only: bool = False
+    quiet: bool = False
+    engine: Engine | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where cells and the result go.
+
+        Raises:
+            ValueError: while `out` is None; `run_study` makes a temporary folder first.
+        """
+        if self.out is None:
+            raise ValueError("out is None.")
+        return Path(self.out)
+
+    @property
+    def files(self) -> Path:
+        """Where checkpoints and weights go."""
+        return Path(self.weights_folder) if self.weights_folder else self.folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The finished cells of a folder, those of earlier calls included.
+
+    Attributes:
+        store: the folder.
+        contents: configuration and result by the cell's key.
+        missing: cells that were asked for and are not finished.
+    """
+
+    store: Store
+    contents: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = field(default_factory=dict)
+    missing: Sequence[Cell] = ()
+
+    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """Configurations with their results, in the order of their keys."""
+        return iter(self.contents.values())
+
+    def __contains__(self, cell: Cell) -> bool:
+        """Whether a cell is finished."""
+        return cell.key in self.contents
+
+    def __getitem__(self, cell: Cell) -> Mapping[str, Any]:
+        """The result of a finished cell."""
+        return self.contents[cell.key][1]
+
+    def by(self, *names: str) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+        """Results by some entries of their configurations, of the cells that have them all."""
+        return {tuple(c[n] for n in names): result for c, result in self if all(n in c for n in names)}
+
+    def notes(self) -> list[str]:
+        """Which cells are missing."""
+        return [f"Not finished: {'; '.join(c.label for c in self.missing)}."] if self.missing else []
+
+
+class Study(Generic[R]):
+    """What a user asks for: a frozen dataclass, whose attributes are the options in Python and on the command line.
+
+    It is light: importing it loads no torch, so that `--help` is quick. What it does is in its `Plan`.
+
+    Attributes:
+        kind: names the study in its folder's `study.json`.
+        plan: the plan's class, or where it is ("package.module:Class").
+        result: the result's class, likewise; `load_result` finds it by the `kind` in result.json.
+    """
+
+    kind: ClassVar[str]
+    plan: ClassVar[str | type[Plan[Any, Any]]]
+    result: ClassVar[str | type[Result]]
+
+    def planned(self) -> Plan[Any, R]:
+        """The plan of these options."""
+        made: Plan[Any, R] = loaded(self.plan)(self)
+        return made
+
+    def run(self, out: AnyPath | None = None, **how: Any) -> R:
+        """Run what is missing and return the result.
+
+        Args:
+            out: folder; None keeps nothing.
+            **how: the other attributes of `Run`.
+        """
+        return run_study(self, Run(out, **how))
+
+
+class Plan(Generic[S, R]):
+    """What a study does with its options.
+
+    Attributes:
+        study: the options.
+        folder: of the cells and the result, inside of `out`.
+    """
+
+    folder: ClassVar[str] = ""
+
+    def __init__(self, study: S) -> None:
+        self.study = study
+
+    def before(self) -> Study[Any] | None:
+        """A study that this one rests on; it runs first, into `out`."""
+        return None
+
+    def shared(self) -> Mapping[str, Any]:
+        """What all cells of a folder share; a folder that holds anything else is refused."""
+        raise NotImplementedError
+
+    def cells(self, done: Finished) -> Iterable[Cell]:
+        """All cells that can be named so far, the most telling first; asked again after they are finished."""
+        raise NotImplementedError
+
+    def check(self, how: Run) -> None:
+        """Refuse, before anything runs, what would fail later."""
+
+    def warnings(self) -> Iterable[str]:
+        """What a user must know before anything runs."""
+        if not isinstance(self.study, Measured):
+            return []
+        from whatwhere.models.weights import random_weights  # torch
+
+        return random_weights(self.study.network_source.net)
+
+    def worker(self, how: Run) -> Worker:
+        """What runs a cell. It is sent to other processes: it holds paths and names, no data and no networks."""
+        raise NotImplementedError
+
+    def fold(self, done: Finished) -> R:
+        """The finished cells as one result."""
+        raise NotImplementedError
+
+    def page(self, how: Run) -> Path:
+        """Where the page is after a run."""
+        return how.folder / self.folder / "index.html"
+
+
+def loaded(where: str | type[Any]) -> Any:
+    """A class, or what "package.module:name" names."""
+    if not isinstance(where, str):
+        return where
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
+def run_study(study: Study[R], how: Run) -> R:
+    """Run the cells that are missing, fold those that are finished, and write the result.
+
+    Args:
+        study: what to do.
+        how: where, and with what.
+
+    Raises:
+        InputError: for options that cannot work, before anything runs; for a folder of another study.
+    """
+    from whatwhere.lab.provenance import provenance  # torch
+
+    started = time.perf_counter()
+    with kept_in(how) as placed:
+        plan = study.planned()
+        if first := plan.before():
+            run_study(first, placed)
+        store = Store(placed.folder / plan.folder, {"study": study.kind, **plan.shared()})
+        asked = list(plan.cells(Finished(store, store.contents()))) if how.fold_only else _run_all(plan, placed, store)
+        done = Finished(store, store.contents(), [c for c in asked if not store.has(c)])
+        folded: Any = plan.fold(done)  # a dataclass, which no type says of `R`
+        result: R = replace(folded, provenance=provenance(started))
+        if how.out is not None:
+            result.save(store.folder)
+    return result
+
+
+def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
+    """Run what is missing, round by round: what some cells do is known once others are finished."""
+    from whatwhere.lab.engines import run_cells  # torch
+
+    plan.check(how)
+    for warning in () if how.quiet else plan.warnings():
+        print(f"Note: {warning}", file=sys.stderr)
+    worker, asked = plan.worker(how), dict[str, Cell]()
+    while True:
+        cells = {c.key: c for c in plan.cells(Finished(store, store.contents()))}
+        if cells.keys() <= asked.keys():
+            return list(asked.values())
+        asked |= cells
+        run_cells(list(cells.values()), worker, store, workers=how.workers, quiet=how.quiet, engine=how.engine)
+
+
+@contextmanager
+def kept_in(how: Run) -> Iterator[Run]:
+    """The same, with a temporary folder where none was given."""
+    if how.out is not None:
+        yield how
+        return
+    with tempfile.TemporaryDirectory(prefix="whatwhere-") as folder:
+        yield replace(how, out=folder)

@@ -1,0 +1,83 @@
+"""A training in a folder of its own: from its start, or on from its checkpoint, to its weights and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from whatwhere.data import Data
+from whatwhere.data.scenes import Scenes
+from whatwhere.errors import InputError
+from whatwhere.files import read_json, write_json
+from whatwhere.fingerprints import fingerprint
+from whatwhere.lab.progress import Meter
+from whatwhere.models.weights import save_weights
+from whatwhere.network import Network
+from whatwhere.training.evaluate import Evaluation, evaluate
+from whatwhere.training.evaluate_scenes import SceneEvaluation
+from whatwhere.training.fit import fit
+from whatwhere.training.recipes import Recipe
+
+WEIGHTS, CHECKPOINT, START, HISTORY = "weights.safetensors", "checkpoint.pt", "start.json", "history.json"
+
+
+def trained_in(
+    folder: Path,
+    net: Network,
+    data: Data | Scenes,
+    recipe: Recipe,
+    about: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    device: str = "auto",
+) -> Evaluation | SceneEvaluation:
+    """Train a network in place, write its weights and history, and evaluate it on the test split.
+
+    Args:
+        folder: gets checkpoint, weights and history; a training that was begun there goes on.
+        net: before its training.
+        data: with a train and a test split.
+        recipe: how to train.
+        about: recorded in the history.
+        seed: of the order of the pictures and their augmentation.
+        device: Fabric's accelerator.
+
+    Raises:
+        InputError: if a training with other initial weights was begun in the folder; as `fit`.
+    """
+    _check_start(folder, net)
+    # A segmentation network is evaluated once, at the end: each evaluation takes as long as an epoch.
+    test = data.test if isinstance(data, Data) else None
+    with Meter(f"training {net.name}", recipe.epochs * (len(data.train) // recipe.batch_size)) as meter:
+        history = fit(
+            net,
+            data.train,
+            recipe,
+            seed=seed,
+            device=device,
+            file=folder / CHECKPOINT,
+            test=test,
+            on_step=lambda done, total: meter.update(done),
+        )
+    save_weights(net.module, folder / WEIGHTS)
+    tested = evaluate(net, data)
+    settings = {**about, "seed": seed, "recipe": recipe.to_dict(), "preprocessing": net.preprocessing.to_dict()}
+    write_json(folder / HISTORY, {**settings, "epochs": history.epochs, **tested.to_dict()})
+    return tested
+
+
+def _check_start(folder: Path, net: Network) -> None:
+    """Record with which weights a training began; it resumes from its checkpoint, whatever they are then.
+
+    Raises:
+        InputError: if a training with other weights began there.
+    """
+    file, start = folder / START, {"network": net.name, "weights": fingerprint(net.module)}
+    if not (file.exists() and (folder / CHECKPOINT).exists()):
+        write_json(file, start)
+    elif (seen := read_json(file)) != start:
+        raise InputError(
+            f"out={str(folder)!r} holds a training that began with other weights ({seen} there, {start} now): another "
+            "model, width, seed or weights; choose another folder, or the same settings."
+        )

@@ -1,0 +1,1 @@
+from .load import load_model as load_model

@@ -1,0 +1,238 @@
+"""The curve's cells: chunks of test pictures at every cut, and collapsed networks; folded into points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from whatwhere.data import Data, Split
+from whatwhere.errors import InputError
+from whatwhere.fingerprints import architecture, fingerprint
+from whatwhere.lab.cells import Cell
+from whatwhere.lab.options import as_tuple
+from whatwhere.lab.packed import checked_repeats
+from whatwhere.lab.rows import checked_counts, checked_names
+from whatwhere.lab.study import Finished, Plan, Run
+from whatwhere.models.weights import random_weights
+from whatwhere.need.cuts import cuts_of
+from whatwhere.need.gap_fc import collapse
+from whatwhere.need.shuffling import MODES
+from whatwhere.need.studies.collapsible import pooled_sites
+from whatwhere.need.studies.curve import Curve
+from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, sized
+from whatwhere.need.studies.labels import check_labels
+from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
+from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation
+from whatwhere.need.studies.tally import Place, Tallies, Tally, draws_needed, joined, read
+from whatwhere.network import Network
+from whatwhere.site import Site, Sites, list_sites
+
+FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
+CHUNK_BATCHES = 4  # a kill loses at most one chunk
+INTACT_CELL = Cell({"collapse": None}, "intact network")
+
+
+class CurvePlan(Plan[Curve, NeedResult]):
+    """A cell is a chunk of pictures at every cut, or a collapsed network on all pictures.
+
+    Raises:
+        InputError: for options that cannot work.
+    """
+
+    def __init__(self, study: Curve) -> None:
+        super().__init__(study)
+        self.methods = checked_names("methods", as_tuple(study.methods), (*MODES, MEAN, GAP_FC))
+        self.shuffles = tuple(m for m in self.methods if m != GAP_FC)
+        check_options(study)
+        self._named: list[Cell] = []  # chunks, in order
+        self._read: dict[str, Tallies] = {}  # their results, by their cells' keys
+
+    @cached_property
+    def data(self) -> Data:
+        """The pictures, at most `limit` of them.
+
+        Raises:
+            InputError: if they have no labels, or no fixed order.
+        """
+        data = limited(self.study.data_source.data, self.study.limit)
+        check_labels(self.study.data, data.test)
+        if not data.test.ordered:
+            raise InputError("data: the DataLoader shuffles, and pictures are compared one by one; give shuffle=False.")
+        return data
+
+    @property
+    def split(self) -> Split:
+        """The test pictures."""
+        return self.data.test
+
+    @cached_property
+    def net(self) -> Network:
+        """The network, with the size of its pictures."""
+        return sized(self.study.network_source.net, self.split)
+
+    @cached_property
+    def table(self) -> Sites:
+        """Its sites."""
+        return list_sites(self.net, input_size=self.split.shape(self.net.preprocessing))
+
+    @cached_property
+    def cuts(self) -> list[Site]:
+        """Where it is cut."""
+        return cuts_of(self.table) if self.study.sites is None else self.table.select(self.study.sites)
+
+    @cached_property
+    def pooled(self) -> tuple[list[str], list[str]]:
+        """Where it is collapsed, and notes on cuts that are left out."""
+        return pooled_sites(self.net, self.cuts) if GAP_FC in self.methods else ([], [])
+
+    def shared(self) -> Mapping[str, Any]:
+        """The network with its weights, the test pictures, and all that decides a chunk."""
+        split, net = self.split, self.net
+        return {
+            "network": net.name,
+            "weights": fingerprint(net.module),
+            "layers": architecture(net.module),
+            "preprocessing": net.preprocessing.to_dict(),
+            "data": split.fingerprint,
+            "methods": self.shuffles,
+            "cuts": [s.name for s in self.cuts],
+            "reach": self.study.reach,
+            "seed": self.study.seed,
+            "repeats": self.study.repeats,
+            "tolerance": self.study.tolerance,
+            "batch_size": self.study.batch_size,
+        }
+
+    def cells(self, done: Finished) -> Iterable[Cell]:
+        """The chunks that can be named, then the intact and the collapsed networks, where GAP+FC is asked for."""
+        collapsed = [INTACT_CELL, *map(collapse_cell, self.pooled[0])] if GAP_FC in self.methods else []
+        return [*self.chunks(done), *collapsed]
+
+    def chunks(self, done: Finished) -> list[Cell]:
+        """The chunks that can be named: with a tolerance, the draws of one depend on all before it."""
+        size, n = self.study.batch_size, len(self.split)
+        bounds = [0, *range(FIRST_BATCHES * size, n, CHUNK_BATCHES * size), n]
+        chunks = [(a, b) for a, b in pairwise(bounds) if a < b] if self.shuffles else []
+        for first, last in chunks[len(self._named) :]:
+            if self.study.tolerance is not None and self._named and self._named[-1] not in done:
+                break
+            draws = {f"{method} {site}": n for (method, site), n in self._draws(done).items()}
+            self._named.append(Cell({"rows": [first, last], "draws": draws}, f"pictures {first}-{last}"))
+        return self._named
+
+    def _draws(self, done: Finished) -> dict[Place, int]:
+        """How many draws each place gets next: all, or as few as its interval so far allows."""
+        every = {(m, c.name): 1 if m == MEAN else self.study.repeats for c in self.cuts for m in self.shuffles}
+        if self.study.tolerance is None or not self._named:
+            return every
+        so_far = self._measured(done)
+        intact, tolerance = so_far[None], self.study.tolerance
+        return {
+            place: most if most == 1 else draws_needed(so_far[place], intact, most, tolerance)
+            for place, most in every.items()
+        }
+
+    def _measured(self, done: Finished) -> Tallies:
+        """The finished chunks that were named, joined; {} if there are none."""
+        for cell in self._named:
+            if cell in done and cell.key not in self._read:
+                self._read[cell.key] = read(done[cell])
+        parts = [self._read[c.key] for c in self._named if c.key in self._read]
+        return joined(parts) if parts else {}
+
+    def check(self, how: Run) -> None:
+        """A device that is not there is refused; the costs in the recommendation are measured on it, too."""
+        placed(self.study.network_source, self.split, how.device)
+
+    def worker(self, how: Run) -> CurveWorker:
+        """Measures one chunk, or one collapsed network."""
+        return CurveWorker(
+            self.study.network_source,
+            self.study.data_source,
+            self.study.limit,
+            tuple(c.name for c in self.cuts),
+            self.shuffles,
+            self.study.reach,
+            self.study.seed,
+            self.study.batch_size,
+            how.device,
+            how.quiet,
+        )
+
+    def fold(self, done: Finished) -> NeedResult:
+        """A point for each method and cut, paired with the intact network on the same pictures."""
+        self.chunks(done)  # names them
+        shuffled, collapsed = self._measured(done), self._collapsed(done)
+        intact = shuffled.get(None) or collapsed.get(None)
+        if intact is None:
+            raise InputError("no cell of the intact network is finished; run the study without fold_only.")
+        points = [*self._points(collapsed), *self._points(shuffled)]
+        points.sort(key=lambda p: p.method)
+        study = self.study
+        return NeedResult(
+            protocol="test-time",
+            network=self.net.name,
+            data=self.data.describe(),
+            preprocessing=self.net.preprocessing.to_dict(),
+            settings={
+                "repeats": study.repeats,
+                "seed": study.seed,
+                "batch_size": study.batch_size,
+                "reach": study.reach,
+                "tolerance": study.tolerance,
+            },
+            intact=(Point(INTACT, "", 0.0, intact.accuracy),),
+            points=tuple(points),
+            recommendation=self._advice(intact, points),
+            notes=(*random_weights(self.net), *self.pooled[1], *done.notes()),
+        )
+
+    def _collapsed(self, done: Finished) -> Tallies:
+        """The collapsed networks that are finished, with the intact one, without which no drop is known."""
+        if INTACT_CELL not in done or GAP_FC not in self.methods:
+            return {}
+        cells = {site: collapse_cell(site) for site in self.pooled[0]}
+        found: Tallies = {None: Tally.from_dict(done[INTACT_CELL])}
+        return found | {(GAP_FC, s): Tally.from_dict(done[c]) for s, c in cells.items() if c in done}
+
+    def _points(self, tallies: Tallies) -> list[Point]:
+        """The points of some tallies and the intact network on the same pictures; the last cut first."""
+        places = {s.name: s for s in self.table}
+        removed = [(places[place[1]], place[0], t) for place, t in tallies.items() if place]
+        return [
+            Point(method, site.name, site.depth_share, t.accuracy, t.drop(tallies[None]), values=t.each_draw)
+            for site, method, t in sorted(removed, key=lambda r: -r[0].order)
+        ]
+
+    def _advice(self, intact: Tally, points: list[Point]) -> Recommendation | None:
+        within = self.study.within
+        if within is None or self.study.reach != "from":
+            return None
+        if intact.accuracy.low <= 1 / len(self.split.classes):
+            return Recommendation(AT_CHANCE, within)
+        return recommend(points, within, self.net, lambda site: collapse(self.net, site), retrained=False)
+
+
+def collapse_cell(site: str) -> Cell:
+    """The cell that tests the network collapsed before a site."""
+    return Cell({"collapse": site}, f"GAP+FC from {site}")
+
+
+def check_options(study: Curve) -> None:
+    """Refuse options that cannot work.
+
+    Raises:
+        InputError: naming the option.
+    """
+    checked_repeats(study.repeats)
+    checked_counts(batch_size=study.batch_size)
+    check_within(study.within)
+    if study.limit is not None:
+        checked_counts(limit=study.limit)
+    reach, tolerance = study.reach, study.tolerance
+    if reach != "from" and (not isinstance(reach, int) or reach < 1):
+        raise InputError(f"reach={reach!r}: give 'from', or a number of cuts from 1.")
+    if tolerance is not None and (tolerance < 0 or study.repeats < 3):
+        raise InputError(f"tolerance={tolerance}: give 0 or more, and at least 3 repeats; None never stops early.")

@@ -1,0 +1,23 @@
+"""Pictures must have labels: accuracy needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whatwhere.data import Split
+from whatwhere.errors import InputError
+
+
+def check_labels(given: Any, split: Split) -> None:
+    """Refuse pictures without labels.
+
+    Args:
+        given: the option `data`, for the error.
+        split: of these data.
+
+    Raises:
+        InputError: if it has no classes.
+    """
+    if not split.classes:
+        name = f"data={given!r}" if isinstance(given, str) else "data"
+        raise InputError(f"{name}: these pictures have no labels; accuracy needs them, as class folders give.")

@@ -1,0 +1,110 @@
+"""The study's plan: train, test what is trained, and fold all that is finished in the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from whatwhere.data import Data
+from whatwhere.lab.cells import Cell
+from whatwhere.lab.packed import checked_repeats
+from whatwhere.lab.study import Finished, Plan, Run
+from whatwhere.models.load import load_model
+from whatwhere.need.cuts import cuts_of
+from whatwhere.need.gap_fc import collapse
+from whatwhere.need.studies.labels import check_labels
+from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
+from whatwhere.need.studies.result import NeedResult, Point, Recommendation
+from whatwhere.need.studies.trained import Trained
+from whatwhere.need.studies.trained_cells import Grid, TrainedCells
+from whatwhere.need.studies.trained_fold import Fold
+from whatwhere.need.studies.trained_worker import TrainedWorker
+from whatwhere.network import Network
+from whatwhere.site import list_sites
+
+
+class TrainedPlan(Plan[Trained, NeedResult]):
+    """A cell is a network that is trained and tested alike, or a trained one that is tested the other way.
+
+    Raises:
+        InputError: for options that cannot work.
+    """
+
+    def __init__(self, study: Trained) -> None:
+        super().__init__(study)
+        self.grid = Grid.of(study)
+        self.recipe = study.how
+        checked_repeats(study.repeats)
+        check_within(study.within)
+
+    @cached_property
+    def data(self) -> Data:
+        """The pictures, which have labels."""
+        data = self.study.data_source.data
+        check_labels(self.study.data, data.test)
+        return data
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Of `load_model`."""
+        width = {"width": self.study.width} if self.study.width != 1.0 else {}
+        return {"classes": len(self.data.classes), **width}
+
+    @cached_property
+    def net(self) -> Network:
+        """The network with fresh weights, for its sites, its preprocessing and its cost."""
+        return load_model(self.study.model, **self.options)
+
+    @cached_property
+    def named(self) -> TrainedCells:
+        """Makes the cells."""
+        data, net = self.data, self.net
+        cuts = cuts_of(list_sites(net, input_size=data.train.shape(net.preprocessing)))
+        fingerprints = {"train": data.train.fingerprint, "test": data.test.fingerprint}
+        return TrainedCells(self.study.model, self.options, fingerprints, self.recipe, self.study.repeats, cuts)
+
+    def shared(self) -> Mapping[str, Any]:
+        """The model, its options, the pictures, the recipe and the draws of a test."""
+        return self.named.shared()
+
+    def cells(self, done: Finished) -> Iterable[Cell]:
+        """The networks to train, and the tests of those that are trained."""
+        testing = [test for trained, test in self.named.testing(self.grid) if trained in done]
+        return [*self.named.training(self.grid), *testing]
+
+    def worker(self, how: Run) -> TrainedWorker:
+        """Trains or tests one network."""
+        return TrainedWorker(self.study.data_source, how.files, how.device)
+
+    def fold(self, done: Finished) -> NeedResult:
+        """A point for each method and share, of all that is finished in the folder."""
+        grid = self.named.widened(self.grid, [config for config, _ in done])
+        folded = Fold(self.named, grid, done)
+        folded.check()
+        points = tuple(folded.points())
+        settings = {"recipe": self.recipe.to_dict(), "seeds": grid.seeds, "repeats": self.study.repeats}
+        return NeedResult(
+            protocol="train-and-test",
+            network=self._title(),
+            data=self.data.describe(),
+            preprocessing=self.net.preprocessing.to_dict(),
+            settings={**settings, **self.options},
+            intact=tuple(folded.intact()),
+            points=points,
+            matrix=tuple(folded.matrix()),
+            recommendation=self._advice([p for p in points if not p.group]),
+            notes=tuple(folded.notes()),
+        )
+
+    def _title(self) -> str:
+        model, width = self.study.model, self.study.width
+        return model if width == 1.0 else f"{model} (width {width:g})"
+
+    def _advice(self, points: Sequence[Point]) -> Recommendation | None:
+        if not points:
+            return None
+        first, within = points[0], self.study.within
+        if first.drop and first.accuracy.mean + first.drop.mean <= 1 / len(self.data.classes):
+            return Recommendation(AT_CHANCE, within)
+        return recommend(points, within, self.net, lambda site: collapse(self.net, site), retrained=True)

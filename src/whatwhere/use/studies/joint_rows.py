@@ -1,0 +1,67 @@
+"""From the joint study's cells to rows: a method's values at each site, and its differences from the plain network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from whatwhere.intervals import Estimate, over_seeds
+from whatwhere.lab.rows import Row
+from whatwhere.use.studies.compare_result import NONE
+from whatwhere.use.studies.joint_cell import INTACT, Look
+from whatwhere.use.studies.joint_result import ACCURACY, FRESH, LOST, MEAN, RGB, SPC, above, name_of
+
+PAIRED = (SPC, FRESH, LOST)
+Found = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def rows_of(name: str, seeds: Sequence[int], found: Found, look: Look) -> Iterator[Row]:
+    """The rows of one method: the raw input, every site, the mean over depths, the intact network.
+
+    Args:
+        name: the method.
+        seeds: those whose plain network is measured.
+        found: results of the cells by method and seed.
+        look: how they were measured.
+    """
+    there = [s for s in seeds if (name, s) in found]
+    first = found[name, there[0]]
+    for site in (RGB, *look.sites, MEAN, INTACT):
+        own = [measures(found[name, s], site, look) for s in there]
+        values = {m: tuple(v[m] for v in own) for m in own[0]}
+        if name != NONE and site != RGB:  # the input is the same
+            twin = [measures(found[NONE, s], site, look) for s in there]
+            values |= {above(m): _gaps(own, twin, m) for m in PAIRED if m in own[0]}
+        measured = {m: _over(v, m, first["held" if m.startswith(SPC) else "kept"]["n"]) for m, v in values.items()}
+        yield Row(name_of(name, site), name, measured, values)
+
+
+def measures(cell: Mapping[str, Any], site: str, look: Look) -> dict[str, float]:
+    """What one network shows at a site, or averaged over all of them."""
+    if site == MEAN:
+        each = [measures(cell, s, look) for s in look.sites]
+        return {m: float(np.mean([e[m] for e in each])) for m in each[0]}
+    accuracy, held, fresh = cell["kept"]["accuracy"], cell["held"]["spc"], cell["untrained"]["spc"]
+    found = {f"{SPC} {t}": held[t][site] for t in look.targets if site in held[t]}
+    if found:
+        found = {SPC: float(np.mean(list(found.values()))), **found}
+    if site in look.sites:
+        found[FRESH] = float(np.mean([fresh[t][site] for t in look.targets]))
+        # A network that is never right has nothing to lose.
+        found[LOST] = 1 - accuracy[site] / accuracy[INTACT] if accuracy[INTACT] else 0.0
+    return {**found, ACCURACY: accuracy[site]} if site in accuracy else found
+
+
+def _gaps(own: Sequence[Mapping[str, float]], twin: Sequence[Mapping[str, float]], measure: str) -> tuple[float, ...]:
+    return tuple(a[measure] - b[measure] for a, b in zip(own, twin, strict=True))
+
+
+def _over(values: Sequence[float], measure: str, n: int) -> Estimate:
+    """Over seeds; a single network says nothing about others, so its interval is the whole range."""
+    most = 2.0 if measure.endswith(above("")) else 1.0
+    low = 0.0 if measure == ACCURACY else -most
+    if len(values) == 1:
+        return Estimate(values[0], low, most, 0.0, n, 1)
+    return over_seeds(values, n, low=low, high=most)

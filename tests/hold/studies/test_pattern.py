@@ -1,0 +1,170 @@
+"""The study of the padding pattern: its controls, cells, resuming, refusals."""
+
+import pytest
+import torch
+from torch import nn
+
+import whatwhere as ww
+from whatwhere.errors import InputError
+from whatwhere.hold.border import padding_pattern
+from whatwhere.hold.studies.pattern import Pattern, pattern
+from whatwhere.hold.studies.pattern_plan import plain_row, row_of
+from whatwhere.hold.studies.pattern_result import PatternResult, PatternRow
+
+FEW = {"input_size": 8, "margin": 4, "pictures": 12, "paddings": ("circular",)}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ww.load_data("digits")
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    ).eval()
+    return ww.Network(module, ww.Preprocessing(size=(16, 16)), "small", (3, 16, 16))
+
+
+def test_the_pattern_of_padding_and_its_controls(data, tmp_path):
+    found = Pattern(network(), data, input_size=8, margin=4, pictures=12).run(tmp_path, quiet=True)
+    networks = list(dict.fromkeys(r.network for r in found.rows))
+    assert networks == ["network", "untrained", "padding circular", "padding reflect", "padding replicate"]
+    first = next(r for r in found.rows if r.network == "network")
+    assert first.by_border[0] > 0
+    assert first.by_border[2] == 0  # a 3 x 3 convolution reaches one pixel
+    assert PatternResult.load(tmp_path).rows == found.rows
+    assert "SNR untrained" in (tmp_path / "table.csv").read_text()
+
+
+def test_a_pattern_where_features_are_zero_is_infinite_not_none(tmp_path):
+    """A convolution that fires at padding only: inside there is nothing to compare it with."""
+    conv = nn.Conv2d(1, 1, 3, padding=1)
+    nn.init.constant_(conv.weight, -1.0)
+    nn.init.constant_(conv.bias, 8.5)
+    found = padding_pattern(nn.Sequential(conv, nn.ReLU()), [torch.ones(4, 1, 24, 24)], size=8, margin=8, sites="1")[0]
+    loud = row_of("network", plain_row(found))
+    weak = PatternRow("network", "weak", 4, 0.01, (0.1, 0.0))
+    assert (loud.snr, loud.by_border[:2]) == (None, (None, 0.0))
+    result = PatternResult("net", {}, {}, {}, (weak, loud))
+    assert "most at 1: signal to noise infinite" in result.conclusion
+    assert result.table()[1]["at the border"] == "infinite"
+    result.save(tmp_path)
+    assert PatternResult.load(tmp_path).rows == result.rows
+
+
+def run(net, data, out=None, how=(), **options) -> PatternResult:
+    return Pattern(net, data, **{**FEW, **options}).run(out, quiet=True, **dict(how))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pattern")
+
+
+@pytest.fixture(scope="module")
+def result(data, folder):
+    return run(network(), data, folder)
+
+
+def test_finished_networks_are_not_measured_again(data, folder, result, monkeypatch):
+    assert len(list((folder / "cells").iterdir())) == 3
+    monkeypatch.setattr("whatwhere.hold.studies.pattern_plan.padding_pattern", None)
+    assert run(network(), data, folder).rows == result.rows
+    assert run(network(), data, folder, batch_size=5).rows == result.rows  # a smaller one after a lack of memory
+
+
+def test_controls_may_be_added(data, folder, result):
+    before = {f.name: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()}
+    more = run(network(), data, folder, paddings=("circular", "reflect"))
+    after = {f.name: f.stat().st_mtime_ns for f in (folder / "cells").iterdir()}
+    assert before.items() <= after.items()
+    assert len(after) == 4
+    assert more.rows[: len(result.rows)] == result.rows
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"margin": 8}, "settings"),
+        ({"pictures": 11}, "data"),
+        ({"sites": "3"}, "settings"),
+        ({"net": network(seed=1)}, "weights"),
+        ({"net": ww.hold.with_padding(network(), "reflect")}, "layers"),
+    ],
+)
+def test_another_measurement_in_the_same_folder_is_refused(data, folder, result, other, message):
+    options = {**other}
+    with pytest.raises(InputError, match=rf"another study[\s\S]*{message}: "):
+        run(options.pop("net", network()), data, folder, **options)
+
+
+NAMED = {"classes": 10, "width": 0.125, "sites": ("features.0",), "pictures": 6, "input_size": 32, "margin": 16}
+
+
+def test_workers_give_the_same_numbers(tmp_path):
+    here = run("cifar/vgg11", "digits", tmp_path / "here", **NAMED)
+    there = run("cifar/vgg11", "digits", tmp_path / "there", how={"workers": 2}, **NAMED)
+    assert there.rows == here.rows
+    cells = [sorted(f.name for f in (tmp_path / side / "cells").iterdir()) for side in ("here", "there")]
+    assert cells[0] == cells[1]
+    assert any("random weights" in n for n in here.notes)
+
+
+def test_a_fold_runs_nothing_and_reports_what_is_missing(data, folder, result):
+    count = len(list((folder / "cells").iterdir()))
+    more = run(network(), data, folder, paddings=("circular", "replicate"), how={"fold_only": True})
+    assert len(list((folder / "cells").iterdir())) == count
+    assert more.rows == result.rows
+    assert more.notes == ("Not finished: padding replicate.",)
+
+
+def test_a_fold_without_the_given_network_is_an_error(data, tmp_path):
+    with pytest.raises(InputError, match="not measured yet"):
+        run(network(), data, tmp_path, how={"fold_only": True})
+
+
+def test_a_padding_that_the_network_cannot_have_is_a_note(data):
+    resnet = ww.load_model("timm/resnet18", classes=10)
+    found = run(resnet, data, sites=("conv1",), paddings=("none",), untrained=0, input_size=32, margin=16, pictures=4)
+    assert {r.network for r in found.rows} == {"network"}
+    assert any("Padding none is left out" in n for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"untrained": 2}, "untrained=2"),
+        ({"untrained": -1}, "untrained=-1"),
+        ({"paddings": ("mirror",)}, "paddings='mirror'"),
+        ({"pictures": 0}, "pictures=0"),
+        ({"pictures": 1}, "at least 2"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"input_size": 0}, "input_size=0"),
+        ({"margin": 0}, "margin=0"),
+        ({"margin": 5}, "margin=5.*multiple of 2"),
+        ({"sites": ("9",)}, "sites='9'"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_runs(data, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run(network(), data, tmp_path, **options)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_the_convenience_is_the_study(data, result):
+    assert pattern(network(), data, quiet=True, **FEW).rows == result.rows
+
+
+def test_the_table_as_numbers(result):
+    frame = result.to_frame()
+    assert list(frame["site"]) == ["0", "3"] * 3
+    assert frame["snr"][0] == result.rows[0].snr

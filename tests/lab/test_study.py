@@ -1,0 +1,219 @@
+"""Any study: it resumes, refuses, runs in rounds, reports what is missing, and keeps what was finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from matplotlib.figure import Figure
+
+from whatwhere.errors import InputError
+from whatwhere.files import read_json
+from whatwhere.lab.cells import Cell, Worker
+from whatwhere.lab.result import Result
+from whatwhere.lab.study import Finished, Plan, Run, Study, run_study
+from whatwhere.report.page import Report, Table
+
+
+@dataclass(frozen=True)
+class SquaresResult(Result):
+    kind: ClassVar[str] = "squares"
+
+    rows: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = 1
+
+    @property
+    def conclusion(self) -> str:
+        return f"{len(self.rows)} squares."
+
+    def records(self) -> Iterable[Mapping[str, Any]]:
+        return self.rows
+
+    def table(self) -> list[dict[str, Any]]:
+        return [dict(r) for r in self.rows]
+
+    def plot(self) -> Figure:
+        return Figure()
+
+    def report(self, folder: Path | None = None) -> Report:
+        return Report("Squares", "A test.", {}, [Table("All", self.table())], self.notes, self.conclusion)
+
+
+RAN: list[tuple[int, str]] = []
+
+
+@dataclass(frozen=True)
+class Square(Worker):
+    device: str
+
+    def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        RAN.append((config["x"], self.device))
+        if config["x"] == 13:
+            raise InputError("x=13 brings bad luck")
+        return {"square": config["x"] ** 2}
+
+
+class SquaresPlan(Plan["Squares", SquaresResult]):
+    def shared(self) -> Mapping[str, Any]:
+        return {"base": self.study.base}
+
+    def cells(self, done: Finished) -> list[Cell]:
+        """Every number, and when these are finished, the root of the largest square, and so on."""
+        first = [Cell({"x": x}, f"x={x}") for x in self.study.numbers]
+        again = [Cell({"x": done[c]["square"]}, "again") for c in first if c in done and done[c]["square"] == 4]
+        return [*first, *again]
+
+    def check(self, how: Run) -> None:
+        if self.study.base < 0:
+            raise InputError("base must be at least 0.")
+
+    def worker(self, how: Run) -> Square:
+        return Square(how.device)
+
+    def fold(self, done: Finished) -> SquaresResult:
+        rows = sorted(({"x": c["x"], "square": r["square"]} for c, r in done), key=lambda r: r["x"])
+        return SquaresResult(tuple(rows), tuple(done.notes()))
+
+
+@dataclass(frozen=True)
+class Squares(Study[SquaresResult]):
+    kind: ClassVar[str] = "squares"
+    plan: ClassVar[type[Plan[Any, Any]]] = SquaresPlan
+    result: ClassVar[type[Result]] = SquaresResult
+
+    numbers: tuple[int, ...] = (1, 2, 3)
+    base: int = 0
+
+
+class AfterPlan(SquaresPlan):
+    folder: ClassVar[str] = "after"
+
+    def before(self) -> Study[Any]:
+        return Squares((5,))
+
+
+class After(Squares):
+    plan: ClassVar[type[Plan[Any, Any]]] = AfterPlan
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran() -> None:
+    RAN.clear()
+
+
+def test_cells_run_in_rounds_once_each(tmp_path):
+    result = Squares().run(tmp_path, quiet=True)
+    assert [x for x, _ in RAN] == [1, 2, 3, 4]  # 4 follows from 2
+    assert result.table() == [{"x": x, "square": x**2} for x in (1, 2, 3, 4)]
+    assert Squares().run(tmp_path, quiet=True).rows == result.rows
+    assert len(RAN) == 4
+
+
+def test_the_result_is_of_all_that_is_finished_and_says_what_is_missing(tmp_path):
+    Squares((1, 3)).run(tmp_path, quiet=True)
+    folded = Squares((3, 7)).run(tmp_path, fold_only=True, quiet=True)
+    assert [r["x"] for r in folded.rows] == [1, 3]
+    assert folded.notes == ("Not finished: x=7.",)
+    assert len(RAN) == 2
+
+
+def test_a_failure_keeps_the_other_cells(tmp_path):
+    with pytest.raises(InputError, match="bad luck"):
+        Squares((1, 13, 3)).run(tmp_path, quiet=True)
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 2
+    assert not (tmp_path / "result.json").exists()
+    assert len(Squares((1, 3)).run(tmp_path, quiet=True).rows) == 2
+    assert len(RAN) == 3
+
+
+def test_a_foreign_folder_is_refused_before_anything_runs(tmp_path):
+    Squares().run(tmp_path, quiet=True)
+    RAN.clear()
+    with pytest.raises(InputError, match="base: 0 there, 1 now"):
+        Squares(base=1).run(tmp_path, quiet=True)
+    with pytest.raises(InputError, match="base must be"):
+        Squares(base=-1).run(tmp_path / "other", quiet=True)
+    assert RAN == []
+
+
+def test_provenance_is_recorded_and_what_was_saved_is_read_back(tmp_path):
+    result = Squares().run(tmp_path, quiet=True, device="cpu")
+    assert set(result.provenance) == {"command", "versions", "hardware", "seconds"}
+    assert read_json(tmp_path / "study.json") == {"study": "squares", "base": 0}
+    assert SquaresResult.load(tmp_path) == SquaresResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+    assert {"result.json", "table.csv", "index.html", "cells"} <= {p.name for p in tmp_path.iterdir()}
+    assert {device for _, device in RAN} == {"cpu"}
+    assert list(result.to_frame().columns) == ["x", "square"]
+
+
+def test_another_kind_or_version_is_refused():
+    for wrong in ({"kind": "cubes", "schema_version": 1}, {"kind": "squares", "schema_version": 2}):
+        with pytest.raises(InputError, match="reads kind 'squares', version 1"):
+            SquaresResult.from_dict({**wrong, "rows": []})
+
+
+def test_nothing_is_kept_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert len(Squares().run(quiet=True).rows) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_may_rest_on_another(tmp_path):
+    result = run_study(After((1,)), Run(tmp_path, quiet=True))
+    assert [r["x"] for r in result.rows] == [1]
+    assert [r["x"] for r in SquaresResult.load(tmp_path).rows] == [5]
+    assert (tmp_path / "after" / "index.html").exists()
+
+
+def test_finished_cells_by_their_configuration(tmp_path):
+    seen: list[Any] = []
+
+    class Looking(SquaresPlan):
+        def fold(self, done: Finished) -> SquaresResult:
+            seen.append(done.by("x"))
+            assert Cell({"x": 1}) in done
+            assert done[Cell({"x": 1})] == {"square": 1}
+            assert Cell({"x": 9}) not in done
+            return super().fold(done)
+
+    class Look(Squares):
+        plan: ClassVar[type[Plan[Any, Any]]] = Looking
+
+    Look((1, 3)).run(tmp_path, quiet=True)
+    assert seen == [{(1,): {"square": 1}, (3,): {"square": 9}}]
+
+
+def test_engine_and_workers_are_passed_on(tmp_path):
+    class Counting:
+        sent = 0
+
+        def submit(self, function, configuration, /):
+            Counting.sent += 1
+
+            class Handle:
+                def done(self):
+                    return True
+
+                def result(self):
+                    return function(configuration)
+
+            return Handle()
+
+    assert len(Squares((1, 3)).run(tmp_path, engine=Counting(), quiet=True).rows) == 2
+    assert Counting.sent == 2
+    with pytest.raises(InputError, match="workers=-1"):
+        Squares((7,)).run(tmp_path, workers=-1, quiet=True)
+
+
+def test_a_run_needs_a_folder_for_its_files(tmp_path):
+    assert Run(tmp_path).files == tmp_path
+    assert Run(tmp_path, weights_folder=tmp_path / "w").files == tmp_path / "w"
+    with pytest.raises(ValueError, match="out is None"):
+        _ = Run().folder

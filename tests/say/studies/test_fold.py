@@ -1,0 +1,96 @@
+"""Intervals over groups, paired differences, and classes that are rare or never there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from whatwhere.lab.packed import pack_scores
+from whatwhere.say.studies.fold import _interval, _miou, folded
+
+ABOUT = {"sites": ["s"], "kinds": ["intact"], "seeds": [0], "concepts": {}}
+
+
+def drawn_cells(g, n=12, classes=3, good=0.7):
+    """Confusions of pictures in six groups, as a cell holds them."""
+    right = np.eye(classes) * g.integers(5, 40, (n, classes, 1))
+    counts = right + g.integers(0, 9, (n, classes, classes)) * (1 - good)
+    return {
+        "confusions": pack_scores(counts.flatten()),
+        "n": n,
+        "groups": [i // 2 for i in range(n)],
+        "channels": 4,
+        "names": [],
+        "counts": [],
+        "plain": np.asarray(counts, "<f4").astype(float),
+    }
+
+
+def miou(total):
+    right = np.diag(total)
+    return np.mean(right / (total.sum(0) + total.sum(1) - right))
+
+
+def test_intervals_are_paired_and_over_groups(streets):
+    g = np.random.default_rng(0)
+    found = {
+        ("s", "intact", 0): drawn_cells(g),
+        ("s", "pca", 0): drawn_cells(g, good=0.2),
+        ("s", "pca", 1): drawn_cells(g, good=0.4),
+    }
+    three = replace(streets, splits={n: _with_classes(s, "abc") for n, s in streets.splits.items()})
+    about = {**ABOUT, "kinds": ["intact", "pca"], "seeds": [0, 1]}
+    seen = folded(found, three, about)
+    intact, pca = (
+        [c["plain"].reshape(6, 2, 3, 3).sum(1) for k, c in found.items() if k[1] == kind] for kind in ("intact", "pca")
+    )
+    mean, plain = np.mean(pca, 0), intact[0]
+    times = np.random.default_rng(0).multinomial(6, [1 / 6] * 6, size=1000)
+    drawn = [(np.tensordot(t, mean, 1), np.tensordot(t, plain, 1)) for t in times.astype(float)]
+    changes = [miou(a) - miou(b) for a, b in drawn]
+    row = seen.row("s", "pca")
+    assert row.change.value == pytest.approx(miou(mean.sum(0)) - miou(plain.sum(0)))
+    assert (row.change.low, row.change.high) == pytest.approx(np.quantile(changes, [0.025, 0.975]).tolist())
+    assert (row.miou.low, row.miou.high) == pytest.approx(
+        np.quantile([miou(a) for a, _ in drawn], [0.025, 0.975]).tolist()
+    )
+    assert row.seeds == pytest.approx([miou(p.sum(0)) for p in pca], abs=1e-6)
+    assert row.change.groups == 6
+    assert seen.row("s", "intact").change is None
+
+
+def _with_classes(split, names):
+    made = split.only(torch.arange(len(split)))
+    made.classes = tuple(names)
+    return made
+
+
+def test_a_class_never_present_is_no_part_of_the_mean(streets):
+    g = np.random.default_rng(0)
+    cell = drawn_cells(g)
+    counts = cell["plain"].copy().reshape(12, 3, 3)
+    counts[:, 2] = 0  # never there, but said
+    cell |= {"confusions": pack_scores(counts.flatten())}
+    three = replace(streets, splits={n: _with_classes(s, "abc") for n, s in streets.splits.items()})
+    row = folded({("s", "intact", 0): cell}, three, ABOUT).rows[0]
+    total = counts.sum(0)
+    expected = [total[i, i] / (total[i].sum() + total[:, i].sum() - total[i, i]) for i in range(3)]
+    assert row.miou.value == pytest.approx(np.mean(expected[:2]))
+    assert row.iou[2] == 0
+
+
+def test_a_draw_without_a_rare_class_counts_it_as_all_pictures_do():
+    """A class in one group of twenty, and said now and then elsewhere: a third of the draws are without it.
+
+    There it would have an IoU of 0, or be left out of the mean; both shift a third of the draws.
+    """
+    counts = np.zeros((20, 3, 3))
+    counts[:, 0, 0], counts[:, 0, 2], counts[:, 1, 1], counts[:, 1, 0] = 90, 1, 80, 20
+    counts[0, 2, 2], counts[0, 2, 0] = 90, 10
+    found = _interval(counts, _miou)
+    assert found.value == pytest.approx(np.mean([1800 / 2230, 0.8, 0.75]))
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low < 0.06
+    without = _miou(counts[1:].sum(0), counts.sum(0))
+    assert without == pytest.approx(np.mean([1710 / 2109, 0.8, 0.75]))
