@@ -166,6 +166,7 @@ def test_hold_red_green_needs_no_data(tmp_path, capsys):
     assert "open" in out
 
 
+@pytest.mark.slow
 def test_use_joint_is_one_command(capsys, tmp_path):
     out = run(
         capsys,

@@ -59,6 +59,7 @@ def test_every_kind_there_is_can_be_asked_for():
         assert {s.kind for s in ww.sites(ww.load_model(name))} <= set(KINDS)
 
 
+@pytest.mark.slow
 def test_uneven_padding_is_listed(capsys):
     out = run(capsys, "sites", "--model", "timm/resnet18", "--padding", "true")
     assert "conv1" in out

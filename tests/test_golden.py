@@ -64,6 +64,7 @@ def test_a_changed_number_is_seen():
     assert differences(result, {**result, "points": []})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_cells_and_numbers_stay(name, tmp_path):
     RUNS[name](tmp_path)

@@ -57,6 +57,7 @@ def test_a_fifth_instrument_has_a_command_with_help():
     assert "Did you mean --quadrants?" in toy("toywing", "brightness", "--data", "digits", "--quadrant", "a", code=2)
 
 
+@pytest.mark.slow
 def test_a_fifth_instrument_resumes_runs_on_workers_and_has_a_page(tmp_path, registered):
     out = tmp_path / "out"
     how = ("toywing", "brightness", "--data", "digits", "--out", out, "--pictures", 20)
@@ -77,6 +78,7 @@ def test_a_fifth_instrument_resumes_runs_on_workers_and_has_a_page(tmp_path, reg
     assert sorted(map(str, alone.rows)) == sorted(map(str, here.rows))
 
 
+@pytest.mark.slow
 def test_a_fifth_instrument_refuses_a_foreign_folder_and_a_wrong_option(tmp_path):
     how = ("toywing", "brightness", "--data", "digits", "--out", tmp_path)
     toy(*how, "--quadrants", "top-left", "--pictures", 10)

@@ -159,6 +159,7 @@ def test_only_surrounding_regions_distinguish_the_same_windows(method):
     assert method == "ms_sar" or difference < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "least", "most"), [("ms_sar", 0.9, 1.0), ("se", 0.4, 0.6)])
 def test_ms_sar_learns_it_and_squeeze_and_excitation_stays_at_chance(pictures, method, least, most):
     with torch.random.fork_rng():

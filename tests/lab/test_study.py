@@ -115,6 +115,13 @@ def test_cells_run_in_rounds_once_each(tmp_path):
     assert len(RAN) == 4
 
 
+def test_finished_cells_are_announced_once(tmp_path, capsys):
+    Squares((1, 3)).run(tmp_path)
+    assert "already" not in capsys.readouterr().err
+    Squares((1, 2, 3)).run(tmp_path)  # in two rounds
+    assert capsys.readouterr().err.count("2 finished cells are there already.") == 1
+
+
 def test_the_result_is_of_all_that_is_finished_and_says_what_is_missing(tmp_path):
     Squares((1, 3)).run(tmp_path, quiet=True)
     folded = Squares((3, 7)).run(tmp_path, fold_only=True, quiet=True)

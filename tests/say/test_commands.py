@@ -25,6 +25,7 @@ def fails(capsys, *arguments: object) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_train_compare_explain_intervene(capsys, street_folder, tmp_path, no_figures):
     """One user's way through."""
     trained, out, spec = tmp_path / "net", tmp_path / "say", tmp_path / "concepts.json"
@@ -58,6 +59,7 @@ def test_train_compare_explain_intervene(capsys, street_folder, tmp_path, no_fig
     assert kept["backbone.layer4.bottleneck.encode.weight"].shape == (8, 128, 1, 1)
 
 
+@pytest.mark.slow
 def test_concepts_of_broden(capsys, street_folder, tmp_path, no_figures):
     """Parts and materials of five pictures, no validation lists."""
     small_broden(tmp_path / "broden")
@@ -108,6 +110,6 @@ def test_help_is_there_without_torch():
         "assert 'torch' not in sys.modules"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "Can it *say what is where*?" in shown
+    assert "Can it *say* what is where?" in shown
     assert "--weights_folder" in shown
     assert "whatwhere say compare --model pspnet/resnet18" in shown

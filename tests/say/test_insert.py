@@ -31,7 +31,7 @@ class Skipping(nn.Module):
 def test_by_hand(small, site):
     """The network's own layers, called one after the other around the bottleneck."""
     net = small()
-    narrow = ww.bottleneck(net, site, 3, input_size=SIZE)
+    narrow = ww.say.bottleneck(net, site, 3, input_size=SIZE)
     layer, x = layer_of(narrow), torch.randn(2, *SIZE)
     steps = {n: m for n, m in net.named_modules() if n and isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.ReLU)}
     last = site if site in steps else f"{site}.2"
@@ -63,14 +63,14 @@ class Scaling(nn.Module):
 
 def test_a_site_keeps_the_arguments_it_is_called_with(small):
     net = Named(small()).eval()
-    narrow = ww.bottleneck(net, "last", 3, input_size=SIZE)
+    narrow = ww.say.bottleneck(net, "last", 3, input_size=SIZE)
     x = torch.randn(2, *SIZE)
     expected = net.classify(layer_of(narrow)(2.0 * net.front(x)))
     torch.testing.assert_close(narrow(x), expected, rtol=0, atol=0)
 
 
 def test_held_concepts_hide_the_picture(small):
-    narrow = ww.bottleneck(small(), "middle", ["a", "b"], input_size=SIZE)
+    narrow = ww.say.bottleneck(small(), "middle", ["a", "b"], input_size=SIZE)
     held = torch.rand(1, 2, 8, 12)
     with torch.no_grad(), overwriting(layer_of(narrow), lambda maps: held.expand_as(maps)):
         assert torch.equal(narrow(torch.randn(1, *SIZE)), narrow(100 + torch.randn(1, *SIZE)))
@@ -80,7 +80,7 @@ def test_the_network_and_the_random_state_are_left_alone(small):
     net = small()
     net.head.train()
     state, random, flags = copy.deepcopy(net.state_dict()), torch.get_rng_state(), [m.training for m in net.modules()]
-    first, again, other = (ww.bottleneck(net, "middle", 3, input_size=SIZE, seed=s) for s in (0, 0, 1))
+    first, again, other = (ww.say.bottleneck(net, "middle", 3, input_size=SIZE, seed=s) for s in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
     assert [m.training for m in net.modules()] == flags
@@ -91,7 +91,7 @@ def test_the_network_and_the_random_state_are_left_alone(small):
 
 def test_a_network_stays_one_and_tells_what_was_done(small):
     net = ww.Network(small(), name="n", input_size=SIZE)
-    narrow = ww.bottleneck(net, "middle", ["a", "b"])
+    narrow = ww.say.bottleneck(net, "middle", ["a", "b"])
     assert isinstance(narrow, ww.Network)
     assert narrow.preprocessing == net.preprocessing
     report = narrow.module.surgery
@@ -101,14 +101,14 @@ def test_a_network_stays_one_and_tells_what_was_done(small):
 
 
 def test_the_precision_is_the_networks(small):
-    narrow = ww.bottleneck(small().double(), "middle", 2, input_size=SIZE)
+    narrow = ww.say.bottleneck(small().double(), "middle", 2, input_size=SIZE)
     assert layer_of(narrow).encode.weight.dtype == torch.float64
 
 
 @pytest.mark.parametrize("faint", [1.0, 1e-2])
 def test_a_path_past_the_site_is_refused(small, faint):
     with pytest.raises(InputError, match="flows past it"):
-        ww.bottleneck(Skipping(small(), faint), "net.middle", 3, input_size=SIZE)
+        ww.say.bottleneck(Skipping(small(), faint), "net.middle", 3, input_size=SIZE)
 
 
 def test_small_scores_do_not_hide_a_path(small):
@@ -118,7 +118,7 @@ def test_small_scores_do_not_hide_a_path(small):
             m.weight.mul_(1e-6)
             m.bias.mul_(1e-6)
     with pytest.raises(InputError, match="flows past it"):
-        ww.bottleneck(net, "net.middle", 3, input_size=SIZE)
+        ww.say.bottleneck(net, "net.middle", 3, input_size=SIZE)
 
 
 def test_inside_a_residual_block_is_refused():
@@ -128,14 +128,14 @@ def test_inside_a_residual_block_is_refused():
     net = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), BasicBlock(16, 16), nn.Conv2d(16, 4, 1)).eval()
     for site in ("1.bn1", "1.bn2", "1.conv1"):
         with pytest.raises(InputError, match="flows past it"):
-            ww.bottleneck(net, site, 3, input_size=SIZE)
-    assert layer_of(ww.bottleneck(net, "1", 3, input_size=SIZE)).encode.in_channels == 16
+            ww.say.bottleneck(net, site, 3, input_size=SIZE)
+    assert layer_of(ww.say.bottleneck(net, "1", 3, input_size=SIZE)).encode.in_channels == 16
 
 
 def test_lraspp_is_refused_before_its_paths_join():
     net = ww.load_model("torchvision/lraspp_mobilenet_v3_large", classes=4)
     with pytest.raises(InputError, match="flows past it"):
-        ww.bottleneck(net, "classifier.cbr", 3, input_size=(3, 64, 64))
+        ww.say.bottleneck(net, "classifier.cbr", 3, input_size=(3, 64, 64))
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,12 @@ def test_lraspp_is_refused_before_its_paths_join():
 )
 def test_what_cannot_be_done_is_refused(small, site, concepts, options, message):
     with pytest.raises(InputError, match=message):
-        ww.bottleneck(small(), site, concepts, input_size=SIZE, **options)
+        ww.say.bottleneck(small(), site, concepts, input_size=SIZE, **options)
 
 
 def test_a_module_that_runs_twice_or_gives_no_map_is_refused():
     conv = nn.Conv2d(3, 3, 3, padding=1)
     with pytest.raises(InputError, match="runs 2 times"):
-        ww.bottleneck(nn.Sequential(conv, nn.ReLU(), conv), "0", 2, input_size=SIZE)
+        ww.say.bottleneck(nn.Sequential(conv, nn.ReLU(), conv), "0", 2, input_size=SIZE)
     with pytest.raises(InputError, match="does not give a map"):
-        ww.bottleneck(nn.Sequential(conv, nn.Flatten(2)), "1", 2, input_size=SIZE)
+        ww.say.bottleneck(nn.Sequential(conv, nn.Flatten(2)), "1", 2, input_size=SIZE)

@@ -34,7 +34,7 @@ def test_from_the_features_it_gives_what_the_network_gives(small, site):
 
 
 def test_behind_a_bottleneck(small):
-    net = ww.bottleneck(small(), "middle", 3, input_size=SIZE)
+    net = ww.say.bottleneck(small(), "middle", 3, input_size=SIZE)
     x = torch.randn(3, *SIZE)
     for inner in ("site", "bottleneck.encode", "bottleneck.decode", "bottleneck"):
         features, expected = held(net, f"middle.{inner}", x)
@@ -65,7 +65,7 @@ def test_only_what_follows_learns(small):
 
 
 def test_frozen_concepts_stay(small):
-    net = ww.bottleneck(small(), "middle", 3, input_size=SIZE)
+    net = ww.say.bottleneck(small(), "middle", 3, input_size=SIZE)
     layer_of(net).freeze()
     tail = Tail(net, "middle.site", torch.zeros(1, *SIZE)).train()
     tail(torch.randn(4, 24, 8, 12)).square().sum().backward()

@@ -16,11 +16,15 @@ from .ridge import LinearReadOut as LinearReadOut
 from .ridge import RidgeFit as RidgeFit
 from .score import Scores as Scores
 from .studies.location import Location as Location
+from .studies.location_result import LocationResult as LocationResult
 from .studies.pattern import Pattern as Pattern
 from .studies.pattern import pattern as pattern
+from .studies.pattern_result import PatternResult as PatternResult
 from .studies.readout import Readout as Readout
 from .studies.readout import readout as readout
+from .studies.readout_result import ReadoutResult as ReadoutResult
 from .studies.red_green import RedGreen as RedGreen
+from .studies.red_green_result import RedGreenResult as RedGreenResult
 from .targets import TARGETS as TARGETS
 from .targets import Target as Target
 from .targets import targets_of as targets_of

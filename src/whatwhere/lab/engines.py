@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -50,14 +50,28 @@ class Engine(Protocol):
         """Call the function on the configuration, now or later; both are picklable."""
 
 
+@contextmanager
+def engine_for(workers: int = 0, engine: Engine | None = None) -> Iterator[Engine]:
+    """The engine that runs cells: one that was given, processes of this machine, or this process.
+
+    Args:
+        workers: 0 is this process; N are N processes, which share the cores and stay until the end.
+        engine: given instead.
+
+    Raises:
+        InputError: if `workers` is negative, both are given, or a worker process died.
+    """
+    if workers < 0 or (workers and engine):
+        raise InputError(f"workers={workers}: give 0 (this process), a number of processes, or an engine instead.")
+    if engine or not workers:
+        yield engine or Here()
+        return
+    with Processes(workers) as processes:
+        yield processes
+
+
 def run_cells(
-    cells: Sequence[Cell],
-    worker: Worker,
-    store: Store,
-    *,
-    workers: int = 0,
-    quiet: bool = False,
-    engine: Engine | None = None,
+    cells: Sequence[Cell], worker: Worker, store: Store, engine: Engine | None = None, *, quiet: bool = False
 ) -> int:
     """Run the cells that the store does not have yet; each result is written as soon as it is there.
 
@@ -68,28 +82,21 @@ def run_cells(
         cells: what to run, in this order; one that comes twice is run once.
         worker: from a configuration to a result.
         store: where results go.
-        workers: 0 runs in this process; N starts N processes, which share the cores.
+        engine: runs the cells, from `engine_for`; None is this process.
         quiet: print no progress.
-        engine: runs the cells instead.
 
     Returns:
         How many cells were run.
 
     Raises:
-        InputError: if `workers` is negative, both are given, the worker cannot be sent to other processes, or one died.
+        InputError: if the worker cannot be sent to other processes.
     """
-    if workers < 0 or (workers and engine):
-        raise InputError(f"workers={workers}: give 0 (this process), a number of processes, or an engine instead.")
-    planned = list({c.key: c for c in cells}.values())
-    missing = [c for c in planned if not store.has(c)]
-    if missing and not quiet and len(missing) < len(planned):
-        print(f"{len(planned) - len(missing)} of {len(planned)} cells are there already.", file=sys.stderr)
+    missing = [c for c in {c.key: c for c in cells}.values() if not store.has(c)]
     if not missing:
         return 0
-    with ExitStack() as stack:
-        chosen = engine or (stack.enter_context(Processes(workers)) if workers else Here())
-        meter = stack.enter_context(Meter("cells", len(missing), quiet=quiet))
-        task = Task(worker) if isinstance(chosen, Here) else _sendable(Task(worker, away=True))
+    chosen = engine or Here()
+    task = Task(worker, quiet) if isinstance(chosen, Here) else _sendable(Task(worker, quiet, away=True))
+    with Meter("cells", len(missing), quiet=quiet) as meter:
         errors = _collect(_finished(missing, task, chosen), store, meter, worker)
     if errors:
         raise errors[0]
@@ -164,10 +171,12 @@ class Task:
 
     Attributes:
         worker: runs the cell.
+        quiet: without progress, which workers show as well.
         away: in another process, to which errors must be sent.
     """
 
     worker: Worker
+    quiet: bool = False
     away: bool = False
 
     def __call__(self, config: Mapping[str, Any]) -> Outcome:
@@ -175,7 +184,8 @@ class Task:
         started = time.perf_counter()
         outcome: Any
         try:
-            outcome = self.worker(config)
+            with Meter("", 0, quiet=True) if self.quiet else nullcontext():  # what runs inside is quiet as well
+                outcome = self.worker(config)
         except Exception as error:  # handed to the caller, who raises it after the other cells
             outcome = _portable(error) if self.away else error
         seconds = round(time.perf_counter() - started, 1)

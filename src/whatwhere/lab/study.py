@@ -222,18 +222,28 @@ def run_study(study: Study[R], how: Run) -> R:
 
 def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
     """Run what is missing, round by round: what some cells do is known once others are finished."""
-    from whatwhere.lab.engines import run_cells  # torch
+    from whatwhere.lab.engines import engine_for, run_cells  # torch
 
     plan.check(how)
-    for warning in () if how.quiet else plan.warnings():
-        print(f"Note: {warning}", file=sys.stderr)
+    _announce(plan, how, store)
     worker, asked = plan.worker(how), dict[str, Cell]()
-    while True:
-        cells = {c.key: c for c in plan.cells(Finished(store, store.contents()))}
-        if cells.keys() <= asked.keys():
-            return list(asked.values())
-        asked |= cells
-        run_cells(list(cells.values()), worker, store, workers=how.workers, quiet=how.quiet, engine=how.engine)
+    with engine_for(how.workers, how.engine) as engine:
+        while True:
+            cells = {c.key: c for c in plan.cells(Finished(store, store.contents()))}
+            if cells.keys() <= asked.keys():
+                return list(asked.values())
+            asked |= cells
+            run_cells(list(cells.values()), worker, store, engine, quiet=how.quiet)
+
+
+def _announce(plan: Plan[Any, Any], how: Run, store: Store) -> None:
+    """Say what a user must know first, and how much is there already."""
+    if how.quiet:
+        return
+    for warning in plan.warnings():
+        print(f"Note: {warning}", file=sys.stderr)
+    if there := len(store.contents()):
+        print(f"{there} finished cells are there already.", file=sys.stderr)
 
 
 @contextmanager

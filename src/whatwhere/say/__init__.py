@@ -1,4 +1,4 @@
-"""Can it *say what is where*? Semantic concepts in place of channels (Losch et al. 2019-21)."""
+"""Can it *say* what is where? Semantic concepts in place of channels (Losch et al. 2019-21)."""
 
 import lazy_loader
 

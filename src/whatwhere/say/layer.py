@@ -117,7 +117,9 @@ def layer_of(module: nn.Module) -> Bottleneck:
     """
     found = [m for m in module.modules() if isinstance(m, Bottleneck)]
     if len(found) != 1:
-        raise InputError(f"the network has {len(found)} bottlenecks; put one in with ww.say.bottleneck(net, site, concepts).")
+        raise InputError(
+            f"the network has {len(found)} bottlenecks; put one in with ww.say.bottleneck(net, site, concepts)."
+        )
     return found[0]
 
 

@@ -42,7 +42,9 @@ def permuted(maps: Tensor, order: Tensor) -> Tensor:
     """
     concepts = _concepts(maps)
     if order.sort().values.tolist() != list(range(concepts)):
-        raise InputError(f"order: {order.tolist()} is not a permutation of the {concepts} concepts; give torch.randperm(K).")
+        raise InputError(
+            f"order: {order.tolist()} is not a permutation of the {concepts} concepts; give torch.randperm(K)."
+        )
     return maps[:, order.to(maps.device)]
 
 

@@ -139,6 +139,7 @@ def test_a_cell_gives_the_same_numbers_again():
     assert run(*pictures, config("permute")) == run(*pictures, config("permute"))
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_the_square_with_zero_padding_and_not_in_the_control():
     torch.manual_seed(0)
     pictures = torch.randn(256, 3, 8, 8), torch.randn(128, 3, 8, 8)
@@ -233,6 +234,7 @@ def test_other_pictures_in_the_same_folder_are_refused(named, by_name):
         location_test("digits", named, **{**NAMED, "pictures": 17})
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_numbers(by_name):
     assert location_test("digits", how={"workers": 2}, **NAMED).rows == by_name.rows
 

@@ -110,6 +110,7 @@ def test_another_measurement_in_the_same_folder_is_refused(data, folder, result,
 NAMED = {"classes": 10, "width": 0.125, "sites": ("features.0",), "pictures": 6, "input_size": 32, "margin": 16}
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_numbers(tmp_path):
     here = run("cifar/vgg11", "digits", tmp_path / "here", **NAMED)
     there = run("cifar/vgg11", "digits", tmp_path / "there", how={"workers": 2}, **NAMED)

@@ -135,6 +135,7 @@ def test_features_that_do_not_fit_are_read_again(data, monkeypatch):
         assert a.spc.mean == pytest.approx(b.spc.mean, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_finished_networks_are_not_measured_again(data, tmp_path, monkeypatch):
     position(network(), data, untrained=1, paddings=[], out=tmp_path, **FEW)
     assert len(list((tmp_path / "cells").iterdir())) == 2
@@ -290,6 +291,7 @@ def test_testing_on_the_fitting_pictures_is_noted(data):
 NAMED = {"classes": 10, "width": 0.125, "untrained": 1, "sites": ("features.0",), **FEW}
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_numbers(tmp_path):
     own = {**NAMED, "targets": {"mine": np.arange(256.0).reshape(16, 16) / 256}}
     here = position("cifar/vgg11", "digits", tmp_path / "here", paddings=["circular"], **own)
@@ -307,6 +309,7 @@ def test_objects_do_not_go_to_workers(data):
         position("cifar/vgg11", data, how={"workers": 2}, **NAMED)
 
 
+@pytest.mark.slow
 def test_a_fold_runs_nothing_and_reports_what_is_missing(data, tmp_path):
     first = position(network(), data, tmp_path, untrained=1, paddings=[], **FEW)
     more = position(network(), data, tmp_path, {"fold_only": True}, untrained=2, paddings=["circular"], **FEW)

@@ -219,6 +219,7 @@ def test_another_number_of_epochs_in_the_same_folder_is_refused(folder, result):
         red_green(folder, paddings=("none",), seeds=(0,), epochs=2)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_numbers(folder, result, tmp_path):
     elsewhere = red_green(tmp_path, paddings=("none", "f-conv"), seeds=(0, 1), how={"workers": 2})
     assert elsewhere.rows == result.rows

@@ -149,6 +149,7 @@ def test_a_cut_ends_when_draws_no_longer_narrow_its_interval():
     assert noisy == 10
 
 
+@pytest.mark.slow
 def test_early_stop_keeps_the_interval(trained, digits):
     options = {"methods": ["per-channel"], "repeats": 10, "batch_size": 10, "quiet": True}
     full = ww.need.curve(trained, digits, **options)
@@ -264,6 +265,7 @@ def named(trained, tmp_path_factory) -> dict:
     return {"model": "cifar/vgg11", "data": "digits", "weights": str(file), "width": 0.125, "limit": 90}
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same(named, tmp_path):
     options = {"sites": ("features.11", "features.15"), "repeats": 2, "batch_size": 10}
     study = ww.need.Curve(**named, **options)

@@ -126,6 +126,7 @@ def test_a_loss_that_is_not_a_share_is_refused(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_interruption_inside_a_task_resumes_there(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_plan, "TASKS", {"digits": "digits"})
     monkeypatch.setattr(demo_plan, "WIDTH", 0.07)

@@ -48,6 +48,7 @@ def cells(folder) -> list[dict]:
     return [json.loads(f.read_text()) for f in sorted((folder / "cells").iterdir())]
 
 
+@pytest.mark.slow
 def test_every_method_share_and_seed_is_a_cell(folder, result):
     trained = [c["config"] for c in cells(folder) if c["config"]["do"] == "train"]
     assert len(trained) == 2 * (1 + 2 * 2)
@@ -232,6 +233,7 @@ def test_tests_that_are_missing_are_named(folder, result, tmp_path):
     assert any(n.startswith("Not finished: intact 0 %, seed 0, tested per-channel; ") for n in partial.notes)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same(folder, result, tmp_path):
     study(shares=(1.0,), matrix=(), methods=("per-channel",), seeds=(0,)).run(tmp_path, workers=2, quiet=True)
     both = {f.name: json.loads(f.read_text())["result"] for f in (tmp_path / "cells").iterdir()}

@@ -43,6 +43,7 @@ def ran(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_every_kind_is_there_and_the_network_is_left_alone(said):
     assert [r.kind for r in said.result.rows] == list(KINDS)
     assert said.unchanged()
@@ -108,11 +109,13 @@ def no_page(monkeypatch):
     monkeypatch.setattr(result, "write_report", lambda folder, report: folder)
 
 
+@pytest.mark.slow
 def test_a_second_call_runs_nothing_and_says_the_same(said, ran, no_page):
     assert again(said).rows == said.result.rows
     assert ran == []
 
 
+@pytest.mark.slow
 def test_a_finished_folder_needs_no_features(said, tmp_path, no_page):
     for name in ("study.json", *(f"cells/{f.name}" for f in (said.out / "cells").iterdir())):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -121,6 +124,7 @@ def test_a_finished_folder_needs_no_features(said, tmp_path, no_page):
     assert not (tmp_path / "features").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on(said, ran, tmp_path, monkeypatch, no_page):
     counting = CompareWorker.__call__
 
@@ -142,6 +146,7 @@ def test_a_killed_study_goes_on(said, ran, tmp_path, monkeypatch, no_page):
     assert [r.miou for r in whole.rows] == [said.result.row(SITE, r.kind).miou for r in whole.rows]  # bit by bit
 
 
+@pytest.mark.slow
 def test_seeds_of_what_is_drawn_and_kinds_of_earlier_calls(said, tmp_path, no_page):
     found = again(said, tmp_path, kinds=["random"], seeds=[0, 1])
     intact, random = found.rows
@@ -248,6 +253,7 @@ def test_leakage_without_an_edit_is_what_was_measured(said):
     assert set(said.result.row(SITE, "ssb").extras["leakage"]["dropped"]) == set(said.result.row(SITE, "ssb").names)
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_does(street_folder, tmp_path, no_page):
     net = ww.load_model("pspnet/resnet18", classes=10, width=0.125)
     save_weights(net.module, tmp_path / "net.safetensors")

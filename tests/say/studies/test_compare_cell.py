@@ -31,6 +31,7 @@ def spoken(said, drawn, tmp_path_factory):
     return study, out, study.run(out, quiet=True)
 
 
+@pytest.mark.slow
 def test_what_needs_labels_of_the_scenes_is_left_out(said, spoken):
     _, out, result = spoken
     assert [r.kind for r in result.rows] == ["intact", "tuned", "ssb", "ssb-binary", "usb", "learned", "pca", "random"]
@@ -58,6 +59,7 @@ def test_heads_hold_on_other_pictures(spoken):
     assert spoken[2].row("middle", "intact").extras["inspection"]["own"] == []
 
 
+@pytest.mark.slow
 def test_a_second_call_runs_nothing_and_other_pictures_are_refused(spoken, tmp_path, monkeypatch):
     study, out, result = spoken
     monkeypatch.setattr(CompareWorker, "__call__", lambda *_: pytest.fail("a cell runs"))

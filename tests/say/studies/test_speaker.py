@@ -49,6 +49,7 @@ def test_a_folder_of_another_study_is_refused(said, tmp_path):
         explain(replace(said.study, epochs=3), said.out)
 
 
+@pytest.mark.slow
 def test_of_several_sites_one_must_be_chosen(said, tmp_path, no_figures):
     study = replace(said.study, sites=("middle", "front"), concepts={"positions": True}, kinds=("ssb",), epochs=1)
     study.run(tmp_path, quiet=True)

@@ -52,6 +52,7 @@ def test_all_right_is_no_reason_to_fail():
     assert math.isnan(found["measures"]["max softmax"]["auroc"][0])
 
 
+@pytest.mark.slow
 def test_the_interval_of_an_auroc_holds_it_where_confidences_crowd_near_one():
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(30), 500)

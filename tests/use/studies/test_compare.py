@@ -110,6 +110,7 @@ def test_a_network_is_found_again_with_its_weights(real):
     assert ww.evaluate(net, data).accuracy == pytest.approx(found["se"].values["accuracy"][0])
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same(real, tmp_path):
     _, found = real
     assert compared(tmp_path, width=0.25, how={"workers": 2}, **FEW).rows == found.rows

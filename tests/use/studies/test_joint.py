@@ -65,6 +65,7 @@ def weights_of(out, name):
     return next(f for f, g in zip(files, gated, strict=True) if g == (name != "none"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["none", "ms_sar"])
 def test_a_cell_is_what_the_two_instruments_say(real, name):
     out, found = real
@@ -126,6 +127,7 @@ def test_finished_cells_are_not_run_again(real, monkeypatch):
     assert joint(out, how={"fold_only": True}).rows == found.rows
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same(real, tmp_path):
     out, found = real
     shutil.copytree(out, tmp_path / "out")

@@ -248,7 +248,9 @@ def _record(line: str, place: str) -> BrodenRow:
         record: dict[str, Any] = json.loads(line)
         dataset, index = str(record["dataset"]), int(record["file_index"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{place} is not a record such as {{"dataset": "os", "file_index": 12}} ({error!r}).') from error
+        raise InputError(
+            f'{place} is not a record such as {{"dataset": "os", "file_index": 12}} ({error!r}).'
+        ) from error
     if dataset not in FOLDERS:
         raise unknown(f"{place}: dataset", dataset, FOLDERS)
     return BrodenRow(dataset, index)
