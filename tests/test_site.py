@@ -13,9 +13,9 @@ from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
 from whatwhere.errors import InputError
+from whatwhere.maps import as_maps, from_maps
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
-from whatwhere.maps import as_maps, from_maps
 from whatwhere.site import Site, Sites, evaluating, expected_input_size, list_sites
 from whatwhere.use import recalibrate
 
