@@ -543,7 +543,7 @@ def test_in_a_pre_activation_block_the_convolutions_own_input_is_changed() -> No
         net(x)
         handle.remove()
         expected = net[0].bn1(x).relu()
-    assert block.matched == ("0.conv1", "0.conv2")  # no shortcut: it cannot be told from the branch
+    assert block.matched == ("0.conv1", "0.conv2")  # no shortcut: nothing distinguishes it from the branch
     torch.testing.assert_close(seen[0].flatten(2).sort()[0], expected.flatten(2).sort()[0])
 
 

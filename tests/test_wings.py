@@ -10,6 +10,7 @@ import pytest
 
 import whatwhere as ww
 from whatwhere import wings
+from whatwhere.cli import main
 from whatwhere.errors import InputError
 
 TESTS = Path(__file__).parent
@@ -78,14 +79,17 @@ def test_a_fifth_instrument_resumes_runs_on_workers_and_has_a_page(tmp_path, reg
     assert sorted(map(str, alone.rows)) == sorted(map(str, here.rows))
 
 
-@pytest.mark.slow
-def test_a_fifth_instrument_refuses_a_foreign_folder_and_a_wrong_option(tmp_path):
-    how = ("toywing", "brightness", "--data", "digits", "--out", tmp_path)
-    toy(*how, "--quadrants", "top-left", "--pictures", 10)
-    assert "pictures: 10 there, 20 now" in toy(*how, "--pictures", 20, code=2)
-    assert "quadrants='top-lft' matches nothing. Did you mean 'top-left'" in toy(
-        *how, "--pictures", 10, "--quadrants", "top-lft", code=2
-    )
+def test_a_fifth_instrument_refuses_a_foreign_folder_and_a_wrong_option(tmp_path, registered, capsys):
+    how = ("toywing", "brightness", "--data", "digits", "--out", str(tmp_path))
+    main([*how, "--quadrants", "top-left", "--pictures", "10"])
+    wrong = {
+        "pictures: 10 there, 20 now": ("--pictures", "20"),
+        "quadrants='top-lft' matches nothing. Did you mean 'top-left'": ("--pictures", "10", "--quadrants", "top-lft"),
+    }
+    for message, options in wrong.items():
+        with pytest.raises(SystemExit):
+            main([*how, *options])
+        assert message in capsys.readouterr().err
 
 
 def test_every_wing_says_what_it_asks_and_every_command_is_there():

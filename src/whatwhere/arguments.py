@@ -18,6 +18,7 @@ from whatwhere.lab.study import Run, Study, run_study
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 SEVERAL = {int: "whole numbers", float: "numbers"}
+NO_DEFAULT = (None, False, SUPPRESS)
 OUT = "out"  # where a study writes if the command line does not say
 
 
@@ -30,7 +31,7 @@ class Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     def _expand_help(self, action: Action) -> str:
         default = action.default
         shown = ",".join(map(str, default)) if isinstance(default, tuple | list) else default
-        known = "" if action.required or shown in (None, "", False, SUPPRESS) else f" (default: {shown})"
+        known = "" if action.required or any(shown is n for n in NO_DEFAULT) or shown == "" else f" (default: {shown})"
         return f"{(action.help or '').removesuffix('.')}.{known}"
 
 
@@ -149,7 +150,8 @@ def call(name: str, thing: Any, words: Sequence[str]) -> str | None:
     how = Run(**{k: v for k, v in values.items() if k not in mine})
     study = thing(**{k: v for k, v in values.items() if k in mine})
     result = run_study(study, how)
-    return f"{result.conclusion}\nopen {study.planned().page(how)}".lstrip()
+    page = [] if how.out is None else [f"open {study.planned().page(how)}"]
+    return "\n".join([*filter(None, [result.conclusion]), *page])
 
 
 def parsed(name: str, thing: Any, words: Sequence[str]) -> dict[str, Any]:

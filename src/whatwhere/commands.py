@@ -154,7 +154,7 @@ def report(folder: str) -> str:
 
 
 def warnings_of(net: Network) -> list[str]:
-    """What a user must know of a network before believing a number of it."""
+    """Warnings about a network, such as random weights."""
     from whatwhere.models.weights import random_weights
 
     return [f"Note: {note}" for note in random_weights(net)]

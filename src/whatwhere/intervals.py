@@ -1,4 +1,4 @@
-"""Intervals: how sure a number is."""
+"""Confidence intervals of accuracies, of their differences, and of means over seeds."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def noise_of(
 ) -> Noise:
     """Take the variance of a mean over pictures apart.
 
-    What a single draw for every picture does to whole batches cannot be told from them and is left out.
+    With a single draw, the effect of a draw on a whole batch cannot be estimated, and is left out.
 
     Args:
         values: (N,) what is averaged: a picture's mean over draws, or its difference from the intact network's.

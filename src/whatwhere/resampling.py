@@ -1,4 +1,4 @@
-"""Resampling: how sure a number is that rests on groups of dependent values, such as the pixels of a video segment."""
+"""Bootstrap intervals for grouped data, such as the pixels of a video segment."""
 
 from __future__ import annotations
 

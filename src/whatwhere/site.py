@@ -1,4 +1,4 @@
-"""Where in a network one can stand: every place in its execution through which a spatial map flows."""
+"""Sites: every place where a spatial map flows, in the order of a network's execution."""
 
 from __future__ import annotations
 

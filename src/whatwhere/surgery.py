@@ -105,7 +105,7 @@ def describe(module: nn.Module) -> str:
 
 
 def as_given(net: N, module: nn.Module, name: str) -> N:
-    """A new module, dressed as what the user gave: a `Network` stays one, with its preprocessing."""
+    """Wrap the new module like the input: a `Network` stays one, with its preprocessing."""
     return replace(net, module=module, name=name) if isinstance(net, Network) else module
 
 

@@ -99,7 +99,7 @@ def test_colours_are_optional(folders: Path) -> None:
         ('{"classes": []}', "1 to 255 names"),
         ('{"classes": "road"}', "1 to 255 names"),
         ('{"classes": ["a", 2]}', "1 to 255 names"),
-        ('{"classes": ["a", "b", "a"]}', "the class 'a' is there twice"),
+        ('{"classes": ["a", "b", "a"]}', "the class 'a' appears twice"),
         ('{"classes": ["a"], "ignore_index": 256}', "ignore_index=256 must be a whole number from 0 to 255"),
         ('{"classes": ["a"], "ignore_index": true}', "ignore_index=True must be"),
         ('{"classes": ["a"], "colors": [[1, 2]]}', r"colors must be \[\[r, g, b\], \.\.\.\]"),

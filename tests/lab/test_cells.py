@@ -122,6 +122,21 @@ def test_a_study_of_which_nothing_is_finished_may_be_reused(tmp_path: Path) -> N
     assert other.contents() == {Cell(CONFIG).key: (CONFIG, {})}
 
 
+def test_cells_or_a_result_of_an_unknown_study_are_not_adopted(tmp_path: Path) -> None:
+    """A folder whose study.json is gone, and one whose cells are gone but whose result is there."""
+    Store(tmp_path, STUDY).save(Cell(CONFIG), {})
+    (tmp_path / "study.json").unlink()
+    with pytest.raises(InputError, match=r"holds cells of an unknown study \(no study\.json\)"):
+        Store(tmp_path, STUDY)
+    other = tmp_path / "slimmed"
+    Store(other, STUDY)
+    write_json(other / "result.json", {})
+    Store(other, STUDY)
+    with pytest.raises(InputError, match="repeats: 10 there, 5 now"):
+        Store(other, {**STUDY, "repeats": 5})
+    assert read_json(other / "study.json")["repeats"] == 10
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1'])
 def test_a_damaged_cell_names_its_file_and_the_fix(tmp_path: Path, content: str) -> None:
     store, cell = Store(tmp_path, STUDY), Cell(CONFIG)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -315,6 +315,23 @@ def test_a_worker_that_cannot_be_sent_is_refused_before_anything_runs(tmp_path: 
     with pytest.raises(InputError, match=r"model was given as an object, .* or workers=0"):
         run_cells(squares(2), held, Store(tmp_path, {}), workers=2, quiet=True)
     assert not list((tmp_path / "cells").glob("*"))
+
+
+def test_an_engine_of_threads_gives_the_numbers_of_one(tmp_path: Path) -> None:
+    """Cells seed the process's random state: two at a time would draw from each other's."""
+
+    def drawn(config: Mapping[str, Any]) -> dict[str, Any]:
+        torch.manual_seed(config["x"])
+        time.sleep(0.002)
+        return {"square": float(torch.rand(3).sum())}
+
+    one, many, cells = Store(tmp_path / "one", {}), Store(tmp_path / "many", {}), squares(20)
+    run_cells(cells, Calling(drawn), one, quiet=True)
+    with ThreadPoolExecutor(4) as engine:
+        task = Task(Calling(drawn), quiet=True)
+        found = [f.result()[0] for f in [engine.submit(task, c.config) for c in cells]]
+    assert found == [one.load(c) for c in cells]
+    assert not many.contents()
 
 
 # In other processes; each takes seconds to start, hence few tests that look at much

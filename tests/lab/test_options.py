@@ -23,6 +23,11 @@ def test_a_recipe_that_cannot_be_is_refused(options, message):
         _ = Learned("m", "d", **options).how
 
 
+def test_a_module_cannot_be_trained_anew():
+    with pytest.raises(InputError, match="model is a int; networks that are trained anew"):
+        _ = Learned(3, "digits").how  # type: ignore[arg-type]
+
+
 def test_the_classes_are_those_of_the_data():
     assert Measured("cifar/vgg11", "digits", width=0.07).network_source.net.module.training is False
     net = Measured("cifar/vgg11", "digits", width=0.07).network_source.net

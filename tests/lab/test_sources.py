@@ -4,6 +4,7 @@ import os
 import pickle
 
 import pytest
+from PIL import Image
 from torch import nn
 
 import whatwhere as ww
@@ -19,6 +20,19 @@ def test_pictures_by_name_are_loaded_once_and_sent_by_name():
     sent = pickle.dumps(source)
     assert len(sent) < 200
     assert pickle.loads(sent).data is source.data
+
+
+def test_a_folder_that_changed_is_read_again(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    before = GivenData.of(tmp_path).data.test
+    assert GivenData.of(tmp_path).data.test is before
+    Image.new("RGB", (8, 8), (9, 0, 0)).save(tmp_path / "3.png")
+    assert len(GivenData.of(tmp_path).data.test) == 4
+    first = GivenData.of(tmp_path).data.test.fingerprint
+    Image.new("RGB", (8, 8), (7, 7, 7)).save(tmp_path / "3.png")
+    os.utime(tmp_path / "3.png", ns=(1, 1))
+    assert GivenData.of(tmp_path).data.test.fingerprint != first
 
 
 def test_pictures_in_hand_stay_in_this_process():
@@ -61,8 +75,11 @@ def test_a_module_in_hand_stays_in_this_process():
     assert source.net.module is module
     with pytest.raises(InputError, match="model was given as an object"):
         pickle.dumps(source)
-    with pytest.raises(InputError, match="for a network by name"):
-        GivenNetwork.of(module, "w.safetensors")
+    for options in ({"width": 0.5}, {"classes": 7}, {"pretrained": True}):
+        with pytest.raises(InputError, match=f"{next(iter(options))}: for a network by name"):
+            GivenNetwork.of(module, None, options)
+    with pytest.raises(InputError, match="weights: for a network by name"):
+        GivenNetwork.of(module, "w.safetensors", {"width": 1.0, "classes": None, "pretrained": False})
     with pytest.raises(InputError, match=r"net must be a torch\.nn\.Module"):
         GivenNetwork.of(3)
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
 from whatwhere.lab.cells import Cell, Worker
+from whatwhere.lab.progress import Meter
 from whatwhere.lab.result import Result
 from whatwhere.lab.study import Finished, Plan, Run, Study, run_study
 from whatwhere.report.page import Report, Table
@@ -163,6 +164,29 @@ def test_another_kind_or_version_is_refused():
     for wrong in ({"kind": "cubes", "schema_version": 1}, {"kind": "squares", "schema_version": 2}):
         with pytest.raises(InputError, match="reads kind 'squares', version 1"):
             SquaresResult.from_dict({**wrong, "rows": []})
+
+
+def test_a_fold_needs_a_study_and_weights_need_a_training(tmp_path):
+    with pytest.raises(InputError, match="holds no study to fold"):
+        Squares().run(tmp_path / "typo", fold_only=True)
+    assert not (tmp_path / "typo").exists()
+    with pytest.raises(InputError, match="this study trains nothing"):
+        Squares().run(tmp_path, weights_folder=tmp_path / "w")
+
+
+def test_quiet_is_quiet_everywhere(tmp_path, capsys):
+    class Loud(SquaresPlan):
+        def worker(self, how: Run) -> Square:
+            with Meter("preparing", 1):
+                return super().worker(how)
+
+    class Louder(Squares):
+        plan: ClassVar[type[Plan[Any, Any]]] = Loud
+
+    Louder().run(tmp_path / "a", quiet=True)
+    assert capsys.readouterr().err == ""
+    Louder().run(tmp_path / "b")
+    assert "preparing: done" in capsys.readouterr().err
 
 
 def test_nothing_is_kept_without_a_folder(tmp_path, monkeypatch):

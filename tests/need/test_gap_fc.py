@@ -358,14 +358,14 @@ def test_densenet_before_a_dense_block() -> None:
     ],
 )
 def test_inside_of_branches_the_place_is_refused(build: Any, site: str, instead: str) -> None:
-    with pytest.raises(InputError, match=f"site='{site}'.*flows around it.*nothing goes round: {instead}, features"):
+    with pytest.raises(InputError, match=f"site='{site}'.*flows around it.*no shortcut bypasses: {instead}, features"):
         collapse(build().eval(), site, input_size=(3, 64, 64))
 
 
 @pytest.mark.parametrize("site", ["layer2.0.conv1", "layer2.0.conv2", "layer4.0.conv2", "layer4.0.relu#2"])
 def test_inside_of_a_residual_block_the_blocks_are_named(site: str) -> None:
     net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4).eval()
-    with pytest.raises(InputError, match=r"nothing goes round: layer1\.0, layer2\.0, layer3\.0, layer4\.0|runs both"):
+    with pytest.raises(InputError, match=r"no shortcut bypasses: layer1\.0, layer2\.0, layer3\.0, layer4\.0|runs both"):
         collapse(net, site, input_size=(3, 64, 64))
 
 

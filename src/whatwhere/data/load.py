@@ -104,7 +104,7 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
     if name not in BUILT_IN and folder.is_dir() and is_table_folder(folder):
         return _tables().from_parquet(folder, *columns)
     if any(column is not None for column in columns):
-        raise InputError(f"image_column and label_column are for tables (parquet, hf/...), and {name!r} is none.")
+        raise InputError(f"image_column and label_column apply to tables only; {name!r} is not a table.")
     if name in BUILT_IN:
         return BUILT_IN[name]()
     if folder.is_dir():

@@ -34,7 +34,7 @@ def load_scenes(source: str | os.PathLike[str] | Scenes) -> Scenes:
         source: a folder, or `"drawn/streets"`.
 
     Raises:
-        InputError: for a name nobody knows, or a folder that is none of these.
+        InputError: for an unknown name, or a folder that is none of these.
     """
     if isinstance(source, Scenes):
         return source
@@ -81,7 +81,7 @@ def described(folder: Path) -> tuple[tuple[str, ...], Tensor, tuple[tuple[int, i
     if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names) and len(names) <= IGNORE):
         raise InputError(f'{file} must hold {{"classes": [1 to {IGNORE} names]}}.')
     if len(set(names)) < len(names):
-        raise InputError(f"{file}: the class {next(n for n in names if names.count(n) > 1)!r} is there twice.")
+        raise InputError(f"{file}: the class {next(n for n in names if names.count(n) > 1)!r} appears twice.")
     values, ignored = torch.arange(256, dtype=torch.uint8), plain.get("ignore_index", IGNORE)
     if type(ignored) is not int or not 0 <= ignored <= IGNORE:
         raise InputError(f"{file}: ignore_index={ignored!r} must be a whole number from 0 to {IGNORE}.")

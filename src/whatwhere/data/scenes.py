@@ -59,7 +59,7 @@ class SceneSplit:
             classes: a name for each value of the map `class`.
             groups: (N,) integers.
             values: (256,) the class of each stored value of the map `class`, `IGNORE` (255) for no class; None: stored
-                values are classes, and 255 is no class.
+                values are classes, and 255 is unlabelled.
 
         Raises:
             InputError: for no pictures, no map `class`, more than 255 classes, or unequal numbers of maps and pictures.

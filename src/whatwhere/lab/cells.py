@@ -21,7 +21,7 @@ class Cell:
     """One thing to run.
 
     Attributes:
-        config: plain values that decide the result; paths and devices are no part of it.
+        config: plain values that decide the result; not paths or devices.
         label: how progress calls it.
     """
 
@@ -59,8 +59,11 @@ class Store:
         self.study = json.loads(json.dumps(study))  # as it will be read back
         self._read: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         file = self.folder / "study.json"
-        # A folder without finished cells, left by a mistake say, may be reused.
-        if file.exists() and any((self.folder / "cells").glob("*.json")):
+        finished = any((self.folder / "cells").glob("*.json"))
+        if finished and not file.exists():
+            raise InputError(f"{self.folder} holds cells of an unknown study (no study.json); choose another folder.")
+        # A folder with neither cells nor a result, left by a mistake say, may be reused.
+        if finished or (file.exists() and (self.folder / "result.json").exists()):
             self._refuse_another(read_json(file), file)
         else:
             write_json(file, self.study)

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -21,14 +21,17 @@ import torch
 
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.lab.cells import Cell, Store, Worker
-from whatwhere.lab.progress import Meter
+from whatwhere.lab.progress import Meter, silence
 from whatwhere.lab.provenance import hardware, versions
 
 Outcome: TypeAlias = tuple[Any, dict[str, Any]]  # a result or an exception, and what is recorded beside it
+ONE_AT_A_TIME = (
+    threading.RLock()
+)  # a cell may run a study of its own; cells seed the process's random state, and share its cached networks
 PAUSE = 0.02  # seconds between two looks at cells that run elsewhere
 DIED = (
     "a worker process died, most often because a script that starts workers has no "
-    '`if __name__ == "__main__":` around its call, or for want of memory: give fewer than workers={workers}. '
+    '`if __name__ == "__main__":` around its call, or because memory ran out: give fewer than workers={workers}. '
     "What was finished is kept, and the same command goes on from there."
 )
 
@@ -44,7 +47,7 @@ class Handle(Protocol):
 
 
 class Engine(Protocol):
-    """Anything that calls a function on a configuration, here or elsewhere."""
+    """Anything that calls a function on a configuration, here or elsewhere; in one process, one cell at a time."""
 
     def submit(self, function: Callable[[Mapping[str, Any]], Any], configuration: Mapping[str, Any], /) -> Handle:
         """Call the function on the configuration, now or later; both are picklable."""
@@ -184,7 +187,7 @@ class Task:
         started = time.perf_counter()
         outcome: Any
         try:
-            with Meter("", 0, quiet=True) if self.quiet else nullcontext():  # what runs inside is quiet as well
+            with ONE_AT_A_TIME, silence(self.quiet):
                 outcome = self.worker(config)
         except Exception as error:  # handed to the caller, who raises it after the other cells
             outcome = _portable(error) if self.away else error

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from whatwhere.errors import InputError
 from whatwhere.training.recipes import Recipe, adapted, recipe_named
 
 if TYPE_CHECKING:
     from torch import nn
 
     from whatwhere.data import Data
+    from whatwhere.data.scenes import Scenes
     from whatwhere.lab.sources import GivenData, GivenNetwork
     from whatwhere.network import Network
 
     AnyNetwork: TypeAlias = str | nn.Module | Network
-    AnyData: TypeAlias = str | os.PathLike[str] | Data
+    AnyData: TypeAlias = str | os.PathLike[str] | Data | Scenes  # what load_data returns; scenes are refused at once
     AnyRecipe: TypeAlias = str | Recipe
     Selection: TypeAlias = str | tuple[str, ...] | list[str] | None
 else:  # what a command line can give
@@ -105,6 +107,10 @@ class Learned:
         Raises:
             InputError: for an unknown recipe or a value out of range.
         """
+        if not isinstance(self.model, str):
+            raise InputError(
+                f"model is a {type(self.model).__name__}; networks that are trained anew are given by name."
+            )
         given = recipe_named(self.recipe) if isinstance(self.recipe, str) else self.recipe
         changes = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "precision": self.precision}
         return adapted(given, self.augment, **changes)

@@ -21,8 +21,8 @@ def checked_repeats(repeats: int) -> int:
     Raises:
         InputError: for others.
     """
-    if not 1 <= repeats <= MOST:
-        raise InputError(f"repeats={repeats} must be from 1 to {MOST}.")
+    if not isinstance(repeats, int) or not 1 <= repeats <= MOST:
+        raise InputError(f"repeats={repeats!r} must be a whole number from 1 to {MOST}.")
     return repeats
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import ClassVar
 
@@ -77,6 +79,16 @@ class Meter:
     def _line(self, text: str) -> None:
         if not self._quiet:
             print(f"{self.title}: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def silence(quiet: bool = True) -> Iterator[None]:
+    """Meters that are opened inside are quiet."""
+    Meter._silent += quiet
+    try:
+        yield
+    finally:
+        Meter._silent -= quiet
 
 
 def _started_bar() -> Progress:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 from whatwhere.data import Data
@@ -16,6 +18,8 @@ from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.models.load import load_model
 from whatwhere.network import Network, as_module
+
+MOST_FILES = 20_000  # of which each is looked at; of larger folders their directories are
 
 
 class Held:
@@ -54,12 +58,16 @@ class GivenData:
     @cached_property
     def data(self) -> Data:
         """The pictures; cells of one process share them."""
-        return load_pictures(self.source.value) if isinstance(self.source, Held) else pictures_named(self.source)
+        if isinstance(self.source, Held):
+            return load_pictures(self.source.value)
+        return pictures_named(self.source, stamp(self.source))
 
     @cached_property
     def scenes(self) -> Scenes:
         """The scenes; cells of one process share them."""
-        return load_scenes(self.source.value) if isinstance(self.source, Held) else scenes_named(self.source)
+        if isinstance(self.source, Held):
+            return load_scenes(self.source.value)
+        return scenes_named(self.source, stamp(self.source))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the pictures."""
@@ -90,8 +98,11 @@ class GivenNetwork:
         if isinstance(net, str):
             written = os.stat(weights).st_mtime_ns if weights and os.path.exists(weights) else 0
             return GivenNetwork(net, json.dumps({**(options or {}), "weights": weights}, sort_keys=True), written)
-        if weights is not None or (options or {}).get("pretrained"):
-            raise InputError("weights and pretrained are for a network by name; model was given as a module.")
+        given = {"weights": weights, **(options or {})}
+        usual = {"weights": None, "classes": None, "pretrained": False, "width": 1.0}
+        strange = [name for name, value in given.items() if value != usual[name]]
+        if strange:
+            raise InputError(f"{' and '.join(strange)}: for a network by name; model was given as a module.")
         as_module(net)
         return GivenNetwork(Held("model", net if isinstance(net, Network) else Network(net)))
 
@@ -108,15 +119,25 @@ class GivenNetwork:
         return (GivenNetwork, (self.source, self.options, self.written))
 
 
+def stamp(source: str) -> str:
+    """A text that changes when files of a folder are added, removed or written again; "" for what is not a folder."""
+    digest, files = hashlib.sha256(), 0
+    for folder, _, names in os.walk(Path(source).expanduser()):
+        files += len(names)
+        seen = [folder, *(os.path.join(folder, n) for n in names)] if files <= MOST_FILES else [folder]
+        digest.update(repr([os.stat(path).st_mtime_ns for path in seen if os.path.exists(path)]).encode())
+    return digest.hexdigest() if files else ""
+
+
 @lru_cache(maxsize=2)
-def pictures_named(source: str) -> Data:
-    """Pictures by name or folder, loaded once."""
+def pictures_named(source: str, state: str = "") -> Data:
+    """Pictures by name or folder, loaded once for each state of the folder."""
     return load_pictures(source)
 
 
 @lru_cache(maxsize=2)
-def scenes_named(source: str) -> Scenes:
-    """Scenes by name or folder, loaded once."""
+def scenes_named(source: str, state: str = "") -> Scenes:
+    """Scenes by name or folder, loaded once for each state of the folder."""
     return load_scenes(source)
 
 

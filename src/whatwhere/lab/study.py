@@ -13,9 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
+from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell, Store
 from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
-from whatwhere.lab.options import Measured
+from whatwhere.lab.progress import silence
 
 if TYPE_CHECKING:
     from whatwhere.lab.engines import Engine
@@ -142,9 +143,11 @@ class Plan(Generic[S, R]):
     Attributes:
         study: the options.
         folder: of the cells and the result, inside of `out`.
+        keeps_weights: whether trained weights are kept, so that a `weights_folder` makes sense.
     """
 
     folder: ClassVar[str] = ""
+    keeps_weights: ClassVar[bool] = False
 
     def __init__(self, study: S) -> None:
         self.study = study
@@ -165,12 +168,13 @@ class Plan(Generic[S, R]):
         """Refuse, before anything runs, what would fail later."""
 
     def warnings(self) -> Iterable[str]:
-        """What a user must know before anything runs."""
-        if not isinstance(self.study, Measured):
+        """Warnings to print before the run."""
+        source = getattr(self.study, "network_source", None)
+        if source is None:
             return []
         from whatwhere.models.weights import random_weights  # torch
 
-        return random_weights(self.study.network_source.net)
+        return random_weights(source.net)
 
     def worker(self, how: Run) -> Worker:
         """What runs a cell. It is sent to other processes: it holds paths and names, no data and no networks."""
@@ -206,8 +210,9 @@ def run_study(study: Study[R], how: Run) -> R:
     from whatwhere.lab.provenance import provenance  # torch
 
     started = time.perf_counter()
-    with kept_in(how) as placed:
+    with kept_in(how) as placed, silence(how.quiet):
         plan = study.planned()
+        _check_run(plan, placed)
         if first := plan.before():
             run_study(first, placed)
         store = Store(placed.folder / plan.folder, {"study": study.kind, **plan.shared()})
@@ -218,6 +223,13 @@ def run_study(study: Study[R], how: Run) -> R:
         if how.out is not None:
             result.save(store.folder)
     return result
+
+
+def _check_run(plan: Plan[Any, Any], how: Run) -> None:
+    if how.weights_folder and not plan.keeps_weights:
+        raise InputError(f"weights_folder={os.fspath(how.weights_folder)!r}: this study trains nothing; leave it out.")
+    if how.fold_only and not (how.folder / plan.folder / "study.json").is_file():
+        raise InputError(f"out={str(how.folder)!r} holds no study to fold; leave fold_only out to run it.")
 
 
 def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
@@ -237,7 +249,7 @@ def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
 
 
 def _announce(plan: Plan[Any, Any], how: Run, store: Store) -> None:
-    """Say what a user must know first, and how much is there already."""
+    """Print warnings and the number of finished cells."""
     if how.quiet:
         return
     for warning in plan.warnings():

@@ -180,7 +180,7 @@ class _Kept:
         return self.value._version if isinstance(self.value, Tensor) else 0
 
     def drop(self) -> None:
-        """Free the memory of an output that nobody will ask for."""
+        """Free the memory of an output that is not needed any more."""
         self.value = self.original = None
         self.recorded = 0
 

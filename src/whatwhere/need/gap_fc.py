@@ -286,10 +286,10 @@ def _refuse_leaks(module: nn.Module, size: tuple[int, int, int], before: Sites, 
 
 
 def _advice(before: Sites, start: Site) -> str:
-    """Places that nothing goes round: the residual blocks, or else the groups that the place is in, innermost first."""
+    """Sites that no shortcut bypasses: the residual blocks, or else the groups that the site is in, innermost first."""
     around = [p for p in reversed(start.parents) if p in {s.module for s in before}]
     safe = [s.name for s in before if s.kind == "block"] or around
-    return f"Choose a place that nothing goes round: {', '.join(safe) or 'one before it'}."
+    return f"Choose a site that no shortcut bypasses: {', '.join(safe) or 'one before it'}."
 
 
 def _redraw(module: nn.Module, names: Iterable[str], seed: int) -> None:

@@ -57,13 +57,13 @@ def shuffle(
             shuffle); `shared`: the positions, one permutation for all channels; `all`: all C·H·W entries; `channel`:
             the channels, alike at every position; `channel-per-position`: the channels, independently at each position;
             `block`: positions inside non-overlapping blocks, independently per channel and block; `rows`, `columns`:
-            whole rows or columns, alike in all channels; `fixed`: `shared` with one draw for ever (learnable).
+            whole rows or columns, alike in all channels; `fixed`: `shared` with one fixed draw (learnable).
         scope: `batch`: one draw shared by the batch, redrawn every forward pass (the paper's); `sample`: one draw per
             picture; `fixed`: one draw per site, the same in every block of the same seed.
         when: in training and evaluation, or in one of them.
         block: (rows, columns) of mode `block`; they must divide the map.
         shortcuts: shuffle a residual block's shortcut too (independently) when its first k x k convolution is
-            shuffled; without it spatial information goes round the convolution.
+            shuffled; without it spatial information bypasses the convolution.
         padding: `circular` wraps the shuffled convolutions around: zero padding still marks the borders.
         seed: of the draws; the same seed gives the same draws.
         generator: draw from this CPU generator instead; it can be saved and restored for exact resuming. Of fixed
@@ -139,7 +139,7 @@ def shortcut_blocks(places: Sites, targets: list[Site]) -> list[Site]:
 
 
 def _first_conv(places: Sites, block: Site) -> Site | None:
-    # Only of the branch: a 3 x 3 convolution in `downsample` is no place where the branch begins.
+    # Only of the branch: the branch does not begin at a 3 x 3 convolution in `downsample`.
     projection = block.module + ".downsample"
     inside = (s for s in places if s.is_spatial_conv and block.module in s.parents and s.order > block.order)
     return next((s for s in inside if not s.module.startswith(projection)), None)

@@ -13,7 +13,7 @@ TRUTH = "truth"
 
 
 def demo(out: str = "demo-say") -> str:
-    """Train a network on drawn streets, let it speak in parts and materials, and name its planted failure.
+    """Train on drawn streets, insert a bottleneck of parts and materials, and find its planted failure.
 
     Args:
         out: folder of the page; the same command resumes there.

@@ -168,13 +168,13 @@ def distinct(names: tuple[str, ...], argument: str) -> tuple[str, ...]:
     """The names, if there are any and all differ.
 
     Raises:
-        InputError: otherwise; it names the first one that is there twice.
+        InputError: otherwise; it names the first one that appears twice.
     """
     if not names:
         raise InputError(f"{argument} is empty; give at least one concept.")
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
-        raise InputError(f"{argument}: the concept {twice!r} is there twice; rename or drop one.")
+        raise InputError(f"{argument}: the concept {twice!r} appears twice; rename or drop one.")
     return names
 
 

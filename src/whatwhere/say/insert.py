@@ -62,7 +62,7 @@ def bottleneck(
 ) -> N:
     """A new network in which everything behind a site rests on concept maps alone.
 
-    The layer comes untrained: `fit_heads` and `reconstruct` fit it, `ww.say.Compare` does all of it.
+    The layer comes untrained: `fit_heads` and `reconstruct` fit it, `ww.say.Compare` runs the whole protocol.
 
     >>> narrow = ww.say.bottleneck(segmenter, "backbone.layer4", ["vehicle", "person", "flat"])
 

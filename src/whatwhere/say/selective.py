@@ -1,4 +1,4 @@
-"""Selective prediction: what it is worth to answer only where a network is sure.
+"""Selective prediction: answer only where confidence is high, and measure how often that is right.
 
 All measures rest on `Levels`, pixels counted by confidence: sorted once for all of them, added up over batches, or kept
 apart for video segments and drawn by a bootstrap.

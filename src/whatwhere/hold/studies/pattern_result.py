@@ -96,7 +96,7 @@ class PatternResult(Result):
 
     @property
     def conclusion(self) -> str:
-        """Where padding speaks loudest, in a sentence."""
+        """The site with the highest signal-to-noise ratio, in a sentence."""
         loudest = max((r for r in self.rows if r.network == self.rows[0].network), key=lambda r: r.loudness)
         return f"Padding stands out most at {loudest.site}: signal to noise {_bare(loudest)}."
 

@@ -122,7 +122,11 @@ def checked_pictures(pictures: Sequence[int]) -> list[int]:
     Raises:
         InputError: for anything else.
     """
-    if len(pictures) != 3 or not all(isinstance(n, int) and n >= 2 for n in pictures):
+    if (
+        not isinstance(pictures, Sequence)
+        or len(pictures) != 3
+        or not all(isinstance(n, int) and n >= 2 for n in pictures)
+    ):
         raise InputError(
             f"pictures={tuple(pictures)}: give three whole numbers of at least 2: train, validation, test."
         )

@@ -11,7 +11,7 @@ from whatwhere.site import Site
 
 
 def collapsible(net: Network, cut: Site) -> str:
-    """Where to pool for a cut: there, or before the innermost module around it that nothing goes round.
+    """Where to pool for a cut: there, or before the innermost enclosing module that no shortcut bypasses.
 
     Raises:
         InputError: if there is no such place; the reason is that of the cut itself.

@@ -234,5 +234,6 @@ def check_options(study: Curve) -> None:
     reach, tolerance = study.reach, study.tolerance
     if reach != "from" and (not isinstance(reach, int) or reach < 1):
         raise InputError(f"reach={reach!r}: give 'from', or a number of cuts from 1.")
-    if tolerance is not None and (tolerance < 0 or study.repeats < 3):
-        raise InputError(f"tolerance={tolerance}: give 0 or more, and at least 3 repeats; None never stops early.")
+    numbers = isinstance(tolerance, int | float) or tolerance is None
+    if not numbers or (tolerance is not None and (tolerance < 0 or study.repeats < 3)):
+        raise InputError(f"tolerance={tolerance!r}: give 0 or more, and at least 3 repeats; None never stops early.")

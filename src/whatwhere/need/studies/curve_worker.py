@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
@@ -101,6 +102,8 @@ def sized(net: Network, split: Split) -> Network:
 
 
 def placed(source: GivenNetwork, split: Split, device: str) -> Network:
-    """The network that knows its pictures' size, on the device; `auto` leaves one given as an object where it is."""
+    """The network that knows its pictures' size, on the device; one given as an object is never moved itself."""
     net = sized(source.net, split)
-    return net if isinstance(source.source, Held) and device == "auto" else place(net, device)
+    if not isinstance(source.source, Held):
+        return place(net, device)
+    return net if device == "auto" else place(replace(net, module=copy.deepcopy(net.module)), device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell
@@ -28,6 +28,8 @@ class DemoPlan(Plan[Demo, DemoResult]):
     Raises:
         InputError: for a loss that is not a share.
     """
+
+    keeps_weights: ClassVar[bool] = True
 
     def __init__(self, study: Demo) -> None:
         super().__init__(study)

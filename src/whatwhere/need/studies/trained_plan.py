@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from whatwhere.data import Data
 from whatwhere.lab.cells import Cell
@@ -30,6 +30,8 @@ class TrainedPlan(Plan[Trained, NeedResult]):
     Raises:
         InputError: for options that cannot work.
     """
+
+    keeps_weights: ClassVar[bool] = True
 
     def __init__(self, study: Trained) -> None:
         super().__init__(study)

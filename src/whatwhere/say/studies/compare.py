@@ -65,7 +65,7 @@ class Compare(Study["SayResult"]):
 
     Examples:
         $ whatwhere say compare --model pspnet/resnet18 --weights net/weights.safetensors --data FOLDER --out say
-        $ whatwhere say compare --model pspnet/resnet18 --data drawn/streets --kinds ssb,learned --sites fuse --out say
+        $ whatwhere say compare --model pspnet/resnet18 --weights NET --data drawn/streets --kinds ssb,learned
     """
 
     kind: ClassVar[str] = "bottleneck"
@@ -97,7 +97,9 @@ class Compare(Study["SayResult"]):
         """Where the network is; one by name gets a score for each class of the scenes."""
         from whatwhere.lab.sources import GivenNetwork
 
-        options = {"width": self.width, "classes": len(self.scene_source.scenes.classes)}
+        options: dict[str, float] = {"width": self.width}
+        if isinstance(self.model, str):
+            options["classes"] = len(self.scene_source.scenes.classes)
         return GivenNetwork.of(self.model, self.weights, options)
 
     @property

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture
 from whatwhere.lab.cells import Cell, Store
+from whatwhere.lab.options import as_tuple
 from whatwhere.lab.rows import checked_seeds
 from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.weights import random_weights
@@ -32,6 +33,8 @@ TRUTH, FIXED = "truth", ("intact", CEILING)  # kinds without draws
 
 class ComparePlan(Plan[Compare, SayResult]):
     """A cell is one network: a kind, a site and a seed; one more is the ceiling."""
+
+    keeps_weights: ClassVar[bool] = True
 
     @cached_property
     def scenes(self) -> Scenes:
@@ -87,7 +90,7 @@ class ComparePlan(Plan[Compare, SayResult]):
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds, `intact` first; `truth` only where the scenes have labels of the concepts."""
-        kinds = checked_kinds(self.study.kinds)
+        kinds = checked_kinds(as_tuple(self.study.kinds))
         return tuple(k for k in kinds if k != TRUTH) if self.given.get(BRODEN) else kinds
 
     @property
@@ -99,7 +102,12 @@ class ComparePlan(Plan[Compare, SayResult]):
         """
         if not self.study.sites:
             raise InputError("sites is empty; give at least one module's name, such as backbone.layer4.")
-        return tuple(dict.fromkeys(self.study.sites))
+        return as_tuple(self.study.sites)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, each once."""
+        return checked_seeds(as_tuple(self.study.seeds))
 
     def cell(self, site: str, kind: str, seed: int) -> Cell:
         """One cell; kinds without draws have the seed 0 only."""
@@ -109,14 +117,13 @@ class ComparePlan(Plan[Compare, SayResult]):
 
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The ceiling, and every kind at every site for every seed."""
-        seeds, top = checked_seeds(self.study.seeds), [] if self.given.get(BRODEN) else [(self.sites[0], CEILING, 0)]
+        seeds, top = self.seeds, [] if self.given.get(BRODEN) else [(self.sites[0], CEILING, 0)]
         wanted = [*top, *((site, kind, seed) for seed in seeds for site in self.sites for kind in self.kinds)]
         return list({c.key: c for c in (self.cell(*each) for each in wanted)}.values())
 
     def check(self, how: Run) -> None:
         """Sites that no bottleneck fits behind are refused, and more concepts than channels."""
-        checked_seeds(self.study.seeds)
-        checked_kinds(self.study.kinds)
+        _ = self.seeds, self.kinds
         for site in self.sites:  # a name that is wrong is found before concepts are counted
             self._channels(site)
         names = self.bench(how).names(self.common["concepts"])
@@ -147,7 +154,7 @@ class ComparePlan(Plan[Compare, SayResult]):
             **self.common,
             "sites": ordered(self.sites, (site for site, _, _ in found)),
             "kinds": ordered(self.kinds, (kind for _, kind, _ in found if kind != CEILING)),
-            "seeds": ordered(checked_seeds(self.study.seeds), (seed for _, kind, seed in found if kind not in FIXED)),
+            "seeds": ordered(self.seeds, (seed for _, kind, seed in found if kind not in FIXED)),
         }
         notes = [*random_weights(self.net), *notes_of(self.given, self.scenes), *done.notes()]
         return folded(found, self.scenes, about, notes)

@@ -8,7 +8,9 @@ from pathlib import Path
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.scenes import Scenes
 from whatwhere.data.street_objects import CONFUSED, DIFFERENCE
-from whatwhere.lab.progress import Meter
+from whatwhere.errors import InputError
+from whatwhere.files import read_json
+from whatwhere.lab.progress import Meter, silence
 from whatwhere.models.load import load_model
 from whatwhere.models.weights import load_weights, save_weights
 from whatwhere.network import Network
@@ -33,11 +35,21 @@ def demo(out: Path, *, quiet: bool = False) -> SayResult:
         quiet: print no progress.
     """
     scenes = drawn_streets()
-    study = Compare(learned(scenes, out), scenes, sites=(SITE,), concepts=CONCEPTS, kinds=KINDS, epochs=8, lr=2e-3)
+    _check_folder(out)
+    with silence(quiet):
+        net = learned(scenes, out)
+    study = Compare(net, scenes, sites=(SITE,), concepts=CONCEPTS, kinds=KINDS, epochs=8, lr=2e-3)
     result = study.run(out, quiet=quiet)
     explain(study, out)
     result.save(out)  # with a link to the explanation
     return result
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder of another study before anything is written."""
+    seen = read_json(out / "study.json") if (out / "study.json").exists() else {"study": Compare.kind}
+    if seen.get("study") != Compare.kind:
+        raise InputError(f"out={str(out)!r} holds another study ({seen.get('study')}); choose another folder.")
 
 
 def learned(scenes: Scenes, out: Path) -> Network:

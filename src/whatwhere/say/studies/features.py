@@ -123,7 +123,7 @@ def weights_fingerprint(module: nn.Module) -> str:
     """16 hexadecimal digits of all of a network's tensors."""
     digest = sha256()
     for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

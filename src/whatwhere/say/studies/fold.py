@@ -142,7 +142,7 @@ def _notes(rows: Sequence[SayRow], top: Mapping[str, Any] | None) -> Iterator[st
         "they do not contain the noise of training the network, which is one."
     )
     if groups < FEW_GROUPS:
-        yield f"{groups} groups are few: such intervals are too narrow."
+        yield f"With only {groups} groups the intervals are too narrow."
     copies = {c["concept"]: c["copy of"] for c in (top["counts"] if top else []) if c["copy of"]}
     if copies:
         text = "; ".join(f"{concept} is there exactly where {of} is" for concept, of in copies.items())
@@ -160,7 +160,7 @@ def broden_notes(rows: Sequence[SayRow], heads: Mapping[str, Any] | None) -> Ite
         yield from _fitted_on(heads["heads"])
     yield (
         "The scenes have no labels for these concepts: whether a concept map is right in the scenes is not measured. "
-        "Left out for want of such labels: the ceiling (a table from the true concepts), the kind truth, maps "
+        "Without such labels these are left out: the ceiling (a table from the true concepts), the kind truth, maps "
         "corrected by the labels (oracle), and the labels' share at failures."
     )
     seen = next((r.extras["inspection"] for r in rows if on_broden(r)), None)

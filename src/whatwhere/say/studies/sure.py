@@ -56,9 +56,10 @@ def confidence(validation: Cells, test: Cells, groups: tuple[Tensor, Tensor], na
 
 
 def confidences(fit: Cells, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, list[tuple[str, float]]]]:
-    """Functions from cells to confidences (N, h, w), and by said class what the concepts add to being right.
+    """Functions from cells to confidences (N, h, w), and by predicted class what the concepts add to being right.
 
-    A concept speaks differently for each class: that a road is not flat speaks against it, that a car is not does not.
+    A concept's weight depends on the predicted class: that a road is not flat speaks
+    against it, that a car is not does not.
     """
     warmth = temperature(fit.scores, torch.where(fit.labels == IGNORE, -1, fit.labels))
     given: dict[str, Any] = {

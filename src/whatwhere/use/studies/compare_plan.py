@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,8 @@ Found = Mapping[tuple[Any, ...], Mapping[str, Any]]
 
 class ComparePlan(Plan[Compare, CompareResult]):
     """A cell is one network: a method and a seed."""
+
+    keeps_weights: ClassVar[bool] = True
 
     @cached_property
     def options(self) -> dict[str, Any]:

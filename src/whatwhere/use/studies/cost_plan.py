@@ -65,7 +65,13 @@ class CostPlan(Plan[Cost, CostResult]):
         return [self.cell]
 
     def check(self, how: Run) -> None:
-        """Refuse a device on which nothing is measured."""
+        """Refuse what would make latencies incomparable: another device, or processes side by side.
+
+        Raises:
+            InputError: naming the option.
+        """
+        if how.workers > 1 or how.engine:
+            raise InputError(f"workers={how.workers}: latencies are measured in turns, by one process; give 0 or 1.")
         if how.device not in ("auto", "cpu"):
             raise InputError(f"device={how.device!r}: latency is measured on the CPU; give 'auto' or 'cpu'.")
 

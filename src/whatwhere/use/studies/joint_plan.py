@@ -44,6 +44,8 @@ NOTES = (
 class JointPlan(Plan[Joint, JointResult]):
     """A cell is one network of the comparison: a method and a seed."""
 
+    keeps_weights: ClassVar[bool] = True
+
     folder: ClassVar[str] = "joint"  # inside of the comparison's
 
     @cached_property
