@@ -129,6 +129,7 @@ def test_a_fold_runs_nothing_and_reports_what_is_missing(data, folder, result):
 
 
 def test_a_fold_without_the_given_network_is_an_error(data, tmp_path):
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="not measured yet"):
         run(network(), data, tmp_path, how={"fold_only": True})
 

@@ -319,6 +319,7 @@ def test_a_fold_runs_nothing_and_reports_what_is_missing(data, tmp_path):
 
 
 def test_a_fold_without_the_given_network_is_an_error(data, tmp_path):
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="not measured yet"):
         position(network(), data, tmp_path, {"fold_only": True}, **FEW)
 

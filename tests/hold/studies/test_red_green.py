@@ -236,6 +236,7 @@ def test_a_fold_runs_nothing_and_reports_what_is_missing(folder, result):
 
 
 def test_a_fold_of_nothing_is_an_error(tmp_path):
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="no cell is finished"):
         red_green(tmp_path, how={"fold_only": True})
 

@@ -238,6 +238,7 @@ def test_finished_cells_are_never_run_again(trained, digits, tmp_path, monkeypat
 
 def test_fold_only_gives_what_is_finished_and_names_the_rest(trained, digits, tmp_path):
     study = ww.need.Curve(trained, digits, methods=("mean", "gap_fc"), sites=("features.11",), batch_size=40)
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="no cell of the intact network is finished"):
         study.run(tmp_path, fold_only=True, quiet=True)
     whole = study.run(tmp_path, quiet=True)

@@ -94,6 +94,7 @@ def test_a_folder_of_another_study_is_refused(fake, tmp_path):
 
 
 def test_unfinished_tasks_are_named(fake, tmp_path):
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="no task of the demo is finished"):
         ww.need.Demo().run(tmp_path, fold_only=True, quiet=True)
     ww.need.Demo().run(tmp_path, quiet=True)

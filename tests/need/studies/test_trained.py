@@ -118,6 +118,7 @@ def test_an_incomplete_grid_folds_what_is_there_and_says_so(folder, result, tmp_
 
 
 def test_nothing_there_says_so(tmp_path):
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="no finished cell"):
         study().run(tmp_path, fold_only=True, quiet=True)
 

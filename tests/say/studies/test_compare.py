@@ -159,6 +159,7 @@ def test_seeds_of_what_is_drawn_and_kinds_of_earlier_calls(said, tmp_path, no_pa
 
 
 def test_an_empty_folder_has_nothing_to_fold(said, tmp_path):
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match=r"no cell of a network is finished; run the study without fold_only"):
         again(said, tmp_path, run={"fold_only": True})
 

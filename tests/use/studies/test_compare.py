@@ -82,6 +82,7 @@ def test_a_folder_of_another_comparison_is_refused(fake, tmp_path):
 
 
 def test_nothing_finished_is_an_error_that_says_what_to_do(tmp_path):
+    (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="without fold_only"):
         compared(tmp_path, **FEW, how={"fold_only": True})
 

@@ -174,7 +174,7 @@ def test_weights_that_are_gone_are_refused_with_the_way_out(real, tmp_path):
         ({"sites": ["rgb"]}, "raw input alone"),
         ({"limit": 0}, "limit=0"),
         ({"methods": ["mssar"]}, "Did you mean 'ms_sar'"),
-        ({"how": {"fold_only": True}}, "without fold_only"),
+        ({"how": {"fold_only": True}}, "leave fold_only out"),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_is_trained(wrong, message, tmp_path):
