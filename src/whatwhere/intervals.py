@@ -272,7 +272,7 @@ def over_counts(
     """Mean over networks of which it is only known how many pictures were right; the interval over both.
 
     What networks with pictures of their own differ by contains these, and is not taken for less than these alone
-    explain. Where all have the same ones, the interval is as wide as if all were right on the same: at least 95 %.
+    explain. Where all have the same ones, the variance is taken as if all were right on the same, which is the most.
 
     Args:
         values: one for each network.

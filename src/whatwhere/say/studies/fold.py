@@ -127,9 +127,11 @@ def _interval(counts: Counts, statistic: Any, low: float = 0.0) -> Interval:
 def _miou(total: Counts, whole: Counts | None = None) -> float:
     """Of some groups: over the classes of all pictures; one that they lack counts as it does in all of them."""
     seen = torch.from_numpy(np.asarray(total))
-    every = seen if whole is None else torch.from_numpy(np.asarray(whole))
-    iou = class_iou(seen).where(seen.sum(-1) > 0, class_iou(every))
-    return float(iou[every.sum(-1) > 0].mean())
+    iou, there = class_iou(seen), seen.sum(-1) > 0
+    if whole is not None and not there.all():
+        every = torch.from_numpy(np.asarray(whole))
+        iou, there = iou.where(there, class_iou(every)), every.sum(-1) > 0
+    return float(iou[there].mean())
 
 
 def _miou_change(total: Counts, whole: Counts) -> float:
