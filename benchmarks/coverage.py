@@ -294,31 +294,37 @@ def population(alike: float, gains: tuple[float, ...], noise: float = 0.0) -> An
 
 
 def miou(n: int, alike: float) -> Trial:
-    truth = population(alike, (0.0,))["miou"]
-    return lambda rng: _ends(_interval(segments(rng, n, alike, (0.0,))[:, :, 0], _miou), truth)
+    def trial(rng: Generator) -> tuple[float, float, float]:
+        found = _interval(segments(rng, n, alike, (0.0,))[:, :, 0], _miou)
+        return _ends(found, population(alike, (0.0,))["miou"])
+
+    return trial
 
 
 def pixel_accuracy(n: int, alike: float) -> Trial:
-    truth = population(alike, (0.0,))["accuracy"]
-    return lambda rng: _ends(_interval(segments(rng, n, alike, (0.0,))[:, :, 0], _accuracy), truth)
+    def trial(rng: Generator) -> tuple[float, float, float]:
+        found = _interval(segments(rng, n, alike, (0.0,))[:, :, 0], _accuracy)
+        return _ends(found, population(alike, (0.0,))["accuracy"])
+
+    return trial
 
 
 def miou_change(n: int, alike: float, gain: float) -> Trial:
     gains = (0.0, gain)
-    truth = population(alike, gains)["change"]
 
     def trial(rng: Generator) -> tuple[float, float, float]:
-        return _ends(_interval(segments(rng, n, alike, gains), _miou_change, low=-1.0), truth)
+        found = _interval(segments(rng, n, alike, gains), _miou_change, low=-1.0)
+        return _ends(found, population(alike, gains)["change"])
 
     return trial
 
 
 def miou_change_over_seeds(n: int, seeds: int, noise: float) -> Trial:
     gains = (0.0, 0.15)
-    truth = population(EVEN, gains, noise)["change"]
 
     def trial(rng: Generator) -> tuple[float, float, float]:
-        return _ends(_interval(segments(rng, n, EVEN, gains, seeds, noise), _miou_change, low=-1.0), truth)
+        found = _interval(segments(rng, n, EVEN, gains, seeds, noise), _miou_change, low=-1.0)
+        return _ends(found, population(EVEN, gains, noise)["change"])
 
     return trial
 
@@ -372,12 +378,11 @@ def auroc_of(groups: int) -> Trial:
 
 
 def auroc_difference(groups: int) -> Trial:
-    truth = true_aurocs()[0] - true_aurocs()[1]
-
     def trial(rng: Generator) -> tuple[float, float, float]:
         first, second, right = confidences(rng, groups)
         both = np.stack([counted(first, right), counted(second, right)], 1)
-        return _ends(over_groups(both, lambda t: _auroc(t[0]) - _auroc(t[1])), truth)
+        truth, other = true_aurocs()
+        return _ends(over_groups(both, lambda t: _auroc(t[0]) - _auroc(t[1])), truth - other)
 
     return trial
 

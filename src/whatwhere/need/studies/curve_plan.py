@@ -25,7 +25,7 @@ from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, si
 from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation
-from whatwhere.need.studies.tally import Place, Tallies, Tally, draws_needed, joined, read
+from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, read
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, list_sites
 
@@ -186,8 +186,11 @@ class CurvePlan(Plan[Curve, NeedResult]):
             intact=(Point(INTACT, "", 0.0, intact.accuracy),),
             points=tuple(points),
             recommendation=self._advice(intact, points),
-            notes=(*random_weights(self.net), *self.pooled[1], *done.notes()),
+            notes=(*random_weights(self.net), *self.pooled[1], *self._draws_note(), *done.notes()),
         )
+
+    def _draws_note(self) -> list[str]:
+        return [ONE_DRAW] if self.study.repeats == 1 and set(self.shuffles) - {MEAN} else []
 
     def _collapsed(self, done: Finished) -> Tallies:
         """The collapsed networks that are finished, with the intact one, without which no drop is known."""

@@ -17,6 +17,7 @@ from whatwhere.lab.packed import unpack
 from whatwhere.lab.rows import SEEDS
 from whatwhere.lab.study import Finished
 from whatwhere.need.studies.result import GAP_FC, INTACT, Entry, Point
+from whatwhere.need.studies.tally import ONE_DRAW
 from whatwhere.need.studies.trained_cells import Grid, TrainedCells
 
 Content: TypeAlias = Mapping[str, Any]  # a cell's result
@@ -113,6 +114,8 @@ class Fold:
         if untested := [c for c in self.done.missing if c.config["do"] == "test"]:
             yield f"Not finished: {'; '.join(c.label for c in untested)}."
         yield ONE_SEED if min(counts.values()) < 2 else SEEDS
+        if min(counts.values()) < 2 and self.cells.repeats == 1 and self.grid.shuffles:
+            yield ONE_DRAW
         yield LAST_EPOCH
 
 
