@@ -95,8 +95,8 @@ def test_parts_of_the_variance_by_hand() -> None:
     drawn, of_pictures = own + noise.shared / 4, noise.pictures / 5
     total = of_pictures + max(drawn, own)
     t, many = stats.t.ppf(0.975, noise.freedom), stats.t.ppf(0.975, 4)
-    reach = math.sqrt(many**2 + (t**2 - many**2) * (drawn / total) ** 2)
-    assert noise.half_width(4) == pytest.approx(reach * math.sqrt(total))
+    squared = (many**2 + (t**2 - many**2) * (drawn / total) ** 2) * total
+    assert noise.half_width(4) == pytest.approx(math.sqrt(max(squared, t**2 * drawn)))
     found = estimate([a, b])
     assert found.mean == pytest.approx(rates.mean())
     # The accuracy of the two draws that all pictures had: (2 + 1) / 5 and (1 + 2) / 5.
@@ -252,6 +252,8 @@ def test_half_a_width_between_pictures_alone_and_repeats_alone() -> None:
     assert half_width(0.0, 0.01, 0.0, 1, 2000) == pytest.approx(stats.t.ppf(0.975, 1) * 0.1)
     assert half_width(0.01, 0.01, 0.01, 1, 2000) == pytest.approx(stats.t.ppf(0.975, 1) * 0.1)  # the same noise, once
     assert half_width(0.0, 0.0, 0.0, 1, 10) == 0.0
+    # With pictures it is not narrower than without.
+    assert half_width(0.0001, 0.01, 0.0, 2, 2000) >= half_width(0.0, 0.01, 0.0, 2, 2000)
     # Repeats that happen to agree do not make an interval narrower than their own noise.
     assert half_width(0.02, 0.0, 0.01, 1, 2000) == pytest.approx(stats.t.ppf(0.975, 1999) * math.sqrt(0.02))
     # Of many degrees of freedom it is Welch and Satterthwaite's.
@@ -275,7 +277,7 @@ def test_networks_and_pictures_by_a_slow_analysis_of_variance() -> None:
     variance = (of_networks + of_pictures - rest) / (s * n)  # unbiased in the two-way random model
     share = of_networks / (s * n) / variance
     few, many = stats.t.ppf(0.975, s - 1), stats.t.ppf(0.975, n - 1)
-    half = math.sqrt((many**2 + (few**2 - many**2) * share**2) * variance)
+    half = math.sqrt(max((many**2 + (few**2 - many**2) * share**2) * variance, few**2 * of_networks / (s * n)))
     found = over_networks(values, counted=False, low=-9, high=9)
     assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
     assert found.fixed == pytest.approx(stats.t.interval(0.95, 2, values.mean(1).mean(), stats.sem(values.mean(1))))

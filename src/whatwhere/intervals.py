@@ -74,7 +74,8 @@ def half_width(pictures: float, repeats: float, both: float, freedom: float, n: 
     The variance over few repeats is known badly. Welch and Satterthwaite give the sum of variances freedom / share²
     degrees of freedom, share being that of the repeats. Student's t at these bends too late where there are only one
     or two (two seeds would cover 87 %), so the square of the critical value is taken linear in their inverse, from
-    that of the pictures alone to that of the repeats alone.
+    that of the pictures alone to that of the repeats alone; and the interval is never narrower than over the repeats
+    alone. Together they cover 95 to 99 %, most where two seeds differ by their pictures' noise only.
 
     Args:
         pictures: variance of the mean as the means of pictures show it.
@@ -87,7 +88,7 @@ def half_width(pictures: float, repeats: float, both: float, freedom: float, n: 
     total = max(pictures - both, 0.0) + max(repeats, both)
     share = min(1.0, repeats / total) if total > 0 else 0.0
     many, few = student(max(1, n - 1)) ** 2, student(freedom) ** 2
-    return math.sqrt((many + (few - many) * share**2) * total)
+    return math.sqrt(max((many + (few - many) * share**2) * total, few * repeats))
 
 
 @dataclass(frozen=True)
