@@ -39,7 +39,7 @@ def design(x, kernel, padding=0):
     return torch.stack(rows).numpy()
 
 
-@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("padding", [0, 1])
 def test_the_moments_are_those_of_the_design_matrix(kernel, padding):
     x, y = pictures(4, 3), stack(targets_of(["H", "G"]), output_size(SIZE, kernel, padding))
@@ -101,7 +101,7 @@ def by_scikit_learn(x, held_out, target, kernel, padding=0, penalties=PENALTIES)
     return losses, predicted[int(losses.argmin())]
 
 
-@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (2, 0), (3, 0), (3, 1)])
+@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (3, 0), (3, 1), (5, 2)])
 def test_the_readout_is_scikit_learns_ridge(kernel, padding):
     x, held_out = pictures(6, 4), pictures(4, 4, seed=1)
     targets = targets_of(["H", "G", "VS"])
@@ -116,12 +116,12 @@ def test_the_readout_is_scikit_learns_ridge(kernel, padding):
         np.testing.assert_allclose(predicted[:, t].flatten().numpy(), expected, atol=1e-8)
 
 
-@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("padding", [0, 1, 2])
 def test_the_one_by_one_at_the_centre_is_fitted_and_tested_at_the_same_places(kernel, padding):
     x, held_out = pictures(5, 3), pictures(2, 3, seed=1)
     target = targets_of(["G"])
-    row, out = (kernel - 1) // 2, output_size(SIZE, kernel, padding)
+    row, out = kernel // 2, output_size(SIZE, kernel, padding)
     p = padding
     centres = [functional.pad(m, (p,) * 4)[..., row : row + out, row : row + out] for m in (x, held_out)]
     losses, _ = by_scikit_learn(*centres, stack(target, out)[0], 1)
@@ -216,7 +216,7 @@ def test_a_map_that_holds_the_column_is_read_out_exactly():
 
 def test_wrong_arguments_say_what_to_give():
     targets = targets_of(["H"])
-    with pytest.raises(InputError, match="kernel=0"):
+    with pytest.raises(InputError, match="kernel=0: give an odd"):
         RidgeFit(group(2), targets, kernel=0, size=SIZE)
     with pytest.raises(InputError, match="smaller kernel"):
         RidgeFit(group(2), targets, kernel=SIZE, size=SIZE)

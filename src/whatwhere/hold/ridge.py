@@ -121,7 +121,7 @@ class RidgePath:
     def _of_the_centre(self, moments: Moments, standard: Standard) -> tuple[Tensor, Tensor]:
         """The same of the 1 x 1 read-out at the kernel's centre, which every k x k read-out could be."""
         k, c = self.fit.kernel, self.fit.group.channels
-        row = (k - 1) // 2
+        row = k // 2
         at = row * (k + 1) * c
         gram, cross, _ = standard.products(moments, slice(at, at + c))
         weights = torch.zeros(k * k * c, len(PENALTIES), cross.shape[1], dtype=torch.float64)
@@ -148,9 +148,7 @@ class RidgePath:
 
     def _under_centres(self, x: Tensor) -> Tensor:
         """The features that are under the centre of some window, at which the inner read-out predicts the same map."""
-        before = self.fit.padding - (self.fit.kernel - 1) // 2
-        after = self.fit.padding - self.fit.kernel // 2
-        return functional.pad(x, (before, after, before, after))
+        return functional.pad(x, (self.fit.padding - self.fit.kernel // 2,) * 4)
 
     def _squared(self, x: Tensor, goals: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         """Sums of squared errors, (P, T); a few pictures at a time, as there are P·T maps of each."""
@@ -275,11 +273,15 @@ def output_size(size: int, kernel: int, padding: int) -> int:
     """Height and width of what a read-out puts out.
 
     Raises:
-        InputError: for a kernel or a padding that makes no sense on features of this size.
+        InputError: for a size, a kernel or a padding that makes no sense.
     """
-    if not isinstance(kernel, int) or kernel < 1 or padding < 0:
-        raise InputError(f"kernel={kernel}, padding={padding}: give a kernel from 1 (1, 3, 5, 7) and a padding from 0.")
+    if size < 2:
+        raise InputError(f"size={size}: give a height and width of the features from 2, such as 28.")
+    if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:  # an even one reads half a cell beside its place
+        raise InputError(f"kernel={kernel}: give an odd whole number, such as 1, 3, 5 or 7.")
+    if padding < 0:
+        raise InputError(f"padding={padding}: give a number of zeros on each side, 0 for none.")
     out = size + 2 * padding - kernel + 1
     if out < 2:
-        raise InputError(f"kernel={kernel} on maps of {size} x {size} leaves {out}; give a smaller kernel.")
+        raise InputError(f"kernel={kernel} on maps of {size} x {size} leaves {out} x {out}; give a smaller kernel.")
     return out
