@@ -3,10 +3,10 @@
     python reproductions/islam2020/run.py vgg11-trunk --weights W.safetensors --data IMAGENET-500 --test PHOTOS
     python reproductions/islam2020/published.py --weights W.safetensors --data IMAGENET-500 --test PHOTOS
 
-Nothing of `whatwhere.hold` is used but the choice of pictures: features by layers of its own, resized with aligned corners
-to 28 x 28, one 3 x 3 convolution without padding, batch norm, sigmoid, the output resized to 224 x 224 (corners not aligned)
-before loss and score, SGD (0.1, x 0.1 after epoch 10, momentum 0.9, weight decay 1e-4), 15 epochs, batches of 32, one target
-at a time.
+Nothing of `whatwhere.hold` is used but the choice of pictures: features by layers of its own, resized with aligned
+corners to 28 x 28, one 3 x 3 convolution without padding, batch norm, sigmoid, the output resized to 224 x 224 (corners
+not aligned) before loss and score, SGD (0.1, x 0.1 after epoch 10, momentum 0.9, weight decay 1e-4), 15 epochs, batches
+of 32, one target at a time.
 """
 
 from __future__ import annotations
@@ -88,9 +88,8 @@ def main() -> None:
         }
     fit = torch.cat([parts["fit"], parts["held out"]])
     ours = ReadoutResult.load(HERE / "vgg11-trunk")
-    print(
-        "| target | published pipeline, seeds 0, 1, 2 | mean | `official` | difference |\n| --- | --- | --- | --- | --- |"
-    )
+    print("| target | published pipeline, seeds 0, 1, 2 | mean | `official` | difference |")
+    print("| --- | --- | --- | --- | --- |")
     for name in ("H", "G", "HS"):
         wanted = target(name)
         found = [spc(train(fit, wanted, seed), parts["test"], wanted) for seed in SEEDS]
