@@ -19,7 +19,6 @@ from whatwhere.lab.study import Run, Study, run_study
 WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 SEVERAL = {int: "whole numbers", float: "numbers"}
 NO_DEFAULT = (None, False, SUPPRESS)
-OUT = "out"  # where a study writes if the command line does not say
 
 
 class Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
@@ -102,7 +101,7 @@ def parser_of(name: str, thing: Any) -> ArgumentParser:
     if _is_study(thing):
         _add(parser, "what is measured", thing, docs)
         _add(parser, "where and how it runs (no number depends on it)", Run, Docs.of(Run))
-        parser.set_defaults(out=OUT)
+        parser.set_defaults(out=thing.usual_out)
     else:
         _add(parser, "options", thing, docs)
     parser.add_argument("--config", action="config", help="a YAML file of options, by name.")
