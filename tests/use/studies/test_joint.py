@@ -138,8 +138,11 @@ def test_another_process_finds_the_same(real, tmp_path):
 
 def test_one_seed_gives_no_answer(real):
     out, found = real
-    assert "se was trained with one seed, which cannot show a difference in the position it holds" in found.conclusion
+    assert (
+        "ms_sar was trained with one seed, which cannot show a difference in the position it holds" in found.conclusion
+    )
     assert "[" not in found.conclusion  # no interval
+    assert found.differences()[0]["SPC: single sites with more, with less"] == ""
     assert " more position" not in found.conclusion
     assert any("one seed" in n for n in found.notes)
     stored = ww.load_result(out / "joint")

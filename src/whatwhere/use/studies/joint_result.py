@@ -137,10 +137,9 @@ class JointResult(RowsResult):
 
     def _sentences(self, method: str) -> tuple[str, str]:
         hold, need = (self.at(method, MEAN).measured[above(m)] for m in (SPC, LOST))
-        return (
-            f"{method} {_answer(hold, 'holds', 'position')} (SPC {_sure(hold, _more)}).",
-            f"It {_answer(need, 'needs', WHERE)} (share of accuracy lost to shuffling {_sure(need, _more_points)} points).",
-        )
+        lost = f"share of accuracy lost to shuffling {_sure(need, _more_points)} points"
+        held = f"{method} {_answer(hold, 'holds', 'position')} (SPC {_sure(hold, _more)})."
+        return held, f"It {_answer(need, 'needs', WHERE)} ({lost})."
 
     def _differences(self, method: str) -> dict[str, str]:
         mean = self.at(method, MEAN).measured
@@ -156,6 +155,8 @@ class JointResult(RowsResult):
     def _alone(self, method: str, measure: str) -> str:
         """At how many single sites there is more or less: a mean may hide that they differ."""
         found = [self.at(method, site).measured[above(measure)] for site in self.sites]
+        if found[0].repeats < 2:
+            return ""  # one seed shows no difference
         return f"{sum(e.low > 0 for e in found)}, {sum(e.high < 0 for e in found)}"
 
 
