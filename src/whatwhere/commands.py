@@ -73,7 +73,7 @@ def train(
         model: timm/NAME, torchvision/NAME or cifar/NAME.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits.
         out: folder for the checkpoint, weights.safetensors and history.json.
-        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast or demo.
+        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.

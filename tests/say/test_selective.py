@@ -16,7 +16,6 @@ from whatwhere.say.selective import (
     auroc,
     brier,
     calibration_error,
-    coverage_at,
     levels,
     of_counts,
     risk_coverage,
@@ -96,11 +95,13 @@ def test_the_threshold_is_the_lowest_that_reaches_the_accuracy(accuracy):
     seen = levels(c, right)
     assert threshold_for(accuracy, seen) == (min(reached) if reached else math.inf)
     if reached:
-        assert coverage_at(accuracy, seen) == pytest.approx(max(np.mean(c >= t) for t in reached))
+        coverage = at_threshold(threshold_for(accuracy, seen), seen).coverage
+        assert coverage == pytest.approx(max(np.mean(c >= t) for t in reached))
 
 
 def test_an_accuracy_met_exactly_is_met():
-    assert coverage_at(0.99, levels(np.linspace(1, 0.5, 100), [1] * 99 + [0])) == 1.0
+    seen = levels(np.linspace(1, 0.5, 100), [1] * 99 + [0])
+    assert at_threshold(threshold_for(0.99, seen), seen).coverage == 1.0
 
 
 def test_a_threshold_is_applied_to_other_pixels():

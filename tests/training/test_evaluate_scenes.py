@@ -105,14 +105,6 @@ def test_many_confusions_at_once() -> None:
     assert torch.equal(found[1, 1], class_iou(tables[1, 1]))
 
 
-def test_groups_add_up() -> None:
-    said, true = said_and_true()
-    found = evaluate_scenes(network(), scenes(said, true, torch.tensor([7, 2, 7, 7, 2])))
-    assert found.per_group.shape == (2, 4, 4)
-    assert torch.equal(found.per_group[0], found.confusions[[1, 4]].sum(0))
-    assert torch.equal(found.per_group[1], found.confusions[[0, 2, 3]].sum(0))
-
-
 def test_small_scores_are_compared_at_the_labels_size() -> None:
     """A network of stride 2: each of its pixels stands for four."""
 

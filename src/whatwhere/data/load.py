@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,18 +24,13 @@ from whatwhere.errors import InputError, unknown
 if TYPE_CHECKING:
     import datasets
 
-    Source: TypeAlias = (
-        str
-        | os.PathLike[str]
-        | datasets.Dataset
-        | datasets.DatasetDict
-        | Dataset[Any]
-        | DataLoader[Any]
-        | Mapping[str, Any]
-        | Data
+    Held: TypeAlias = (
+        datasets.Dataset | datasets.DatasetDict | Dataset[Any] | DataLoader[Any] | Mapping[str, Any] | Data
     )
+    Source: TypeAlias = str | os.PathLike[str] | Held
 else:
-    Source: TypeAlias = Any  # what reads signatures at run time need not import datasets
+    Held: TypeAlias = Any  # what reads signatures at run time need not import datasets
+    Source: TypeAlias = Any
 
 __all__ = ["Data", "load_data"]
 
@@ -48,7 +43,28 @@ BUILT_IN: Mapping[str, Callable[[], Data]] = {
 NAMES = (*BUILT_IN, "hf/<hub id>", "<a folder>")
 
 
-def load_data(source: Source, *, image_column: str | None = None, label_column: str | None = None) -> Data | Scenes:
+# The order matters: a name that is known has the type of what it names; only the disk knows what a folder holds, and
+# `Data | Any` lets pictures pass where pictures are needed.
+@overload
+def load_data(
+    source: Scenes | Literal["drawn/streets"], *, image_column: str | None = None, label_column: str | None = None
+) -> Scenes: ...
+@overload
+def load_data(
+    source: Literal["known/what", "known/where", "known/surroundings", "digits"],
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Data: ...
+@overload
+def load_data(
+    source: str | os.PathLike[str], *, image_column: str | None = None, label_column: str | None = None
+) -> Data | Any: ...
+@overload
+def load_data(source: Held, *, image_column: str | None = None, label_column: str | None = None) -> Data: ...
+def load_data(
+    source: Source | Scenes, *, image_column: str | None = None, label_column: str | None = None
+) -> Data | Scenes:
     """Load pictures, or scenes: pictures with a label map each.
 
     >>> load_data("hf/uoft-cs/cifar100").test.shape()    # (3, 32, 32)
@@ -60,7 +76,7 @@ def load_data(source: Source, *, image_column: str | None = None, label_column: 
             parquet files, of class folders, or of pictures without labels; a Hugging Face or torch Dataset; a
             DataLoader; or a mapping from split names to any of these objects. One split without a name is "test".
             Scenes are `"drawn/streets"`, Cityscapes as it is distributed, or a folder with `classes.json` (see
-            `load_scenes`).
+            `load_scenes`, whose result a type checker knows to be scenes).
         image_column: the column of the pictures, for tables; found by its type or name if not given.
         label_column: the column of the class numbers, likewise; "" reads the pictures without labels.
 

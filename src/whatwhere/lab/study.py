@@ -116,11 +116,13 @@ class Study(Generic[R]):
         kind: names the study in its folder's `study.json`.
         plan: the plan's class, or where it is ("package.module:Class").
         result: the result's class, likewise; `load_result` finds it by the `kind` in result.json.
+        usual_out: the folder that the command writes into if it is not told another.
     """
 
     kind: ClassVar[str]
     plan: ClassVar[str | type[Plan[Any, Any]]]
     result: ClassVar[str | type[Result]]
+    usual_out: ClassVar[str] = "out"
 
     def planned(self) -> Plan[Any, R]:
         """The plan of these options."""

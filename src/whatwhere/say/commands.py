@@ -12,24 +12,6 @@ if TYPE_CHECKING:
 TRUTH = "truth"
 
 
-def demo(out: str = "demo-say") -> str:
-    """Train on drawn streets, insert a bottleneck of parts and materials, and find its planted failure.
-
-    Args:
-        out: folder of the page; the same command resumes there.
-
-    Examples:
-        $ whatwhere say demo
-        $ whatwhere say demo --out streets
-    """
-    from pathlib import Path
-
-    from whatwhere.say.studies.demo import demo as run_demo
-    from whatwhere.say.studies.demo import verdict
-
-    return f"{verdict(run_demo(Path(out)))}\nopen {Path(out) / 'index.html'}"
-
-
 def train(
     data: str,
     out: str,

@@ -210,8 +210,3 @@ def at_threshold(threshold: float, seen: Levels) -> Selected:
     held = seen.confidence >= threshold
     pixels, right = int(seen.pixels[held].sum()), int(seen.correct[held].sum())
     return Selected(threshold, pixels / int(seen.pixels.sum()), right / pixels if pixels else math.nan, pixels)
-
-
-def coverage_at(accuracy: float, seen: Levels) -> float:
-    """The largest coverage with this accuracy, the threshold chosen on the same pixels: too good for a test."""
-    return at_threshold(threshold_for(accuracy, seen), seen).coverage

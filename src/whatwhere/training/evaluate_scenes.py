@@ -47,13 +47,6 @@ class SceneEvaluation:
         """Share of labelled pixels that are right."""
         return pixel_accuracy(self.confusions.sum(0))
 
-    @property
-    def per_group(self) -> Tensor:
-        """(groups, classes, classes): the confusions of pictures that belong together, added."""
-        _, index = self.groups.unique(return_inverse=True)
-        total = torch.zeros(int(index.max()) + 1, *self.confusions.shape[1:], dtype=torch.int64)
-        return total.index_add(0, index, self.confusions)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record; the IoU of a class that never occurs is None."""
         values = (None if math.isnan(v) else v for v in self.iou.tolist())

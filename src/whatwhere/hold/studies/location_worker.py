@@ -14,7 +14,7 @@ from whatwhere.data import Split
 from whatwhere.errors import TrainingDiverged
 from whatwhere.hold.padding import PaddingMode, with_padding
 from whatwhere.hold.permute import permute_net
-from whatwhere.hold.studies.once import PreparedOnce
+from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.sources import GivenData, place
 from whatwhere.models.load import load_model
 from whatwhere.network import Network, Preprocessing

@@ -125,7 +125,7 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
         o = self.study
         most, read = (o.pictures, o.test_pictures), json.dumps(self.reading.describe())
         given = (o.network_source, o.data_source, self.test_source)
-        return ReadoutWorker(*given, o.input_size, most, read, how.device, how.quiet)
+        return ReadoutWorker(*given, o.input_size, most, read, how.device)
 
     def fold(self, done: Finished) -> ReadoutResult:
         """Rows of every network that was asked for and is finished.

@@ -158,7 +158,6 @@ class CurvePlan(Plan[Curve, NeedResult]):
             self.study.seed,
             self.study.batch_size,
             how.device,
-            how.quiet,
         )
 
     def fold(self, done: Finished) -> NeedResult:

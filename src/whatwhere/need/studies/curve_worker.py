@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from whatwhere.data import Data, Split
+from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.sources import GivenData, GivenNetwork, Held, place
-from whatwhere.lab.study import Worker
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.chunk import Removals, measure
 from whatwhere.need.studies.tally import Tally, place_of, written
@@ -21,7 +21,7 @@ from whatwhere.training.evaluate import evaluate
 
 
 @dataclass(frozen=True)
-class CurveWorker(Worker):
+class CurveWorker(PreparedOnce):
     """Measures at test time; the network is traced once in each process.
 
     Attributes:
@@ -34,7 +34,6 @@ class CurveWorker(Worker):
         seed: of the draws.
         batch_size: pictures in a forward pass.
         device: for a network by name; `auto` leaves an object where it is.
-        quiet: print no progress.
     """
 
     network: GivenNetwork
@@ -46,11 +45,6 @@ class CurveWorker(Worker):
     seed: int
     batch_size: int
     device: str = "auto"
-    quiet: bool = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Without what was traced; a process that receives an equal worker again keeps the one it has."""
-        return (_received, tuple(getattr(self, f.name) for f in fields(self)))
 
     @cached_property
     def split(self) -> Split:
@@ -78,17 +72,12 @@ class CurveWorker(Worker):
 
     def _chunk(self, rows: range, draws: Mapping[str, int]) -> dict[str, Any]:
         repeats = {place_of(name): n for name, n in draws.items()}
-        with Meter(f"pictures {rows.start}-{rows.stop}", len(rows), quiet=self.quiet) as meter:
+        with Meter(f"pictures {rows.start}-{rows.stop}", len(rows)) as meter:
             return written(measure(self.removals, self.split, rows, repeats, on_batch=meter.advance))
 
     def _collapsed(self, site: str | None) -> dict[str, Any]:
         net = collapse(self.net, site) if site else self.net
         return Tally.of(evaluate(net, self.split, batch_size=self.batch_size).correct[None]).to_dict()
-
-
-@lru_cache(maxsize=1)
-def _received(*values: Any) -> CurveWorker:
-    return CurveWorker(*values)
 
 
 def limited(data: Data, limit: int | None) -> Data:
