@@ -32,7 +32,7 @@ def test_one_mean_serves_all_channels() -> None:
 
 def test_prepared_pictures_pass() -> None:
     x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(Preprocessing(mean=(9.0,)).normalise(x), x)
+    assert torch.equal(Preprocessing(mean=(0.9,)).normalise(x), x)
     assert Preprocessing().normalise(x.half()).dtype == torch.float32
 
 

@@ -65,8 +65,9 @@ def test_only_pictures_are_maps(folders: Path) -> None:
     (folders / "train" / "labels" / "f1.png").unlink()
     with pytest.raises(InputError, match=r"f1\.jpg has no label map; put .*labels/f1\.png there"):
         paired(folders / "train" / "images", folders / "train" / "labels")
-    with pytest.raises(InputError, match=r"f0\.jpg has no label map"):
-        paired(folders / "train" / "images", folders / "nowhere")
+    (folders / "train" / "labels").rename(folders / "train" / "masks")
+    with pytest.raises(InputError, match=r"put .*train/labels there \(it holds images, masks\)"):
+        load_scenes(folders)
 
 
 @pytest.mark.parametrize(("ignored", "found"), [(None, [0, 1, 2]), (2, [0, 1, 255]), (0, [255, 1, 2])])
@@ -125,6 +126,7 @@ def test_what_is_missing_is_named(folders: Path, tmp_path_factory: pytest.TempPa
     with pytest.raises(InputError, match="holds no scenes; give"):
         load_scenes(empty)
     (empty / "train" / "images").mkdir(parents=True)
+    (empty / "train" / "labels").mkdir()
     with pytest.raises(InputError, match="'train' is empty"):
         load_scenes(empty)
 
@@ -203,5 +205,4 @@ def test_cityscapes_without_its_splits(tmp_path: Path) -> None:
 
 
 def test_stored_values_are_bytes(folders: Path) -> None:
-    _, values, _ = file.described(folders)
-    assert torch.equal(values, torch.arange(256, dtype=torch.uint8))
+    assert torch.equal(file.described(folders).values, torch.arange(256, dtype=torch.uint8))
