@@ -9,7 +9,7 @@ TWELVE = [str(i) for i in range(12)]
 
 
 def test_numbers_are_sorted_as_numbers() -> None:
-    assert in_order(reversed(sorted(TWELVE))) == tuple(TWELVE)
+    assert in_order(sorted(TWELVE, reverse=True)) == tuple(TWELVE)
     assert in_order(["10", "9", "100"]) == ("9", "10", "100")
     assert in_order(["10", "9", "cat"]) == ("10", "9", "cat")
     assert in_order(["b", "a", "b"]) == ("a", "b")

@@ -13,7 +13,7 @@ from torch import Tensor
 from whatwhere.data import scenes as scenes_file
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.pixels import Raw
-from whatwhere.data.scenes import Scenes, SceneSplit, video_segments
+from whatwhere.data.scenes import Scenes, SceneSplit, absent_note, video_segments
 from whatwhere.data.sources import Files, Memory
 from whatwhere.errors import InputError
 
@@ -261,3 +261,32 @@ def test_drawn_streets_come_in_separate_splits() -> None:
         for name, names in scenes.values.items():
             values = maps[name][maps[name] != 255]
             assert int(values.max()) < len(names)
+
+
+def test_classes_are_counted_without_their_pictures(tmp_path: Path) -> None:
+    split = on_disk(tmp_path, grey([[0, 1, 255]]), grey([[0, 1, 1]]))
+    (tmp_path / "0.jpg").write_bytes(b"no picture")
+    assert split.counts[[0, 1, 2, 255]].tolist() == [2, 3, 0, 1]
+    assert split.absent == ("tree",)
+    assert absent_note(split) == (
+        "split 'test': 'tree' never occurs in its 2 label maps; 16.7 % of the pixels are unlabelled (255)."
+    )
+    kept = numbered(6)
+    list(kept.rows())  # decoded and kept
+    assert kept.counts[:3].tolist() == [40, 40, 40]
+    assert kept.absent == ()
+
+
+def test_scenes_say_which_classes_no_training_map_holds() -> None:
+    whole, part = numbered(6), numbered(2)
+    assert Scenes("s", {"train": whole, "test": part}).absent_notes() == []
+    assert Scenes("s", {"test": part}).absent_notes() == []
+    (note,) = Scenes("s", {"training": part}).absent_notes()
+    assert note == "split 'train': 'tree' never occurs in its 2 label maps."
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    split = on_disk(tmp_path, grey([[0, 1]]))
+    (tmp_path / "0_map.png").unlink()
+    with pytest.raises(InputError, match=r"row 0 \(file .*0_map\.png\) cannot be read \(No such file or directory\)"):
+        _ = split.fingerprint

@@ -81,7 +81,7 @@ def alike(names: Iterable[str], form: Callable[[str], str]) -> list[list[str]]:
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(form(name), []).append(name)
-    return [group for group in same.values() if len(group) > 1]
+    return [sorted(group) for group in same.values() if len(group) > 1]
 
 
 def _without_form(name: str) -> str:

@@ -228,7 +228,7 @@ class LoaderSplit(Split):
             InputError: if n is below 1, or the loader takes no rows by number.
         """
         if n < 1:
-            raise InputError(f"n={n}: take at least one picture.")
+            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
         if n >= len(self):
             return self
         rows = self.steady.rows

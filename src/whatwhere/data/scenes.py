@@ -138,7 +138,7 @@ class SceneSplit:
     def take(self, n: int, *, seed: int = 0) -> SceneSplit:
         """Draw some rows at random, kept in their order; the split itself if it has no more than n."""
         if n < 1:
-            raise InputError(f"n={n}: take at least one picture.")
+            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
         if n >= len(self):
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))

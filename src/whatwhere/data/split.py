@@ -158,7 +158,7 @@ class Split:
             InputError: if n is below 1.
         """
         if n < 1:
-            raise InputError(f"n={n}: take at least one picture.")
+            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
         if n >= len(self):
             return self
         rows = balanced_rows(self.labels, n, seed)

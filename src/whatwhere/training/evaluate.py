@@ -81,8 +81,8 @@ def evaluate(
         Which pictures are right; of scenes, how many pixels of each class were predicted as which.
 
     Raises:
-        InputError: if the data have no labels or a single class, the network gives no tensor, or fewer scores than there
-            are classes.
+        InputError: if the data have no labels or a single class, or the network gives no tensor or fewer scores than
+            there are classes.
     """
     net = net if isinstance(net, Network) else Network(net)
     split = data.test if isinstance(data, Data | Scenes) else data
