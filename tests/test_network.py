@@ -32,7 +32,7 @@ def test_one_mean_serves_all_channels() -> None:
 
 def test_prepared_pictures_pass() -> None:
     x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(Preprocessing(mean=(9.0,)).normalise(x), x)
+    assert torch.equal(Preprocessing(mean=(0.9,)).normalise(x), x)
     assert Preprocessing().normalise(x.half()).dtype == torch.float32
 
 
@@ -66,3 +66,39 @@ def test_unknown_names_the_argument_the_choices_and_the_nearest() -> None:
     assert "name12" not in many
     assert "Did you mean" not in many
     assert "(none)" in str(unknown("x", "y", []))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"mean": (123.7, 116.3, 103.5), "std": (0.2,) * 3},
+            r"mean=\(123.7, .* divide by 255: \(0.4851, 0.4561, 0.4059",
+        ),
+        ({"mean": (0.5,) * 3, "std": (58.4, 57.1, 57.4)}, r"std=\(58.4, .* divide by 255: \(0.229"),
+        ({"mean": (-0.1,)}, r"mean=\(-0.1,\) must lie in 0..1, as of pictures scaled"),
+        ({"std": (0.0,)}, r"std=\(0.0,\) must be above 0, and at most 1"),
+        ({"std": (-0.2,)}, r"std=\(-0.2,\) must be above 0"),
+        ({"mean": (0.5,) * 3, "std": (0.5,)}, "3 means and 1 standard deviations; give as many of both"),
+        ({"mean": (float("nan"),)}, r"mean=\(nan,\): give a number for each channel"),
+        ({"std": (float("inf"),)}, r"std=\(inf,\): give a number"),
+        ({"mean": 0.5}, "mean=0.5: give a number for each channel"),
+        ({"mean": ()}, r"mean=\(\): give a number"),
+        ({"mean": ("0.5",)}, r"mean=\('0.5',\): give a number"),
+        ({"size": 224}, r"size=224 must be \(height, width\)"),
+        ({"size": (224,)}, r"size=\(224,\) must be \(height, width\)"),
+        ({"size": (0, 8)}, r"size=\(0, 8\) must be \(height, width\), both at least 1"),
+        ({"size": (2.5, 8)}, r"size=\(2.5, 8\) must be"),
+    ],
+)
+def test_preprocessing_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(InputError, match=f"preprocessing.*{message}"):
+        Preprocessing(**settings)
+
+
+def test_pictures_may_keep_their_bytes_scale():
+    """For networks that take 0..255, some with a mean subtracted."""
+    p = Preprocessing(mean=(0.485, 0, 1), std=(1 / 255, 1 / 255, 1 / 255), size=[8, 8])
+    assert p.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten().tolist() == pytest.approx(
+        [255 * 0.515, 255, 0], abs=1e-3
+    )

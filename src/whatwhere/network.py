@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import isfinite
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -33,6 +35,18 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     source: str = "default"
 
+    def __post_init__(self) -> None:
+        """Refuse what no pictures have.
+
+        Raises:
+            InputError: for means or deviations that are not of pictures scaled to [0, 1], different numbers of them, or
+                a size that is not (height, width).
+        """
+        _check_scaled(self.mean, self.std)
+        pair = isinstance(self.size, tuple | list) and len(self.size) == 2
+        if self.size is not None and not (pair and all(isinstance(side, int) and side >= 1 for side in self.size)):
+            raise InputError(f"preprocessing.size={self.size!r} must be (height, width), both at least 1.")
+
     def normalise(self, images: Tensor) -> Tensor:
         """Scale bytes to [0, 1] and subtract the mean; floats are passed on as they are.
 
@@ -57,6 +71,33 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a result file."""
         return asdict(self)
+
+
+def _check_scaled(mean: Any, std: Any) -> None:
+    """Refuse a mean and standard deviation that pictures scaled to [0, 1] cannot have."""
+    for name, values in (("mean", mean), ("std", std)):
+        several = isinstance(values, tuple | list) and values
+        if not (several and all(isinstance(v, Real) and isfinite(v) for v in values)):
+            raise InputError(
+                f"preprocessing.{name}={values!r}: give a number for each channel, such as (0.5, 0.5, 0.5)."
+            )
+    if len(mean) != len(std):
+        raise InputError(
+            f"preprocessing has {len(mean)} means and {len(std)} standard deviations; give as many of both, one for "
+            "each channel or one for all."
+        )
+    if not all(0 <= m <= 1 for m in mean):
+        raise InputError(f"preprocessing.mean={tuple(mean)} must lie in 0..1{_of_bytes(mean)}.")
+    if not all(0 < s <= 1 for s in std):
+        raise InputError(f"preprocessing.std={tuple(std)} must be above 0, and at most 1{_of_bytes(std)}.")
+
+
+def _of_bytes(values: Any) -> str:
+    """What values that are of pictures in 0..255 would be of scaled ones."""
+    if not all(0 < v <= 255 for v in values) or max(values) <= 1:
+        return ", as of pictures scaled to 0..1"
+    scaled = ", ".join(f"{v / 255:.4g}" for v in values)
+    return f", as of pictures scaled to 0..1; of pictures in 0..255, divide by 255: ({scaled})"
 
 
 @dataclass

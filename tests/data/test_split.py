@@ -208,3 +208,11 @@ def test_fingerprint_is_golden() -> None:
 def test_size_must_be_positive() -> None:
     with pytest.raises(InputError, match="size=0"):
         numbered().batches(0)
+
+
+def test_a_file_that_is_gone_is_refused_by_the_fingerprint_too(tmp_path: Path) -> None:
+    split = Split("test", Files([tmp_path / "gone.png"]), torch.tensor([0]), ("a",))
+    with pytest.raises(
+        InputError, match=r"row 0 \(file .*gone\.png\) cannot be read \(No such file or directory\); give"
+    ):
+        _ = split.fingerprint

@@ -122,3 +122,10 @@ def test_a_network_that_gives_no_tensor(
 def test_more_scores_than_classes_are_warned_of(pictures: MakeSplit, small_net: MakeNet) -> None:
     with pytest.warns(UserWarning, match=r"gives 7 scores, the data has 3 classes \(0, …\)"):
         evaluate(small_net(classes=7), pictures())
+
+
+def test_a_single_class_is_refused(pictures: MakeSplit, small_net: MakeNet) -> None:
+    split = pictures()
+    alone = Split("test", split.source, torch.zeros(22), ("cat",))
+    with pytest.raises(InputError, match="data has one class, 'cat', which any network gets right; give two or more"):
+        evaluate(small_net(), alone)

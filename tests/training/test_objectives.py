@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from whatwhere.data import Split
 from whatwhere.data.drawn_scenes import drawn_streets
+from whatwhere.data.scenes import SceneSplit
 from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError
 from whatwhere.label_maps import IGNORE
@@ -177,3 +178,23 @@ def test_one_class_for_each_picture() -> None:
     split = Split("train", Memory(torch.zeros(4, 3, 2, 2)), torch.tensor([0, 0, 0, 3]), list("abcd"))
     with pytest.raises(InputError, match="label 3, but the network gives 3 scores"):
         task.check(scores[:2], split)
+
+
+def test_training_on_a_single_class_is_refused() -> None:
+    split = Split("train", Memory(torch.zeros(4, 3, 2, 2)), torch.ones(4), ("a", "b", "c"))
+    with pytest.raises(InputError, match="the training split has one class, 'b', which any network gets right"):
+        Classify(Recipe(epochs=1)).check(torch.zeros(4, 3), split)
+
+
+def test_classes_that_no_training_map_holds_are_said() -> None:
+    def held(*values: int) -> SceneSplit:
+        maps = torch.tensor(values, dtype=torch.uint8)[:, None, None].expand(-1, 2, 2)
+        return SceneSplit("train", Memory(torch.zeros(len(values), 3, 2, 2)), {"class": Memory(maps)}, ("a", "b", "c"))
+
+    scores = scores_and_labels()[0]
+    with pytest.warns(
+        UserWarning, match="split 'train': 'c' never occurs in its 2 label maps. Nothing is learned of it"
+    ):
+        Segment(RECIPE).check(scores, held(0, 1))
+    with pytest.raises(InputError, match="the training split has one class, 'b'"):
+        Segment(RECIPE).check(scores, held(1, 255))

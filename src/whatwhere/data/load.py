@@ -14,11 +14,13 @@ from whatwhere.data.digits import digits
 from whatwhere.data.folders import from_folder, is_table_folder
 from whatwhere.data.known_answer import known_answer
 from whatwhere.data.load_scenes import holds_scenes, load_scenes
+from whatwhere.data.loaders import loader_part
+from whatwhere.data.noted import folder_named, noted, readable
 from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.data.scenes import Scenes
 from whatwhere.data.split import Split
 from whatwhere.data.surroundings import surroundings
-from whatwhere.data.torch_sets import dataset_part, loader_part
+from whatwhere.data.torch_sets import dataset_part
 from whatwhere.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -99,12 +101,11 @@ def load_pictures(source: Source, *, image_column: str | None = None, label_colu
     if isinstance(source, Data):
         return source
     if isinstance(source, str | os.PathLike):
-        return _named(os.fspath(source), image_column, label_column)
-    if isinstance(source, Mapping):
-        parts = {str(split): _part(str(split), value, image_column, label_column) for split, value in source.items()}
-        return assemble("dataset", parts)
-    split = _split_name(source)
-    return assemble("dataset", {split: _part(split, source, image_column, label_column)})
+        with readable(os.fspath(source)):
+            return noted(_named(os.fspath(source), image_column, label_column))
+    parts = source if isinstance(source, Mapping) else {_split_name(source): source}
+    read = {str(split): _part(str(split), value, image_column, label_column) for split, value in parts.items()}
+    return noted(assemble("dataset", read))
 
 
 def _are_scenes(source: Any) -> bool:
@@ -116,7 +117,7 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
     columns = (image_column, label_column)
     if name.startswith("hf/"):
         return _tables().from_hub(name.removeprefix("hf/"), *columns)
-    folder = Path(name).expanduser()
+    folder = folder_named(name)
     if name not in BUILT_IN and folder.is_dir() and is_table_folder(folder):
         return _tables().from_parquet(folder, *columns)
     if any(column is not None for column in columns):

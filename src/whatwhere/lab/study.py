@@ -221,10 +221,19 @@ def run_study(study: Study[R], how: Run) -> R:
         asked = list(plan.cells(Finished(store, store.contents()))) if how.fold_only else _run_all(plan, placed, store)
         done = Finished(store, store.contents(), [c for c in asked if not store.has(c)])
         folded: Any = plan.fold(done)  # a dataclass, which no type says of `R`
-        result: R = replace(folded, provenance=provenance(started))
+        notes = dict.fromkeys((*folded.notes, *data_notes(plan)))
+        result: R = replace(folded, notes=tuple(notes), provenance=provenance(started))
         if how.out is not None:
             result.save(store.folder)
     return result
+
+
+def data_notes(plan: Plan[Any, Any]) -> Iterator[str]:
+    """What the reader must know of a study's pictures or scenes: what was passed over, which classes are absent."""
+    for given in (getattr(plan.study, "data_source", None), getattr(plan, "test_source", None)):
+        yield from [] if given is None else given.data.notes
+    scenes = getattr(plan.study, "scene_source", None)
+    yield from [] if scenes is None else (*scenes.scenes.notes, *scenes.scenes.absent_notes())
 
 
 def _check_run(plan: Plan[Any, Any], how: Run) -> None:

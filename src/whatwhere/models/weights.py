@@ -38,7 +38,7 @@ def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: boo
         raise InputError(
             f"weights={os.fspath(file)!r} do not fit the network: {_shortened(error)} "
             "Check the model's name, classes and width"
-            + (", or give strict=False to leave out tensors that only one of the two has." if strict else ".")
+            + (", or in Python give strict=False to leave out tensors that only one of the two has." if strict else ".")
         ) from error
     if len(unexpected) == len(state):
         raise InputError(f"weights={os.fspath(file)!r} has no tensor of this network's; it misses {missing[:3]}, …")

@@ -15,7 +15,7 @@ from whatwhere.intervals import wilson
 from whatwhere.network import Network
 from whatwhere.site import evaluating
 from whatwhere.training.evaluate_scenes import SceneEvaluation, evaluate_scenes
-from whatwhere.training.scores import check_scores
+from whatwhere.training.scores import check_scores, check_several
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def evaluate(
         Which pictures are right; of scenes, how many pixels of each class were predicted as which.
 
     Raises:
-        InputError: if the pictures have no labels, the network gives no tensor, or fewer scores than there are classes.
+        InputError: if the data have no labels or a single class, or the network gives no tensor or fewer scores than
+            there are classes.
     """
     net = net if isinstance(net, Network) else Network(net)
     split = data.test if isinstance(data, Data | Scenes) else data
@@ -89,6 +90,7 @@ def evaluate(
 
 
 def _evaluate(net: Network, split: Split, batch_size: int) -> Evaluation:
+    check_several(split.classes)
     correct, loss = [], 0.0
     with evaluating(net.module):
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):

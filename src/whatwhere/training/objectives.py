@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from whatwhere.data.scenes import SceneSplit, absent_note
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
 from whatwhere.network import Preprocessing
 from whatwhere.training.augment import augment, crop_and_scale
 from whatwhere.training.recipes import Recipe, SceneRecipe
-from whatwhere.training.scores import check_scores
+from whatwhere.training.scores import check_scores, check_several
 
 
 class Train(Protocol):
@@ -83,8 +85,10 @@ class Classify:
             yield augment(images, self.recipe, draws), labels
 
     def check(self, output: Tensor, train: Any) -> None:
-        """Every label of all training pictures needs a score."""
+        """Every label of all training pictures needs a score, and there are two classes or more."""
         check_scores(output, train.labels)
+        there = train.labels.unique().tolist()
+        check_several([train.classes[label] for label in there], "the training split")
 
     def loss(self, output: Tensor, labels: Tensor) -> Loss:
         """The loss of scores (N, classes)."""
@@ -113,12 +117,15 @@ class Segment:
             yield torch.stack([p for p, _ in crops]), torch.stack([m for _, m in crops])
 
     def check(self, output: Any, train: Any) -> None:
-        """Class weights, if any, are one for each score; labels are checked as they are read."""
+        """Class weights, if any, are one for each score; classes that no training map holds are said."""
         scores, given = score_maps(output)[0], len(self.recipe.class_weights)
         if given not in (0, scores.shape[1]):
             raise InputError(
                 f"recipe: {given} class_weights, but the network gives {scores.shape[1]} scores; give one for each."
             )
+        if isinstance(train, SceneSplit) and train.absent:
+            check_several([name for name in train.classes if name not in train.absent], "the training split")
+            warnings.warn(f"{absent_note(train)} Nothing is learned of it.", stacklevel=5)
 
     def loss(self, output: Any, labels: Tensor) -> Loss:
         """The loss of scores (N, classes, h, w), alone, in a pair with auxiliary scores, or in torchvision's dict."""

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from whatwhere.errors import InputError, no_tensor
+
+
+def check_several(classes: Sequence[str], what: str = "data") -> None:
+    """Refuse data of a single class, which any network gets right.
+
+    Args:
+        classes: those that there are; none without labels.
+        what: has them, for the error.
+    """
+    if len(classes) == 1:
+        raise InputError(f"{what} has one class, {classes[0]!r}, which any network gets right; give two or more.")
 
 
 def check_scores(scores: Tensor, labels: Tensor) -> None:

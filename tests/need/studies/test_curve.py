@@ -195,7 +195,7 @@ def test_networks_of_another_precision_run(digits, dtype):
 
 def test_a_loader_that_shuffles_is_refused(trained):
     pictures = TensorDataset(torch.randn(20, 3, 32, 32), torch.arange(20) % 10)
-    with pytest.raises(InputError, match="shuffle=False"):
+    with pytest.raises(InputError, match=r"shuffles \(RandomSampler\).*give its Dataset \(load_data\(loader"):
         ww.need.curve(trained, ww.load_data(DataLoader(pictures, 10, shuffle=True)), methods=["gap_fc"], quiet=True)
 
 
@@ -331,3 +331,33 @@ def test_draws_of_a_chunk_depend_on_those_before_it_whoever_ran_them(trained, di
     again = ww.need.curve(trained, digits, out=tmp_path, **options)
     assert again.points == whole.points
     assert json.loads(last.read_text())["result"] == json.loads(kept)["result"]
+
+
+def test_a_loader_in_a_fixed_order_is_measured_like_its_pictures(trained):
+    """What the message about a loader that shuffles advises must work, for chunks and for collapsed networks."""
+    pictures = TensorDataset(torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8), torch.arange(40) % 10)
+    options = {
+        "methods": ["per-channel", "gap_fc"],
+        "sites": "features.0",
+        "repeats": 2,
+        "batch_size": 10,
+        "quiet": True,
+    }
+    one = ww.need.curve(trained, ww.load_data(DataLoader(pictures, 7)), **options)
+    other = ww.need.curve(trained, ww.load_data(pictures), **options)
+    assert [p.accuracy for p in one.points] == [p.accuracy for p in other.points]
+
+
+def test_a_single_class_is_refused(trained):
+    pictures = TensorDataset(torch.zeros(20, 3, 32, 32, dtype=torch.uint8), torch.zeros(20, dtype=torch.int64))
+    with pytest.raises(InputError, match="data has one class, '0', which any network gets right"):
+        ww.need.curve(trained, ww.load_data(pictures), methods=["gap_fc"], quiet=True)
+
+
+def test_notes_of_the_pictures_reach_the_result(trained):
+    labels = torch.tensor([0, 1, 9, 1]).repeat(10)
+    with pytest.warns(UserWarning, match=r"data 'dataset': labels go to 9, so 10 classes .*, of which 3 occur"):
+        data = ww.load_data(TensorDataset(torch.zeros(40, 3, 32, 32, dtype=torch.uint8), labels))
+    curve = ww.need.curve(trained, data, methods=["mean"], sites="features.0", limit=20, quiet=True)
+    assert data.notes[0] in curve.notes
+    assert curve.data["notes"] == list(data.notes)

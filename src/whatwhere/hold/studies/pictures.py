@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from whatwhere.data import Data, Split
+from whatwhere.data.loaders import LoaderSplit
 from whatwhere.data.parts import EVALUATION
 from whatwhere.data.sources import Rows
-from whatwhere.data.torch_sets import LoaderSplit
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 

@@ -58,8 +58,11 @@ class CurvePlan(Plan[Curve, NeedResult]):
         """
         data = limited(self.study.data_source.data, self.study.limit)
         check_labels(self.study.data, data.test)
-        if not data.test.ordered:
-            raise InputError("data: the DataLoader shuffles, and pictures are compared one by one; give shuffle=False.")
+        if data.test.unsteady:
+            raise InputError(
+                f"data: the DataLoader {data.test.unsteady}, and pictures are compared one by one over several runs; "
+                "give its Dataset (load_data(loader.dataset)), or a DataLoader in a fixed order."
+            )
         return data
 
     @property

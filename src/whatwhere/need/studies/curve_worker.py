@@ -82,7 +82,7 @@ class CurveWorker(PreparedOnce):
 
 def limited(data: Data, limit: int | None) -> Data:
     """The pictures, or the test split alone with at most so many of them, balanced over the classes."""
-    return data if limit is None else Data(data.name, {"test": data.test.take(limit)})
+    return data if limit is None else replace(data, splits={"test": data.test.take(limit)})
 
 
 def sized(net: Network, split: Split) -> Network:
