@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from whatwhere.data import Data
-from whatwhere.data.torch_sets import LoaderSplit
+from whatwhere.data.loaders import LoaderSplit
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.lab.cells import Cell
