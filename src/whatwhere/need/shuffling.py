@@ -63,7 +63,8 @@ def shuffle(
         when: in training and evaluation, or in one of them.
         block: (rows, columns) of mode `block`; they must divide the map.
         shortcuts: shuffle a residual block's shortcut too (independently) when its first k x k convolution is
-            shuffled; without it spatial information bypasses the convolution.
+            shuffled; without it spatial information bypasses the convolution. Of a projection the input is shuffled,
+            never the output, as by the authors.
         padding: `circular` wraps the shuffled convolutions around: zero padding still marks the borders.
         seed: of the draws; the same seed gives the same draws.
         generator: draw from this CPU generator instead; it can be saved and restored for exact resuming. Of fixed
@@ -161,7 +162,7 @@ class Shuffler:
         _check(mode, scope)
         self.mode, self.generator, self.block = mode, generator, block
         self.scope: Scope = "fixed" if mode == "fixed" else scope
-        self._kept: dict[Shape, Tensor] = {}  # a projection's input and output differ in shape
+        self._kept: dict[Shape, Tensor] = {}  # by shape: one site may see pictures of several sizes
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) with the same entries at other places."""
