@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ class Cell:
     Attributes:
         config: plain values that decide the result; not paths or devices.
         label: how progress calls it.
+        cost: how long it takes beside the others, in any unit; for progress alone.
     """
 
     config: Mapping[str, Any]
     label: str = ""
+    cost: float = field(default=1.0, compare=False)
 
     @cached_property
     def key(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,7 @@ from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, si
 from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation
-from whatwhere.need.studies.tally import Place, Tallies, Tally, draws_needed, joined, read
+from whatwhere.need.studies.tally import Place, Tallies, Tally, draws_needed, joined, place_of, read
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, list_sites
 
@@ -108,7 +109,17 @@ class CurvePlan(Plan[Curve, NeedResult]):
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The chunks that can be named, then the intact and the collapsed networks, where GAP+FC is asked for."""
         collapsed = [INTACT_CELL, *map(collapse_cell, self.pooled[0])] if GAP_FC in self.methods else []
-        return [*self.chunks(done), *collapsed]
+        return [*self.chunks(done), *(replace(c, cost=self._cost(c)) for c in collapsed)]
+
+    def _cost(self, cell: Cell) -> float:
+        """The operations of a cell: of a chunk one whole pass, and for each draw what comes after its cut."""
+        before = {s.name: s.flops_before for s in self.table}
+        whole, pictures = self.table.total_flops, len(self.split)
+        if "collapse" in cell.config:
+            return pictures * before.get(cell.config["collapse"], whole)
+        first, last = cell.config["rows"]
+        drawn = sum(n * (whole - before[place_of(name)[1]]) for name, n in cell.config["draws"].items())
+        return (last - first) * (whole + drawn)
 
     def chunks(self, done: Finished) -> list[Cell]:
         """The chunks that can be named: with a tolerance, the draws of one depend on all before it."""
@@ -119,7 +130,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
             if self.study.tolerance is not None and self._named and self._named[-1] not in done:
                 break
             draws = {f"{method} {site}": n for (method, site), n in self._draws(done).items()}
-            self._named.append(Cell({"rows": [first, last], "draws": draws}, f"pictures {first}-{last}"))
+            chunk = Cell({"rows": [first, last], "draws": draws}, f"pictures {first}-{last}")
+            self._named.append(replace(chunk, cost=self._cost(chunk)))
         return self._named
 
     def _draws(self, done: Finished) -> dict[Place, int]:
@@ -157,6 +169,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
             self.study.reach,
             self.study.seed,
             self.study.batch_size,
+            how.folder,
+            Cell(self.shared()).key,
             how.device,
             how.quiet,
         )

@@ -61,6 +61,8 @@ class TrainedCells:
         recipe: how every network is trained.
         repeats: draws for each test under a shuffle.
         cuts: where the network can be cut.
+        pictures: to train and to test on.
+        flops: of the intact network, for one picture.
     """
 
     model: str
@@ -69,6 +71,8 @@ class TrainedCells:
     recipe: Recipe
     repeats: int
     cuts: Sequence[Site]
+    pictures: tuple[int, int]
+    flops: int
 
     def cut(self, share: float) -> Site:
         """The site from which on a share of the convolutions loses spatial information."""
@@ -109,7 +113,15 @@ class TrainedCells:
             "watch": True,
         }
         note = ", no augmentation" if recipe != self.recipe else ""
-        return Cell(config, f"{config['method']} {100 * share:.0f} %, seed {seed}{note}")
+        label = f"{config['method']} {100 * share:.0f} %, seed {seed}{note}"
+        # A step is a forward pass and a backward one, which takes twice as long; each epoch ends with a test.
+        passes = recipe.epochs * (3 * self.pictures[0] + self.pictures[1]) + self._tests(method if site else INTACT)
+        whole = self.flops if method != GAP_FC or not site else self.cut(share).flops_before
+        return Cell(config, label, float(passes * whole))
+
+    def _tests(self, method: str) -> int:
+        """Pictures that a test looks at, each draw's."""
+        return self.pictures[1] * (1 if method in (INTACT, GAP_FC) else self.repeats)
 
     def test(self, trained: Cell, method: str, share: float) -> Cell:
         """The cell that tests a trained network under a method."""
@@ -120,7 +132,7 @@ class TrainedCells:
             "site": self.site(share) if method != INTACT else None,
             "repeats": self.repeats,
         }
-        return Cell(config, f"{trained.label}, tested {method}")
+        return Cell(config, f"{trained.label}, tested {method}", float(self._tests(method) * self.flops))
 
     def training(self, grid: Grid) -> Iterator[Cell]:
         """All cells that train, seed by seed, the most telling ones first."""

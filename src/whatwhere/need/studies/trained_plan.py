@@ -62,9 +62,17 @@ class TrainedPlan(Plan[Trained, NeedResult]):
     def named(self) -> TrainedCells:
         """Makes the cells."""
         data, net = self.data, self.net
-        cuts = cuts_of(list_sites(net, input_size=data.train.shape(net.preprocessing)))
-        fingerprints = {"train": data.train.fingerprint, "test": data.test.fingerprint}
-        return TrainedCells(self.study.model, self.options, fingerprints, self.recipe, self.study.repeats, cuts)
+        table = list_sites(net, input_size=data.train.shape(net.preprocessing))
+        return TrainedCells(
+            self.study.model,
+            self.options,
+            {"train": data.train.fingerprint, "test": data.test.fingerprint},
+            self.recipe,
+            self.study.repeats,
+            cuts_of(table),
+            (len(data.train), len(data.test)),
+            table.total_flops,
+        )
 
     def shared(self) -> Mapping[str, Any]:
         """The model, its options, the pictures, the recipe and the draws of a test."""
