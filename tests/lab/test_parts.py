@@ -24,9 +24,14 @@ def test_parts_are_written_now_and_then_and_read_again(tmp_path: Path, monkeypat
 
 def test_an_interruption_writes_what_is_there(tmp_path: Path) -> None:
     file = tmp_path / "cell.json"
-    with pytest.raises(KeyboardInterrupt), Parts(file) as parts:
-        parts.add("a", 1)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with Parts(file) as parts:
+            parts.add("a", 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert "a" in Parts(file)
 
 

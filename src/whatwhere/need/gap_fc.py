@@ -82,8 +82,9 @@ def collapse(
 
     Args:
         net: the network; it is left alone.
-        site: where to pool: the first site of the selection. In a residual network choose the stem or a block
-            (`layer4.0`): inside a block the shortcut would carry spatial information around.
+        site: where to pool: the first site of the selection; of a depth share ("last 30%") the k x k convolution or
+            residual block that it names, where the curve cuts as well. In a residual network choose the stem or a
+            block (`layer4.0`): inside a block the shortcut would carry spatial information around.
         init: `kernel-sum` sums each kernel over space, which keeps what a trained network does to constant maps (and
             turns He's initialisation of a k x k convolution into He's initialisation of the linear map); `fresh`
             draws the later convolutions anew.
@@ -102,7 +103,7 @@ def collapse(
         raise InputError(f"init={init!r}: choose 'kernel-sum' or 'fresh'.")
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
-    start = before.select(site)[0]
+    start = before.start(site)
     module, replaced = edit(net, _edits(as_module(net), before, start))
     _check_reached(module, size, [_new_name(r.name, start) for r in replaced], before, start)
     if init == "fresh":

@@ -152,10 +152,9 @@ def measure_plain(
     batches = {str(n): range(n, min(n + batch_size, len(split))) for n in range(0, len(split), batch_size)}
     left = [name for name in batches if name not in kept]
     order = torch.tensor([row for name in left for row in batches[name]], dtype=torch.int64)
+    pictures = split.batches(batch_size, geometry=net.preprocessing, order=order)
     with evaluating(net.module):
-        for name, (images, labels) in zip(
-            left, split.batches(batch_size, geometry=net.preprocessing, order=order), strict=True
-        ):
+        for name, (images, labels) in zip(left, pictures, strict=True):
             scores = net.module(net.prepared(images))
             check_scores(scores, labels)
             kept.add(name, pack(right(scores, labels.to(scores.device)).cpu().numpy()))

@@ -17,7 +17,7 @@ from whatwhere.lab.sources import GivenData, GivenNetwork, Held, place
 from whatwhere.lab.study import Worker
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain
-from whatwhere.need.studies.tally import Tally, place_of, written
+from whatwhere.need.studies.tally import place_of, written
 from whatwhere.network import Network
 from whatwhere.site import list_sites
 
