@@ -44,6 +44,7 @@ class Report:
         conclusion_table: its numbers, before and after.
         facts: nested plain values: data, settings, versions, hardware.
         pages: other pages to link to, by label.
+        commands: what makes that which was measured, to be copied, by label.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Report:
     conclusion_table: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_report(folder: Path, report: Report, *, overwrite: bool = False) -> Path:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from whatwhere.data import Data, Split
+from whatwhere.depth import cuts_among, within_share
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.lab.cells import Cell
@@ -24,9 +25,10 @@ from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
 from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, sized
 from whatwhere.need.studies.labels import check_labels
-from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
-from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation
+from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
+from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.tally import Place, Tallies, Tally, draws_needed, joined, place_of, read
+from whatwhere.need.studies.typed import collapse_command, share_text, trained_command
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, list_sites
 
@@ -200,7 +202,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
             intact=(Point(INTACT, "", 0.0, intact.accuracy),),
             points=tuple(points),
             recommendation=self._advice(intact, points),
-            notes=(*random_weights(self.net), *self.pooled[1], *done.notes()),
+            notes=(*random_weights(self.net), *self._knows_nothing(intact), *self.pooled[1], *done.notes()),
+            commands=self._commands(points),
         )
 
     def _collapsed(self, done: Finished) -> Tallies:
@@ -220,13 +223,48 @@ class CurvePlan(Plan[Curve, NeedResult]):
             for site, method, t in sorted(removed, key=lambda r: -r[0].order)
         ]
 
+    @property
+    def _advises(self) -> bool:
+        """Whether a recommendation was asked for and can be made."""
+        return self.study.within is not None and self.study.reach == "from"
+
+    def _at_chance(self, intact: Tally) -> str:
+        """What is to be said of an intact network that knows nothing; "" of any other."""
+        chance = max(1 / len(self.split.classes), commonest(self.split.labels))
+        return at_chance(intact.accuracy, chance) if intact.accuracy.low <= chance else ""
+
+    def _knows_nothing(self, intact: Tally) -> list[str]:
+        """The same as a note, where no recommendation says it."""
+        return [said] if not self._advises and (said := self._at_chance(intact)) else []
+
     def _advice(self, intact: Tally, points: list[Point]) -> Recommendation | None:
         within = self.study.within
-        if within is None or self.study.reach != "from":
+        if within is None or not self._advises:
             return None
-        if intact.accuracy.low <= 1 / len(self.split.classes):
-            return Recommendation(AT_CHANCE, within)
-        return recommend(points, within, self.net, lambda site: collapse(self.net, site), retrained=False)
+        if said := self._at_chance(intact):
+            return Recommendation(said, within)
+
+        def collapsed(site: str) -> Network:
+            return collapse(self.net, site)
+
+        return recommend(points, within, self.net, collapsed, retrained=False, recover=self._recover)
+
+    def _recover(self, p: Point) -> str:
+        """What can be done about a loss: training so from the start by a command, or fine-tuning in Python."""
+        model, data = self.study.model, self.study.data
+        if p.method != GAP_FC:
+            return ""
+        near = within_share(cuts := cuts_among(self.table), p.depth_share)
+        named = isinstance(model, str) and isinstance(data, str) and "train" in self.study.data_source.data.splits
+        if not named or not near:
+            return f" Fine-tuning may recover some of it: ww.fit of ww.need.collapse(net, {p.site!r})."
+        command = trained_command(str(model), str(data), self.study.width, share_text(cuts, near))
+        return f" A network that is trained so from the start may lose less: {command}"
+
+    def _commands(self, points: list[Point]) -> dict[str, str]:
+        """What makes each collapsed network that was measured."""
+        places = (p for p in points if p.method == GAP_FC)
+        return {title_of(p): collapse_command(self.study.network_source, p.site) for p in places}
 
 
 def collapse_cell(site: str) -> Cell:

@@ -14,12 +14,13 @@ from whatwhere.models.load import load_model
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.labels import check_labels
-from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
-from whatwhere.need.studies.result import NeedResult, Point, Recommendation
+from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
+from whatwhere.need.studies.result import GAP_FC, NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.trained import Trained
 from whatwhere.need.studies.trained_cells import Grid, TrainedCells
 from whatwhere.need.studies.trained_fold import Fold
 from whatwhere.need.studies.trained_worker import TrainedWorker
+from whatwhere.need.studies.typed import trained_network
 from whatwhere.network import Network
 from whatwhere.site import list_sites
 
@@ -92,7 +93,7 @@ class TrainedPlan(Plan[Trained, NeedResult]):
         grid = self.named.widened(self.grid, [config for config, _ in done])
         folded = Fold(self.named, grid, done)
         folded.check()
-        points = tuple(folded.points())
+        points, intact = tuple(folded.points()), tuple(folded.intact())
         settings = {"recipe": self.recipe.to_dict(), "seeds": grid.seeds, "repeats": self.study.repeats}
         return NeedResult(
             protocol="train-and-test",
@@ -100,21 +101,28 @@ class TrainedPlan(Plan[Trained, NeedResult]):
             data=self.data.describe(),
             preprocessing=self.net.preprocessing.to_dict(),
             settings={**settings, **self.options},
-            intact=tuple(folded.intact()),
+            intact=intact,
             points=points,
             matrix=tuple(folded.matrix()),
-            recommendation=self._advice([p for p in points if not p.group]),
+            recommendation=self._advice([p for p in intact if not p.group], [p for p in points if not p.group]),
             notes=tuple(folded.notes()),
+            commands=self._commands(folded, points),
         )
 
     def _title(self) -> str:
         model, width = self.study.model, self.study.width
         return model if width == 1.0 else f"{model} (width {width:g})"
 
-    def _advice(self, points: Sequence[Point]) -> Recommendation | None:
+    def _commands(self, folded: Fold, points: Sequence[Point]) -> dict[str, str]:
+        """What loads one of the networks of each collapse."""
+        places = [p for p in points if p.method == GAP_FC and not p.group]
+        return {title_of(p): trained_network(self.named, p.site, folded.example(p)) for p in places}
+
+    def _advice(self, intact: Sequence[Point], points: Sequence[Point]) -> Recommendation | None:
+        within, labels = self.study.within, self.data.test.labels
         if not points:
             return None
-        first, within = points[0], self.study.within
-        if first.drop and first.accuracy.mean + first.drop.mean <= 1 / len(self.data.classes):
-            return Recommendation(AT_CHANCE, within)
+        chance = max(1 / len(self.data.classes), commonest(labels))
+        if intact and intact[0].accuracy.mean <= chance:
+            return Recommendation(at_chance(intact[0].accuracy, chance), within)
         return recommend(points, within, self.net, lambda site: collapse(self.net, site), retrained=True)
