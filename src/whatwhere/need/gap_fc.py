@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,10 @@ def collapse(
     """
     if init not in ("kernel-sum", "fresh"):
         raise InputError(f"init={init!r}: choose 'kernel-sum' or 'fresh'.")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InputError(f"seed={seed!r}: give a whole number.")
+    if input_size is not None and not _is_size(input_size):
+        raise InputError(f"input_size={input_size!r}: give (channels, height, width), three whole numbers above 0.")
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
     start = before.start(site)
@@ -118,6 +122,10 @@ def collapse(
     )
     module.__dict__["surgery"] = report  # a plain attribute: no parameter, no module
     return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
+
+
+def _is_size(given: Any) -> bool:
+    return isinstance(given, tuple | list) and len(given) == 3 and all(isinstance(n, int) and n > 0 for n in given)
 
 
 def _new_name(name: str, start: Site) -> str:

@@ -79,18 +79,32 @@ def shuffle(
             that was never reached although the network ran.
     """
     _check(mode, scope)
+    check_seed(seed)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(f"generator={generator!r}: give a torch.Generator on the CPU, or None.")
     rng = generator or torch.Generator().manual_seed(seed)
 
     def change(site: Site) -> Change:
         own = _of_site(rng, site.name) if "fixed" in (mode, scope) else rng
         return Shuffler(mode, own, scope=scope, block=block)
 
-    module, places = as_module(net), table or list_sites(net)
+    module, places = as_module(net), checked_table(net, table)
     chosen = spatial_targets(places, sites)
     blocks = shortcut_blocks(places, chosen) if shortcuts else []
     return Intervention(
         module, {s: change(s) for s in chosen}, {b: change(b) for b in blocks}, when=when, padding=padding
     )
+
+
+def checked_table(net: nn.Module | Network, table: Sites | None) -> Sites:
+    """The network's sites, as given or looked for.
+
+    Raises:
+        InputError: if something else was given.
+    """
+    if table is not None and not isinstance(table, Sites):
+        raise InputError(f"table={table!r}: give ww.sites(net), or None.")
+    return table or list_sites(net)
 
 
 def _of_site(generator: torch.Generator, name: str) -> torch.Generator:
@@ -113,7 +127,7 @@ def pool(
     The deterministic counterpart of `shuffle`: each map becomes constant at its mean. With circular padding it equals
     GAP+FC with the kernels summed over space. The arguments are those of `shuffle`.
     """
-    module, places = as_module(net), table or list_sites(net)
+    module, places = as_module(net), checked_table(net, table)
     chosen = spatial_targets(places, sites)
     blocks = shortcut_blocks(places, chosen) if shortcuts else []
     inputs: Mapping[Site, Change] = dict.fromkeys(chosen, spatial_mean)
@@ -250,6 +264,8 @@ def _columns(shape: Shape, g: torch.Generator) -> Tensor:
 
 
 def _within_blocks(shape: Shape, g: torch.Generator, block: tuple[int, int]) -> Tensor:
+    if not (isinstance(block, tuple | list) and len(block) == 2 and all(isinstance(b, int) for b in block)):
+        raise InputError(f"block={block!r}: give (rows, columns), two whole numbers such as (2, 2).")
     (c, h, w), (rows, columns) = shape, block
     if rows < 1 or columns < 1 or h % rows or w % columns:
         raise InputError(
@@ -321,3 +337,13 @@ def _check(mode: str, scope: str) -> None:
         raise unknown("mode", mode, _DRAWS)
     if scope not in ("batch", "sample", "fixed"):
         raise unknown("scope", scope, ("batch", "sample", "fixed"))
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that torch does not take.
+
+    Raises:
+        InputError: for anything but a whole number of 64 bits.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+        raise InputError(f"seed={seed!r}: give a whole number.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.weights import random_weights
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.shuffling import MODES
+from whatwhere.need.shuffling import MODES, check_seed
 from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
 from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, sized
@@ -31,9 +32,15 @@ from whatwhere.need.studies.tally import Place, Tallies, Tally, draws_needed, jo
 from whatwhere.need.studies.typed import collapse_command, share_text, trained_command
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, list_sites
+from whatwhere.training.evaluate import evaluate
 
 FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
-CHUNK_BATCHES = 4  # a kill loses at most one chunk
+CHUNK_BATCHES = 4
+FEW = 8  # pictures that are tried before anything is measured
+ONE_DRAW = (
+    "Each shuffle was drawn once (repeats=1): the intervals do not contain what a draw does to a whole batch; give "
+    "repeats of 2 or more."
+)
 INTACT_CELL = Cell({"collapse": None}, "intact network")
 
 
@@ -82,8 +89,15 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     @cached_property
     def cuts(self) -> list[Site]:
-        """Where it is cut."""
-        return cuts_of(self.table) if self.study.sites is None else self.table.select(self.study.sites)
+        """Where it is cut.
+
+        Raises:
+            InputError: if there is no such place, or there are fewer than `reach`.
+        """
+        cuts = cuts_of(self.table) if self.study.sites is None else self.table.select(self.study.sites)
+        if isinstance(self.study.reach, int) and self.study.reach > len(cuts):
+            raise InputError(f"reach={self.study.reach}: there are {len(cuts)} cuts; give 1 to {len(cuts)}, or 'from'.")
+        return cuts
 
     @cached_property
     def pooled(self) -> tuple[list[str], list[str]]:
@@ -157,8 +171,17 @@ class CurvePlan(Plan[Curve, NeedResult]):
         return joined(parts) if parts else {}
 
     def check(self, how: Run) -> None:
-        """A device that is not there is refused; the costs in the recommendation are measured on it, too."""
-        placed(self.study.network_source, self.split, how.device)
+        """Try a few pictures on the device, on which the costs in the recommendation are measured, too.
+
+        Raises:
+            InputError: for a device that is not there, or a network that gives no scores for these pictures.
+        """
+        net = placed(self.study.network_source, self.split, how.device)
+        if math.isnan(evaluate(net, self.split.take(FEW)).loss):
+            raise InputError(
+                "model: its scores are not numbers (NaN) on the first pictures; see that its weights and the pictures "
+                "hold numbers, and that its precision suffices."
+            )
 
     def worker(self, how: Run) -> CurveWorker:
         """Measures one chunk, or one collapsed network."""
@@ -202,7 +225,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
             intact=(Point(INTACT, "", 0.0, intact.accuracy),),
             points=tuple(points),
             recommendation=self._advice(intact, points),
-            notes=(*random_weights(self.net), *self._knows_nothing(intact), *self.pooled[1], *done.notes()),
+            notes=self._notes(intact, done),
             commands=self._commands(points),
         )
 
@@ -222,6 +245,10 @@ class CurvePlan(Plan[Curve, NeedResult]):
             Point(method, site.name, site.depth_share, t.accuracy, t.drop(tallies[None]), values=t.each_draw)
             for site, method, t in sorted(removed, key=lambda r: -r[0].order)
         ]
+
+    def _notes(self, intact: Tally, done: Finished) -> tuple[str, ...]:
+        once = [ONE_DRAW] if self.study.repeats == 1 and set(self.shuffles) - {MEAN} else []
+        return (*random_weights(self.net), *self._knows_nothing(intact), *once, *self.pooled[1], *done.notes())
 
     @property
     def _advises(self) -> bool:
@@ -280,12 +307,14 @@ def check_options(study: Curve) -> None:
     """
     checked_repeats(study.repeats)
     checked_counts(batch_size=study.batch_size)
-    check_within(study.within)
+    check_seed(study.seed)
+    if study.within is not None:
+        check_within(study.within)
     if study.limit is not None:
         checked_counts(limit=study.limit)
     reach, tolerance = study.reach, study.tolerance
-    if reach != "from" and (not isinstance(reach, int) or reach < 1):
+    if reach != "from" and (not isinstance(reach, int) or isinstance(reach, bool) or reach < 1):
         raise InputError(f"reach={reach!r}: give 'from', or a number of cuts from 1.")
-    numbers = isinstance(tolerance, int | float) or tolerance is None
-    if not numbers or (tolerance is not None and (tolerance < 0 or study.repeats < 3)):
+    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and math.isfinite(tolerance)
+    if tolerance is not None and (not number or tolerance < 0 or study.repeats < 3):
         raise InputError(f"tolerance={tolerance!r}: give 0 or more, and at least 3 repeats; None never stops early.")

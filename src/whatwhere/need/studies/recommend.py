@@ -68,19 +68,20 @@ def at_chance(intact: Estimate, chance: float) -> str:
     """That the intact network knows no more than which class is the commonest."""
     mean, low, high = 100 * intact.mean, 100 * intact.low, 100 * intact.high
     return (
-        f"The intact network's accuracy, {mean:.1f} % [{low:.1f}, {high:.1f}] on {intact.n:,} pictures, is "
+        f"The intact network's accuracy, {mean:.1f} % [{low:.1f}, {high:.1f}] on {counted(intact.n)}, is "
         f"not above chance ({100 * chance:.1f} %, the commonest class): its curve does not show what it needs."
     )
 
 
-def check_within(within: float | None) -> None:
+def check_within(within: float) -> None:
     """Refuse a loss that is not a share.
 
     Raises:
         InputError: for one below 0 or above 1.
     """
-    if within is not None and not 0 <= within <= 1:
-        raise InputError(f"within={within}: give a share from 0 to 1; 0.01 is one point.")
+    number = isinstance(within, int | float) and not isinstance(within, bool)
+    if not number or not 0 <= within <= 1:
+        raise InputError(f"within={within!r}: give a share from 0 to 1; 0.01 is one point.")
 
 
 def _advice(p: Point, drop: Estimate, within: float, retrained: bool) -> str:
@@ -117,10 +118,15 @@ def _unresolved(drop: Estimate, within: float, seeds: int) -> str:
 def _basis(p: Point, drop: Estimate, retrained: bool) -> str:
     """What a change rests on, and its control."""
     if not retrained:
-        return f"on {drop.n:,} pictures, against the intact network on the same ones, without retraining"
+        return f"on {counted(drop.n)}, against the intact network on the same, without retraining"
     if len(p.values) > 1:
         return f"over {len(p.values)} seeds, against intact networks trained alike with the same seeds"
-    return f"on {drop.n:,} pictures with one seed, against an intact network trained alike"
+    return f"on {counted(drop.n)} with one seed, against an intact network trained alike"
+
+
+def counted(pictures: int) -> str:
+    """A number of pictures in words."""
+    return f"{pictures:,} picture{'' if pictures == 1 else 's'}"
 
 
 def _change(drop: Estimate) -> str:

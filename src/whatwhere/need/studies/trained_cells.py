@@ -36,13 +36,16 @@ class Grid:
         Raises:
             InputError: for options that cannot work.
         """
-        shares = checked_shares("shares", study.shares)
-        matrix = checked_shares("matrix", shares[:1] if study.matrix is None else study.matrix)
+        shares = checked_shares("shares", study.shares, least="above 0")
+        matrix = checked_shares("matrix", shares[:1] if study.matrix is None else study.matrix, least="above 0")
         if strange := set(matrix) - set(shares):
             raise InputError(f"matrix={sorted(strange)}: give some of shares={list(shares)}, which are trained.")
         methods = checked_names("methods", as_tuple(study.methods), (GAP_FC, *MODES))
         seeds = checked_seeds(as_tuple(study.seeds))
-        return Grid(methods, shares, seeds, matrix, checked_shares("plain_shares", study.plain_shares))
+        plain = checked_shares("plain_shares", study.plain_shares)
+        if not shares and not plain:
+            raise InputError("shares is empty; give at least one, such as 0.31.")
+        return Grid(methods, shares, seeds, matrix, plain)
 
     @property
     def shuffles(self) -> tuple[str, ...]:
@@ -182,13 +185,21 @@ class TrainedCells:
         return (*given, *sorted(depth[site] for site in more))
 
 
-def checked_shares(name: str, given: Any) -> tuple[float, ...]:
+def checked_shares(name: str, given: Any, *, least: str = "from 0") -> tuple[float, ...]:
     """Shares, each once.
 
+    Args:
+        name: of the option.
+        given: one or several.
+        least: "from 0", or "above 0" where the intact network is no choice.
+
     Raises:
-        InputError: for anything other than numbers from 0 to 1.
+        InputError: for anything other than numbers from there to 1.
     """
     shares = as_tuple(given)
-    if not all(isinstance(s, int | float) and 0 <= s <= 1 for s in shares):
-        raise InputError(f"{name}={list(shares)}: give shares from 0 to 1, such as 0.31,0.54.")
+    for share in shares:
+        number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not number or not 0 <= share <= 1 or (share == 0 and least != "from 0"):
+            as_share = f"; {share:g} % is {share / 100:g}" if number and 1 < share <= 100 else ""
+            raise InputError(f"{name}={share!r}: give shares {least} to 1, such as 0.31,0.54{as_share}.")
     return shares

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from whatwhere.data import Data
+from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.packed import checked_repeats
 from whatwhere.lab.study import Finished, Plan, Run
@@ -23,6 +24,7 @@ from whatwhere.need.studies.trained_worker import TrainedWorker
 from whatwhere.need.studies.typed import trained_network
 from whatwhere.network import Network
 from whatwhere.site import list_sites
+from whatwhere.training.recipes import Recipe
 
 
 class TrainedPlan(Plan[Trained, NeedResult]):
@@ -37,6 +39,10 @@ class TrainedPlan(Plan[Trained, NeedResult]):
     def __init__(self, study: Trained) -> None:
         super().__init__(study)
         self.grid = Grid.of(study)
+        if not isinstance(study.recipe, str | Recipe):
+            raise InputError(f"recipe={study.recipe!r}: give a name such as 'fast', or a Recipe.")
+        if not isinstance(study.width, int | float):
+            raise InputError(f"width={study.width!r}: give a number above 0.")
         self.recipe = study.how
         checked_repeats(study.repeats)
         check_within(study.within)
