@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from small_disk import small_files
 from whatwhere.errors import InputError
-from whatwhere.files import read_json, write_atomically, write_bytes, write_json, write_text
+from whatwhere.files import read_json, refuse_foreign, write_atomically, write_bytes, write_json, write_text
 
 
 def left_over(folder: Path) -> list[str]:
@@ -159,3 +159,18 @@ def test_the_remedy_is_the_callers(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
     (tmp_path / "a.json").write_text('\ufeff{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_no_command_replaces_a_file_that_it_did_not_write(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.txt", tmp_path / "other.txt"
+    mine.write_text("precious")
+    refuse_foreign(tmp_path, [other], ours=False)  # nothing is there
+    refuse_foreign(tmp_path, [mine], ours=True)
+    refuse_foreign(tmp_path, [mine], ours=False, overwrite=True)
+    other.write_text("too")
+    with pytest.raises(
+        InputError, match=r"out='.*': mine\.txt, other\.txt .*choose another.*overwrite=true to replace them"
+    ):
+        refuse_foreign(tmp_path, [mine, other], ours=False)
+    with pytest.raises(InputError, match=r"out='.*mine\.txt': the file is there already.*overwrite=true to replace it"):
+        refuse_foreign(mine, [mine], ours=False)

@@ -231,8 +231,7 @@ def basic_block(b: Any, x: Tensor, shuffled: Callable[[Tensor], Tensor], shortcu
     y = b.bn1(b.conv1(shuffled(x)))
     y = b.bn2(b.conv2(shuffled(torch.relu(y))))
     if b.downsample is not None:
-        shortcut = b.downsample(shortcut)
-        shortcut = shuffled(shortcut) if shortcuts else shortcut
+        shortcut = b.downsample(shortcut)  # its output stays as it is
     return torch.relu(y + shortcut)
 
 
@@ -242,8 +241,7 @@ def bottleneck(b: Any, x: Tensor, shuffled: Callable[[Tensor], Tensor], shortcut
     y = torch.relu(b.bn2(b.conv2(shuffled(y))))
     y = b.bn3(b.conv3(y))
     if b.downsample is not None:
-        shortcut = b.downsample(shortcut)
-        shortcut = shuffled(shortcut) if shortcuts else shortcut
+        shortcut = b.downsample(shortcut)  # its output stays as it is
     return torch.relu(y + shortcut)
 
 
@@ -284,6 +282,31 @@ def test_timms_blocks_are_the_same_blocks(monkeypatch: pytest.MonkeyPatch) -> No
         y = net.forward_head(net.layer4(net.layer3(y)))
     assert not spy.drawn
     torch.testing.assert_close(scores, y, atol=1e-5, rtol=1e-5)
+
+
+def test_a_shuffled_projection_keeps_its_channels_coherent() -> None:
+    """At one position, the outputs y = P x of a 1 x 1 projection mix the same entries of the shuffled input.
+
+    Its channels are independent there, so the covariance of the outputs over positions is P diag(var x) P^T in
+    expectation. Were the output shuffled as well, nothing but its diagonal would remain.
+    """
+    torch.manual_seed(0)
+    block: Any = BasicBlock(6, 6, stride=2, downsample=nn.Conv2d(6, 6, 1, stride=2, bias=False)).eval()
+    nn.init.zeros_(block.bn2.weight)  # no branch: what leaves the block is its shortcut
+    block.relu = nn.Identity()
+    net, size = nn.Sequential(block, nn.AdaptiveAvgPool2d(1)), (6, 16, 16)
+    x, table = torch.randn(1, *size).mul(torch.arange(1.0, 7.0).view(1, 6, 1, 1)), list_sites(net, input_size=size)
+    seen: list[Tensor] = []
+    block.register_forward_hook(lambda m, a, y: seen.append(y[0].flatten(1)))
+    with torch.no_grad(), shuffle(net, table=table):
+        for _ in range(400):
+            net(x)
+    p = block.downsample.weight.detach()[:, :, 0, 0]
+    expected = p @ torch.diag(x[0].flatten(1).var(1, correction=0)) @ p.T
+    found = torch.stack([y.cov() for y in seen]).mean(0)
+    torch.testing.assert_close(found, expected, atol=0.03 * float(expected.diagonal().max()), rtol=0)
+    apart = expected - torch.diag(expected.diagonal())
+    assert float((found * apart).sum() / apart.square().sum()) == pytest.approx(1, abs=0.05)
 
 
 def test_a_block_that_is_cut_in_the_middle_keeps_its_shortcut(basic: tuple[nn.Module, Sites]) -> None:

@@ -1,4 +1,5 @@
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -274,7 +275,7 @@ def test_every_kind_of_selection(resnet: Sites) -> None:
     assert names(resnet.select(0)) == [resnet[0].name]
     assert names(resnet.select(-1)) == [resnet[-1].name]
     assert names(resnet.select(-3)) == [resnet[-3].name]
-    assert names(resnet.select(0.25)) == [s.name for s in resnet if s.depth_share <= 0.25]
+    assert names(resnet.select(0.25)) == names(resnet.select("last 25%")) == names(resnet.select("layer4.0:"))
     assert names(resnet.select(net.get_submodule("layer2.0.conv2"))) == ["layer2.0.conv2"]
     assert names(resnet.select(lambda s: s.kind == "pool")) == ["maxpool", "avgpool"]
     assert names(resnet.select(resnet[4])) == [resnet[4].name]
@@ -334,6 +335,31 @@ def test_the_nearest_name_is_offered(resnet: Sites) -> None:
 def test_what_is_no_selection_is_refused(resnet: Sites, which: Any) -> None:
     with pytest.raises(InputError):
         resnet.select(which)
+
+
+@pytest.mark.parametrize(
+    "which", ["last 130%", "last 0%", "last -3%", "last nan%", "last inf%", 0.0, 1.3, -0.1, math.nan]
+)
+def test_a_share_that_cannot_be_is_refused(resnet: Sites, which: Any) -> None:
+    with pytest.raises(InputError, match=r"sites=.*: give a share above 0 and at most all, such as 'last 30%'"):
+        resnet.select(which)
+
+
+def test_a_share_begins_at_a_cut_whatever_is_selected_from(resnet: Sites, vgg: Sites) -> None:
+    """Not at the norm behind the convolution before, nor in the middle of a residual block."""
+    assert vgg.select("last 38%")[0].kind == "conv"
+    assert vgg.start("last 38%") == vgg.start(0.38) == vgg.select("last 38%")[0]
+    assert names(vgg.of_kind("norm").select("last 38%")) == [s.name for s in vgg.select("last 38%") if s.kind == "norm"]
+    assert resnet.select("last 45%")[0].name == "layer4.0"  # that of layer3.0.conv2 alone is 42 %
+    assert resnet.start("last 100%").name == "conv1"
+    assert vgg.start("features.3:").name == "features.3"
+
+
+def test_the_shares_of_a_network_without_convolutions_are_of_its_linear_layers() -> None:
+    table = list_sites(timm.create_model("test_vit", num_classes=3), input_size=(3, 160, 160))
+    half = table.select("last 50%")
+    assert half
+    assert all(s.depth_share <= 0.51 for s in half)
 
 
 def test_an_empty_selection_is_no_silent_no_op(resnet: Sites) -> None:

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +117,25 @@ def read_json(path: Path, *, remedy: str = AGAIN) -> Any:
         raise InputError(f"{path} is not a JSON file ({error}); {remedy}.") from error
     except RecursionError:
         raise InputError(f"{path} is not a JSON file of plain values (nested too deep); {remedy}.") from None
+
+
+def refuse_foreign(out: Path, files: Iterable[Path], *, ours: bool, overwrite: bool = False) -> None:
+    """The rule of all commands that write: none replaces a file that it did not write, unless told to.
+
+    Args:
+        out: the option, for the error.
+        files: what will be written.
+        ours: whether those that are there are known to come from the same command.
+        overwrite: what the user said.
+
+    Raises:
+        InputError: naming the files that are there.
+    """
+    there = [] if ours or overwrite else [os.path.relpath(f, out) for f in files if f.exists()]
+    if there:
+        names = "the file" if there == ["."] else ", ".join(there)
+        be, it = ("is", "it") if len(there) == 1 else ("are", "them")
+        raise InputError(
+            f"out={str(out)!r}: {names} {be} there already, and this command did not write {it}; choose another place, "
+            f"or give overwrite=true to replace {it}."
+        )

@@ -36,8 +36,8 @@ class Intervention:
     Args:
         module: the network.
         inputs: for each site, what to do with the maps (N, C, H, W) that enter it.
-        shortcuts: for each residual block (a site of kind "block"), what to do with its shortcut. A plain shortcut
-            is changed once; behind a projection, its input and its output are both changed (as the paper's code).
+        shortcuts: for each residual block (a site of kind "block"), what to do with its shortcut. It is changed once,
+            where it leaves the block's input; a projection works on the changed maps, and its output stays as it is.
         when: act in both modes, in training only, or in evaluation only.
         padding: "circular" lets the changed convolutions wrap around instead of adding zeros, which mark borders.
 
@@ -158,16 +158,13 @@ class Intervention:
     def _install_shortcut(self, group: Sequence[Site], block: Any) -> None:
         """The block as a whole sees changed maps, its branch (`conv1`) gets the original ones back."""
         kept: list[tuple[Tensor, Tensor]] = []  # the block's input, and what became of it
-        change: list[Change] = []  # of the call under way
 
         def at_block(m: nn.Module, args: tuple[Any, ...]) -> Any:
             site = self._site_of_call(group)
             kept.clear()
-            change.clear()
             if site is None or not self._active(m):
                 return None
-            change.append(self.shortcuts[site])
-            kept.append((args[0], self._changed(site, args[0], change[0])))
+            kept.append((args[0], self._changed(site, args[0], self.shortcuts[site])))
             return (kept[0][1], *args[1:])
 
         def at_branch(m: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -182,13 +179,8 @@ class Intervention:
                 )
             return (given, *args[1:])
 
-        def after_projection(m: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
-            return change[0](output) if change else None
-
         self._hook(block.register_forward_pre_hook(at_block))
         self._hook(block.conv1.register_forward_pre_hook(at_branch))
-        if block.downsample is not None:
-            self._hook(block.downsample.register_forward_hook(after_projection))
 
     def _allow_wrapping(self, conv: Any) -> None:
         """A changed call of the convolution wraps around; its other calls, and those in the other mode, do not."""

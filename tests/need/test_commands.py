@@ -22,6 +22,7 @@ def test_the_printed_recipe_gives_the_network_that_was_written(tmp_path, options
     save_weights(trained.module, weights)
     text = collapse("cifar/resnet20", site, str(file), weights=str(weights), **options)
     _, recipe = text.split("in Python:\n")
+    assert repr(site) not in recipe or ":" not in site  # where it is, not how it was asked for
     names: dict = {}
     exec("\n".join(line.strip() for line in recipe.splitlines()), names)
     x = torch.randn(2, 3, 32, 32)
@@ -39,6 +40,26 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_computed(tmp_path,
             collapse("cifar/resnet20", "layers.2.0", out)
         assert f"give '{out}.safetensors'" in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_trained_weights_are_never_overwritten_unless_told_to(tmp_path, capsys):
+    weights, small = tmp_path / "w.safetensors", tmp_path / "small.safetensors"
+    save_weights(load_model("cifar/vgg11", classes=10, width=0.07).module, weights)
+    trained = weights.read_bytes()
+    words = ["need", "collapse", "--model", "cifar/vgg11", "--classes", "10", "--width", "0.07", "--site", "last 50%"]
+    words += ["--weights", str(weights), "--out"]
+    with pytest.raises(SystemExit) as left:
+        main([*words, str(weights)])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "w.safetensors': the file is there already, and this command did not write it" in said
+    assert weights.read_bytes() == trained
+    main([*words, str(small)])
+    main([*words, str(small)])  # its own may be made again
+    assert small.read_bytes() != trained
+    main([*words, str(weights), "--overwrite"])
+    assert weights.read_bytes() == small.read_bytes()
 
 
 def test_random_weights_are_noted_and_both_networks_measured(capsys, tmp_path):

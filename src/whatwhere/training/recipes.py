@@ -72,12 +72,13 @@ class Recipe:
         """
         for name, (kind, least, most) in BOUNDS.items():
             value = getattr(self, name)
-            if not (isinstance(value, kind) and math.isfinite(value) and least <= value <= most):
+            right = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+            if not (right and least <= value <= most):
                 what = "a whole number" if kind is int else "a number"
                 limit = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
                 raise InputError(f"recipe: {name}={value!r} must be {what} {limit}.")
-        if self.lr == 0:
-            raise InputError("recipe: lr=0 learns nothing; give a number above 0, such as 0.1.")
+        if not self.lr:
+            raise InputError(f"recipe: lr={self.lr!r} must be above 0: at 0 nothing is learned.")
         if self.nesterov and self.optimizer == "sgd" and not self.momentum:
             raise InputError("recipe: nesterov=True needs a momentum above 0; momentum=0.9 is usual.")
         choices = {

@@ -12,9 +12,10 @@ import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.intervals import Batch
+from whatwhere.lab import parts
 from whatwhere.models.weights import save_weights
 from whatwhere.need.cuts import cuts_of
-from whatwhere.need.studies import curve_plan, curve_worker
+from whatwhere.need.studies import chunk, curve_plan, curve_worker
 from whatwhere.need.studies.chunk import seed_of_draw
 from whatwhere.need.studies.tally import Tally, draws_needed
 
@@ -101,6 +102,73 @@ def test_interrupted_curve_goes_on_and_gives_the_same(trained, digits, tmp_path,
     again = ww.need.curve(trained, digits, out=tmp_path, **options)
     assert calls.count(range(0, 20)) == 1, "the finished chunk was run again"
     assert again.points == whole.points
+
+
+class Killed(BaseException):
+    """As by kill -9: nothing runs that could still save something."""
+
+
+OFTEN = {"methods": ["per-channel", "mean", "gap_fc"], "sites": ["features.11", "features.15"], "repeats": 3}
+
+
+def killed_after(monkeypatch, draws: int) -> None:
+    """The process dies after some draws; what is finished was written a moment ago."""
+    monkeypatch.setattr(parts, "EVERY", 0.0)
+    monkeypatch.setattr(parts.Parts, "__exit__", lambda *_: None)
+    real, left = chunk.right, [draws]
+
+    def dying(*args):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return real(*args)
+
+    monkeypatch.setattr(chunk, "right", dying)
+
+
+def test_a_curve_that_is_killed_again_and_again_ends_with_the_same_numbers(trained, digits, tmp_path):
+    options = {**OFTEN, "batch_size": 40, "quiet": True}
+    whole = ww.need.curve(trained, digits, out=tmp_path / "whole", **options)
+    for _ in range(60):
+        with pytest.MonkeyPatch.context() as patch:
+            killed_after(patch, draws=3)
+            try:
+                again = ww.need.curve(trained, digits, out=tmp_path / "killed", **options)
+                break
+            except Killed:
+                pass
+    else:
+        pytest.fail("it never ends")
+    assert (again.points, again.intact, again.notes) == (whole.points, whole.intact, whole.notes)
+    cells = [
+        {f.name: json.loads(f.read_text())["result"] for f in (tmp_path / which / "cells").iterdir()}
+        for which in ("whole", "killed")
+    ]
+    assert cells[0] == cells[1]
+    assert not list((tmp_path / "killed" / "checkpoints").iterdir()), "finished cells need no parts"
+
+
+def test_no_draw_is_made_twice(trained, digits, tmp_path, monkeypatch):
+    options = {"methods": ["per-channel"], "sites": ["features.11"], "repeats": 3, "batch_size": 40, "quiet": True}
+    with monkeypatch.context() as patch:
+        killed_after(patch, draws=6)  # the first batch: 3 draws, intact; of the second two draws
+        with pytest.raises(Killed):
+            ww.need.curve(trained, digits, out=tmp_path, **options)
+    made, real = [], chunk.Removals.removal
+    monkeypatch.setattr(chunk.Removals, "removal", lambda *a: made.append(a[3:]) or real(*a))
+    ww.need.curve(trained, digits, out=tmp_path, **options)
+    assert [m for m in made[1:] if m[1] < 2] == [(2, 1)]  # made[0] looks where a removal begins
+
+
+def test_parts_of_another_study_in_the_same_folder_count_for_nothing(trained, digits, tmp_path, monkeypatch):
+    options = {"methods": ["per-channel"], "sites": ["features.11"], "repeats": 2, "quiet": True}
+    with monkeypatch.context() as patch:
+        killed_after(patch, draws=1)
+        with pytest.raises(Killed):
+            ww.need.curve(trained, digits, seed=1, out=tmp_path, **options)
+    assert list((tmp_path / "checkpoints").iterdir())
+    other = ww.need.curve(trained, digits, seed=2, out=tmp_path, **options)  # no cell is finished: it may be reused
+    assert other.points == ww.need.curve(trained, digits, seed=2, **options).points
 
 
 def test_another_measurement_in_the_same_folder_is_refused(trained, digits, tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whatwhere.data import Split
 from whatwhere.errors import TrainingDiverged
+from whatwhere.fingerprints import fingerprint
 from whatwhere.hold.padding import PaddingMode, with_padding
 from whatwhere.hold.permute import permute_net
 from whatwhere.lab.once import PreparedOnce
@@ -98,7 +99,8 @@ def run(train: Tensor, test: Tensor, config: Mapping[str, Any], device: str = "a
     recipe = Recipe.of(config["recipe"])
     train_loss = _train(module, train, recipe, config)
     right = _test(module, test, config["grid"], recipe)
-    return {"n": len(right), "right": int(right.sum()), "train_loss": train_loss}
+    weights = fingerprint(module)
+    return {"n": len(right), "right": int(right.sum()), "train_loss": train_loss, "weights": weights}
 
 
 def build(config: Mapping[str, Any], picture: torch.Size | tuple[int, ...]) -> Network:

@@ -6,18 +6,20 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from whatwhere.data import Data, Split
+from whatwhere.lab.cells import Cell
 from whatwhere.lab.once import PreparedOnce
+from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.sources import GivenData, GivenNetwork, Held, place
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.studies.chunk import Removals, measure
-from whatwhere.need.studies.tally import Tally, place_of, written
+from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain
+from whatwhere.need.studies.tally import place_of, written
 from whatwhere.network import Network
 from whatwhere.site import list_sites
-from whatwhere.training.evaluate import evaluate
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class CurveWorker(PreparedOnce):
         reach: see `Removals`.
         seed: of the draws.
         batch_size: pictures in a forward pass.
+        folder: of the study; what a cell under way has measured is kept in it.
+        study: stands for all that the cells of the folder share.
         device: for a network by name; `auto` leaves an object where it is.
     """
 
@@ -44,6 +48,8 @@ class CurveWorker(PreparedOnce):
     reach: str | int
     seed: int
     batch_size: int
+    folder: Path
+    study: str
     device: str = "auto"
 
     @cached_property
@@ -65,19 +71,30 @@ class CurveWorker(PreparedOnce):
         return Removals(self.net, table, cuts, self.methods, self.reach, self.seed, self.batch_size)
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Run one cell."""
-        if "collapse" in config:
-            return self._collapsed(config["collapse"])
-        return self._chunk(range(*config["rows"]), config["draws"])
+        """Run one cell; one that was interrupted goes on where it stopped."""
+        with Parts(self.kept(Cell(config)), {"study": self.study, "cell": config}) as parts:
+            if "collapse" in config:
+                return self._collapsed(config["collapse"], parts)
+            return self._chunk(range(*config["rows"]), config["draws"], parts)
 
-    def _chunk(self, rows: range, draws: Mapping[str, int]) -> dict[str, Any]:
+    def kept(self, cell: Cell) -> Path:
+        """Where a cell's parts are until its result is stored."""
+        return self.folder / "checkpoints" / f"{cell.key}.json"
+
+    def stored(self, cell: Cell) -> None:
+        """A cell whose result is stored needs no parts."""
+        self.kept(cell).unlink(missing_ok=True)
+
+    def _chunk(self, rows: range, draws: Mapping[str, int], parts: Parts) -> dict[str, Any]:
         repeats = {place_of(name): n for name, n in draws.items()}
-        with Meter(f"pictures {rows.start}-{rows.stop}", len(rows)) as meter:
-            return written(measure(self.removals, self.split, rows, repeats, on_batch=meter.advance))
+        title, all_of_it = f"pictures {rows.start}-{rows.stop}", cost(self.removals, rows, repeats)
+        with Meter(title, all_of_it) as meter:
+            return written(measure(self.removals, self.split, rows, repeats, parts=parts, meter=meter))
 
-    def _collapsed(self, site: str | None) -> dict[str, Any]:
+    def _collapsed(self, site: str | None, parts: Parts) -> dict[str, Any]:
         net = collapse(self.net, site) if site else self.net
-        return Tally.of(evaluate(net, self.split, batch_size=self.batch_size).correct[None]).to_dict()
+        with Meter(f"GAP+FC from {site}" if site else "intact network", len(self.split)) as meter:
+            return measure_plain(net, self.split, self.batch_size, parts, meter).to_dict()
 
 
 def limited(data: Data, limit: int | None) -> Data:
