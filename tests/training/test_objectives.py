@@ -198,3 +198,5 @@ def test_classes_that_no_training_map_holds_are_said() -> None:
         Segment(RECIPE).check(scores, held(0, 1))
     with pytest.raises(InputError, match="the training split has one class, 'b'"):
         Segment(RECIPE).check(scores, held(1, 255))
+    with pytest.raises(InputError, match="split 'train': no pixel of its label maps is labelled"):
+        Segment(RECIPE).check(scores, held(255, 255))

@@ -124,7 +124,10 @@ class Segment:
                 f"recipe: {given} class_weights, but the network gives {scores.shape[1]} scores; give one for each."
             )
         if isinstance(train, SceneSplit) and train.absent:
-            check_several([name for name in train.classes if name not in train.absent], "the training split")
+            there = [name for name in train.classes if name not in train.absent]
+            if not there:
+                raise InputError(f"split {train.name!r}: no pixel of its label maps is labelled; correct the maps.")
+            check_several(there, "the training split")
             warnings.warn(f"{absent_note(train)} Nothing is learned of it.", stacklevel=5)
 
     def loss(self, output: Any, labels: Tensor) -> Loss:
