@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from whatwhere.network import Network, as_module
 from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.surgery import copied
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def kept_bytes(module: nn.Module, pictures: Tensor) -> int:
         module: the network; a copy runs.
         pictures: (N, C, H, W), at least 2, for batch norm.
     """
-    training = copy.deepcopy(module).train()
+    training = copied(module).train()
     own = {t.untyped_storage().data_ptr() for t in (*training.parameters(), *training.buffers())}
     saved: list[Tensor] = []  # held, so that no storage is used again
 

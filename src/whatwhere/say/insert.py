@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.network import N, as_module
 from whatwhere.say.layer import Bottleneck, overwriting
 from whatwhere.site import blank_picture, evaluating, expected_input_size
-from whatwhere.surgery import Replaced, as_given, describe, put
+from whatwhere.surgery import Replaced, as_given, copied, describe, put
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def bottleneck(
         InputError: for a module that is not there or gives no map, a `Bottleneck` of other channels, or where something
             flows past the bottleneck.
     """
-    module = copy.deepcopy(as_module(net))
+    module = copied(as_module(net))
     names = [n for n, _ in module.named_modules() if n]
     if site not in names:
         raise unknown("site", site, names)

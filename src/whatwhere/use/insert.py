@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.layers import branch_parts
 from whatwhere.network import N, as_module
 from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size, list_sites
-from whatwhere.surgery import Replaced, as_given, count_parameters, describe, modules_that_ran, put
+from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, modules_that_ran, put
 from whatwhere.use.ms_sar import MSSAR, SE
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
@@ -83,7 +82,7 @@ def recalibrate(
     make, name = maker(method, options), _name(method)
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
-    module = copy.deepcopy(as_module(net))
+    module = copied(as_module(net))
     places = [n for n, m in module.named_modules() if place_of(m)]
     wanted = places if sites is None else _holding(before, places, sites)
     if not wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
@@ -17,6 +16,7 @@ from whatwhere.need.studies.chunk import Removals, measure
 from whatwhere.need.studies.tally import Tally, place_of, written
 from whatwhere.network import Network
 from whatwhere.site import list_sites
+from whatwhere.surgery import copied
 from whatwhere.training.evaluate import evaluate
 
 
@@ -106,4 +106,4 @@ def placed(source: GivenNetwork, split: Split, device: str) -> Network:
     net = sized(source.net, split)
     if not isinstance(source.source, Held):
         return place(net, device)
-    return net if device == "auto" else place(replace(net, module=copy.deepcopy(net.module)), device)
+    return net if device == "auto" else place(replace(net, module=copied(net.module)), device)
