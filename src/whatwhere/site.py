@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops
+from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops, map_in
 from whatwhere.layers import POOLS as POOLS
-from whatwhere.network import Network, as_module
+from whatwhere.network import Network, as_module, channels_of, check_finite, running
 
 # While a network is traced, interventions hold still: the table of places does not depend on them, nor spend draws.
 tracing: ContextVar[bool] = ContextVar("tracing", default=False)
@@ -119,6 +119,9 @@ class Sites(Sequence[Site]):
         return found
 
     def _named(self, text: str) -> list[Site]:
+        exact = [s for s in self if text in (s.name, s.module)]
+        if exact:  # a name with brackets or colons in it names itself
+            return exact
         if text.startswith("last "):
             return _last_percent(self, text)
         if ":" in text:
@@ -152,7 +155,7 @@ def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
     if isinstance(part, int):
         return lambda sites, row: list(sites[row : row + 1 or None])
     if isinstance(part, float):
-        return lambda sites, share: [s for s in sites if s.depth_share <= share + 1e-9]
+        return _of_share
     if isinstance(part, nn.Module):
         return lambda sites, module: sites._modules(module)
     if isinstance(part, Site):
@@ -162,12 +165,20 @@ def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
     raise InputError(f"sites={part!r}: give a name, a glob, a row number, a depth share, a module or a predicate.")
 
 
+def _of_share(sites: Sites, share: float) -> list[Site]:
+    if not 0 < share <= 1:
+        raise InputError(f"sites={share}: a depth share lies above 0 and is at most 1, such as 0.3; rows are whole.")
+    return [s for s in sites if s.depth_share <= share + 1e-9]
+
+
 def _last_percent(sites: Sites, text: str) -> list[Site]:
     number = text.removeprefix("last ").strip().removesuffix("%")
     try:
         percent = float(number)
     except ValueError:
-        raise InputError(f"sites={text!r}: write a percentage such as 'last 30%'.") from None
+        percent = 0.0
+    if not 0 < percent <= 100:
+        raise InputError(f"sites={text!r}: write a percentage above 0 and at most 100, such as 'last 30%'.")
     # The paper calls 4 of 13 convolutions (30.8 %) "the last 30 %" and 7 of 13 (53.8 %) "53 %".
     return [s for s in sites if int(100 * s.depth_share + 1e-9) <= percent]
 
@@ -185,17 +196,14 @@ def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | N
         The sites in execution order. Sites whose map has a single position are left out: no *where* is there.
 
     Raises:
-        InputError: if the network does not run on such an input, or no spatial map flows in it.
+        InputError: if the network does not run on such an input, has no spatial map or no finite weights.
     """
     module = as_module(net)
+    check_finite(module)
     size = input_size or expected_input_size(net)
     trace = _Trace(module, square=size[1] == size[2])
-    with trace.hooked(), evaluating(module):
-        try:
-            module(blank_picture(module, size))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            said = f"the network does not run on a picture of shape {size} (C, H, W): {error}."
-            raise InputError(f"{said} Give input_size=(C, H, W), or Network(net, input_size=(C, H, W)).") from error
+    with trace.hooked(), evaluating(module), running(module, size):
+        module(blank_picture(module, size))
     return trace.sites()
 
 
@@ -205,10 +213,8 @@ def expected_input_size(net: nn.Module | Network) -> tuple[int, int, int]:
         return net.input_size
     module = as_module(net)
     config = getattr(module, "pretrained_cfg", None) or {}
-    if config.get("input_size"):
-        return tuple(config["input_size"])
-    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
-    return (channels, 224, 224)
+    # timm's configuration is that of its weights; a network made with in_chans=1 takes other pictures.
+    return (channels_of(module), *(config.get("input_size") or (3, 224, 224))[1:])
 
 
 def blank_picture(module: nn.Module, size: tuple[int, int, int]) -> Tensor:
@@ -284,7 +290,7 @@ class _Trace:
     def _enter(self, name: str) -> Callable[..., None]:
         def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.calls[name] += 1
-            x = _first_tensor(args, kwargs)
+            x = map_in(args, kwargs)
             layout, shape = self._map_of(m, x)
             raw = tuple(x.shape[1:]) if x is not None else ()
             certain = certain_layout(m)
@@ -377,10 +383,6 @@ class _Trace:
             flops_before=e.flops_before,
             parents=e.parents,
         )
-
-
-def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    return next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
 
 
 def format_table(sites: Iterable[Site]) -> str:
