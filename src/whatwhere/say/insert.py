@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.network import N, as_module
+from whatwhere.network import N, as_module, check_finite, main_map, running
 from whatwhere.say.layer import Bottleneck, overwriting
 from whatwhere.site import blank_picture, evaluating, expected_input_size
-from whatwhere.surgery import Replaced, as_given, describe, put
+from whatwhere.surgery import Replaced, as_given, copied, describe, put
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def bottleneck(
         InputError: for a module that is not there or gives no map, a `Bottleneck` of other channels, or where something
             flows past the bottleneck.
     """
-    module = copy.deepcopy(as_module(net))
+    check_finite(net)
+    module = copied(as_module(net))
     names = [n for n, _ in module.named_modules() if n]
     if site not in names:
         raise unknown("site", site, names)
@@ -124,7 +124,7 @@ def _channels(module: nn.Module, site: str, example: Tensor) -> int:
     seen: list[Any] = []
     handle = module.get_submodule(site).register_forward_hook(lambda _m, _a, output: seen.append(output))
     try:
-        with evaluating(module):
+        with evaluating(module), running(module, example.shape[1:]):
             module(example[:1])
     finally:
         handle.remove()
@@ -137,11 +137,7 @@ def _channels(module: nn.Module, site: str, example: Tensor) -> int:
 def _check_rests_on(module: nn.Module, layer: Bottleneck, site: str, example: Tensor) -> None:
     """Two pictures with the same concept maps must get the same scores."""
     with evaluating(module), overwriting(layer, lambda maps: maps[:1].expand_as(maps)):
-        output: Any = module(example)
-    if isinstance(output, dict):
-        output = output["out"]
-    scores: Tensor = output[0] if isinstance(output, tuple | list) else output
-    scores = scores.double()
+        scores = main_map(module(example)).double()
     # Against what scores differ by: those of a network with small weights are alike anyway.
     if (scores[0] - scores[1]).abs().max() > 1e-4 * scores.std() + 1e-6 * scores.abs().max():
         raise InputError(

@@ -52,6 +52,10 @@ class Bottleneck(nn.Module):
         self.keep_maps, self.maps = False, torch.empty(0)
         self._edit: Edit | None = None
 
+    def reset_parameters(self) -> None:
+        """What a fresh layer has beside its convolutions."""
+        self.temperature.fill_(1.0)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same shape, through K maps."""
         maps = self.concept_maps(x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +38,7 @@ from whatwhere.say.studies.kinds import CEILING, PLAIN, SUPERVISED, Make, Size, 
 from whatwhere.say.studies.measure import Cells, EditRows, cell_labels, cells, confusions, table_ceiling
 from whatwhere.say.studies.sure import confidence
 from whatwhere.say.tail import Tail
+from whatwhere.surgery import copied
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import SceneRecipe
 
@@ -185,7 +185,7 @@ class _Run:
     @cached_property
     def placed(self) -> nn.Module:
         """The network with its bottleneck, before it is fitted."""
-        module = copy.deepcopy(self.bench.net.module).cpu().eval()
+        module = copied(self.bench.net.module).cpu().eval()
         if self.kind in PLAIN:
             return module
         channels = int(self.bench.held(self.config, "train").features.shape[1])
