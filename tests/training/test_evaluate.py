@@ -8,7 +8,7 @@ from torch import nn
 
 from whatwhere.data import Data, Split
 from whatwhere.errors import InputError
-from whatwhere.intervals import wilson
+from whatwhere.intervals import binomial
 from whatwhere.network import Network, grey
 from whatwhere.training.evaluate import Evaluation, evaluate
 
@@ -36,12 +36,12 @@ def test_it_is_the_loop_over_pictures(pictures: MakeSplit, small_net: MakeNet, b
     assert found.n == 22
 
 
-def test_the_interval_is_wilsons() -> None:
+def test_the_interval_is_exact() -> None:
     found = Evaluation(torch.tensor([True] * 30 + [False] * 10), 0.5)
-    expected = stats.binomtest(30, 40).proportion_ci(0.95, method="wilson")
+    expected = stats.binomtest(30, 40).proportion_ci(0.95, method="exact")
     assert found.interval == pytest.approx((expected.low, expected.high))
-    assert found.interval == wilson(30, 40)
-    assert str(found) == "75.00 % [59.81, 85.81] of 40 pictures"
+    assert found.interval == binomial(30, 40)
+    assert str(found) == "75.00 % [58.80, 87.31] of 40 pictures"
 
 
 def test_data_means_its_test_split_and_a_module_will_do(pictures: MakeSplit, small_net: MakeNet) -> None:

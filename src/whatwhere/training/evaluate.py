@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from whatwhere.data import Data, Split
 from whatwhere.data.scenes import Scenes, SceneSplit
-from whatwhere.intervals import wilson
+from whatwhere.intervals import binomial
 from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
 from whatwhere.training.evaluate_scenes import SceneEvaluation, evaluate_scenes
@@ -38,12 +38,12 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """Share of pictures whose highest score is their label, in [0, 1]."""
-        return self.correct.float().mean().item()
+        return int(self.correct.sum()) / self.n
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the accuracy, over pictures."""
-        return wilson(int(self.correct.sum()), self.n)
+        """The exact 95 % interval of the accuracy (Clopper and Pearson), over pictures."""
+        return binomial(int(self.correct.sum()), self.n)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""

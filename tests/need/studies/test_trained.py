@@ -9,14 +9,14 @@ from PIL import Image
 
 import whatwhere as ww
 from whatwhere.errors import InputError
-from whatwhere.intervals import Estimate
+from whatwhere.intervals import Estimate, over_networks
 from whatwhere.lab.packed import pack
 from whatwhere.need.studies import trained_plan
 from whatwhere.need.studies.recommend import recommend
 from whatwhere.need.studies.result import NeedResult, Point
 from whatwhere.need.studies.trained import Trained
 from whatwhere.need.studies.trained_cells import Grid
-from whatwhere.need.studies.trained_fold import accuracy_of
+from whatwhere.need.studies.trained_fold import accuracy_of, drop_of
 from whatwhere.need.studies.trained_worker import TrainedWorker, draws_of
 from whatwhere.network import Network
 
@@ -70,8 +70,20 @@ def test_means_and_drops_are_over_seeds(folder, result):
         assert p.drop.mean == pytest.approx(np.mean(drops))
         assert p.drop.spread == pytest.approx(abs(drops[0] - drops[1]) / np.sqrt(2))
         half = 12.7062 * p.drop.spread / np.sqrt(2)  # Student's t with one degree of freedom
-        assert p.drop.high == pytest.approx(min(1.0, p.drop.mean + half), rel=1e-4)
-        assert p.drop.low == pytest.approx(max(-1.0, p.drop.mean - half), rel=1e-4)
+        low, high = p.drop.fixed
+        assert high == pytest.approx(min(1.0, p.drop.mean + half), rel=1e-4)
+        assert low == pytest.approx(max(-1.0, p.drop.mean - half), rel=1e-4)
+        assert p.drop.covers == p.accuracy.covers == "seeds and test pictures"
+
+
+def test_a_drop_over_seeds_is_paired_by_seed_and_picture():
+    rng = np.random.default_rng(0)
+    intact, removed = rng.random((2, 60)) < 0.8, rng.integers(0, 4, (2, 60))  # of three draws
+    plain = [{"accuracies": [h.mean()], "n": 60, "repeats": 1, "hits": pack(h.astype(np.uint8))} for h in intact]
+    shuffled = [{"accuracies": [0.5] * 3, "n": 60, "repeats": 3, "hits": pack(h)} for h in removed]
+    expected = over_networks(intact - removed / 3, counted=True)
+    assert drop_of(list(zip(plain, shuffled, strict=True))) == expected
+    assert accuracy_of(shuffled) == over_networks(removed / 3, counted=True, low=0.0)
 
 
 def test_matrix_has_its_four_fields(result):

@@ -135,6 +135,7 @@ def _cost_line(row: SayRow, auic: str) -> dict[str, Any]:
         "change from intact": row.change.percent(sign=True) if row.change else "",
         "pixel accuracy %": row.accuracy.percent(),
         auic: f"{row.extras['inspection']['auic']:.3f}" if "inspection" in row.extras else "",
+        "95 % covers": row.miou.covers,
         "seeds": len(row.seeds),
     }
 

@@ -6,15 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from whatwhere.intervals import LEVEL
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval over groups of pictures."""
+    """A value with its 95 % interval.
+
+    Attributes:
+        value: on all groups of test pictures; of several seeds that of their mean counts.
+        low: lower end of the interval.
+        high: upper end.
+        groups: of test pictures.
+        covers: what the interval allows for.
+        level: how often such an interval holds the truth.
+    """
 
     value: float
     low: float
     high: float
     groups: int
+    covers: str = ""
+    level: float = LEVEL
 
     def percent(self, sign: bool = False) -> str:
         """For a table: value and interval, in per cent."""
