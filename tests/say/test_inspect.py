@@ -168,3 +168,12 @@ def test_wrong_inputs_are_refused():
         thresholds_of(x, (0.5, 1.0))
     with pytest.raises(InputError, match="iou"):
         auic(torch.zeros(2, 2, 2))
+
+
+def test_counts_go_on_beyond_what_single_precision_counts():
+    x, y = drawn()
+    limits = thresholds_of(x)
+    seen, one = Overlap(4, 3, limits), overlap_of(x, y, limits)
+    seen._counts += 2**24
+    seen.update(x, y)
+    assert torch.equal(seen._counts - 2**24, one._counts)
