@@ -33,7 +33,7 @@ from whatwhere.say.studies.broden_places import BrodenSite
 from whatwhere.say.studies.concept_spec import BRODEN, concepts_of
 from whatwhere.say.studies.features import FEATURES, SiteFeatures, TrueMaps, site_features
 from whatwhere.say.studies.halves import apart
-from whatwhere.say.studies.inspection import in_broden, in_scenes
+from whatwhere.say.studies.inspection import Kept, in_broden, in_scenes
 from whatwhere.say.studies.kinds import CEILING, PLAIN, SUPERVISED, Make, Size, cooled, fitted, placed
 from whatwhere.say.studies.measure import Cells, EditRows, cell_labels, cells, confusions, table_ceiling
 from whatwhere.say.studies.sure import confidence
@@ -87,6 +87,11 @@ class CompareWorker(Worker):
         """(C, H, W) of a picture."""
         channels, height, width = self.scenes.train[0][0].shape
         return channels, height, width
+
+    @cached_property
+    def noise(self) -> dict[str, Kept]:
+        """What channels of noise reach at each site, by width: the same for every kind."""
+        return {}
 
     def prepare(self, common: Mapping[str, Any], sites: Sequence[str]) -> None:
         """Compute the features of every site once, before cells that run side by side would each."""
@@ -276,10 +281,11 @@ class _Run:
     def _inspected(self, validation: tuple[SiteFeatures, Cells], test: Cells) -> dict[str, Any] | None:
         """Where the concepts are labelled: in the scenes, or in pictures of Broden+."""
         named = self.kind in SUPERVISED
+        kept = self.bench.noise.setdefault(self.config["site"], {})
         if self.labelled is None:
-            return in_scenes(validation, (self.test, test), named=named)
+            return in_scenes(validation, (self.test, test), named=named, kept=kept)
         calibration, held = (self.labelled.places(part) for part in ("calibration", "validation"))
-        return in_broden(self._channels, calibration, held, named=named)
+        return in_broden(self._channels, calibration, held, named=named, kept=kept)
 
     def _channels(self, features: Tensor) -> Tensor:
         """(P, C) to concept maps (P, K), or without a bottleneck as they are."""
