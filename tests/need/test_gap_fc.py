@@ -483,3 +483,18 @@ def test_collapsing_twice_and_a_strided_average_pool() -> None:
         torch.testing.assert_close(twice(x).flatten(1), on_vectors([net[0], *net[2:]], x.mean((2, 3))))
     assert twice.surgery.site == "0"
     assert once.surgery.site == "2"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": "x", "init": "fresh"}, "seed='x': give a whole number"),
+        ({"input_size": 5}, r"input_size=5: give \(channels, height, width\)"),
+        ({"input_size": (3,)}, r"input_size=\(3,\): give"),
+        ({"input_size": (3, 0, 32)}, r"input_size=\(3, 0, 32\): give"),
+        ({"input_size": "x"}, "input_size='x': give"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        collapse(make("vgg11", classes=3, width=1 / 16), "features.25", **options)
