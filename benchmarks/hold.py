@@ -28,11 +28,11 @@ from torch import Tensor
 import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.files import write_json
-from whatwhere.hold.features import Reader, Tap, taps_of
+from whatwhere.hold.features import Group, Reader, Tap, taps_of
 from whatwhere.hold.official import Official, OfficialReadOut, train_readouts
-from whatwhere.hold.ridge import Group, RidgeFit
+from whatwhere.hold.ridge import RidgeFit
 from whatwhere.hold.score import score
-from whatwhere.hold.targets import stack, targets_of
+from whatwhere.hold.targets import brought_to, stack, targets_of
 from whatwhere.lab.provenance import hardware, versions
 from whatwhere.site import evaluating
 
@@ -60,21 +60,24 @@ def ridge(net: ww.Network, taps: list[Tap], group: Group, x: Tensor, kernel: int
     fit = RidgeFit(group, targets_of(NAMES), kernel=kernel)
     held_out = len(x) // 5
     with evaluating(net.module), Reader(net, taps).reading() as read:
-        for part, held in [*((p, True) for p in x[:held_out].split(32)), *((p, False) for p in x[held_out:].split(32))]:
-            fit.add(read(part), held)
-    return fit.solve()
+        for part in x[held_out:].split(32):
+            fit.add(read(part))
+        path = fit.solve()
+        for part in x[:held_out].split(32):
+            path.add(read(part))
+    return path.best()
 
 
 def published_epoch(net: ww.Network, taps: list[Tap], group: Group, x: Tensor, kernel: int) -> None:
     """One epoch for one target, the network run in every step."""
-    readout = OfficialReadOut(group, targets_of(["H"]), kernel=kernel, how=Official(epochs=1))
+    readout = OfficialReadOut(group, targets_of(["H"]), kernel=kernel, at=SIZE, how=Official(epochs=1))
     with evaluating(net.module), Reader(net, taps).reading() as read:
         train_readouts([readout], lambda epoch: (read(part) for part in x.split(32)))
 
 
 def cached(net: ww.Network, taps: list[Tap], group: Group, x: Tensor, kernel: int) -> OfficialReadOut:
     """All targets at once, the features kept; shuffled anew in every epoch."""
-    readout = OfficialReadOut(group, targets_of(NAMES), kernel=kernel)
+    readout = OfficialReadOut(group, targets_of(NAMES), kernel=kernel, at=SIZE)
     with evaluating(net.module), Reader(net, taps).reading() as read:
         parts = [read(part) for part in x.split(32)]
     maps = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
@@ -90,8 +93,11 @@ def cached(net: ww.Network, taps: list[Tap], group: Group, x: Tensor, kernel: in
 def spc(net: ww.Network, taps: list[Tap], readout: Any, x: Tensor) -> dict[str, float]:
     with evaluating(net.module), Reader(net, taps).reading() as read:
         predicted = torch.cat([readout.predict(read(part)) for part in x.split(32)])
-    goals = stack(targets_of(NAMES), predicted.shape[-1])
-    return {n: float(score(predicted[:, t], goals[t]).spc.mean()) for t, n in enumerate(NAMES)}
+    goals = stack(targets_of(NAMES), SIZE)
+    return {
+        n: float(score(brought_to(predicted[:, t : t + 1], SIZE)[:, 0], goals[t]).spc.mean())
+        for t, n in enumerate(NAMES)
+    }
 
 
 def compare(net: ww.Network, x: Tensor, test: Tensor, kernel: int, rounds: int) -> dict[str, Any]:

@@ -71,14 +71,11 @@ def shuffled_at(module: Any, g: torch.Generator) -> list[Any]:
         kept[:] = args
         return (shuffled(args[0], g),)
 
-    hooks = [
+    return [
         block.register_forward_pre_hook(shortcut),
         block.conv1.register_forward_pre_hook(lambda m, args: (shuffled(kept[0], g),)),
         block.conv2.register_forward_pre_hook(lambda m, args: (shuffled(args[0], g),)),
     ]
-    if block.downsample is not None:
-        hooks.append(block.downsample.register_forward_hook(lambda m, args, out: shuffled(out, g)))
-    return hooks
 
 
 def shuffled(x: Tensor, g: torch.Generator) -> Tensor:

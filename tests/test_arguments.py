@@ -137,6 +137,83 @@ def test_a_configuration_file_gives_options_by_name(tmp_path):
     assert (every["first"], every["numbers"], every["workers"]) == ("a", (7, 8), 2)
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("numbers: 3,4,5", {"numbers": (3, 4, 5)}),
+        ("numbers: 3", {"numbers": (3,)}),
+        ("numbers: [3, 4]", {"numbers": (3, 4)}),
+        ("numbers:\n  - 3\n  - 4", {"numbers": (3, 4)}),
+        ("names: []", {"names": ()}),
+        ("names: layer4*:, last 30%", {"names": ("layer4*:", "last 30%")}),
+        ("names: [3, on, 010]", {"names": ("3", "on", "010")}),
+        ("shares: 0.31,1", {"shares": (0.31, 1.0)}),
+        ("shares: null", {"shares": None}),
+        ("shares:", {"shares": None}),
+        ("shares: [1e-3]", {"shares": (0.001,)}),
+        ("on: yes", {"on": True}),
+        ("on: False", {"on": False}),
+        ("kind-of: b", {"kind_of": "b"}),
+        ("fold-only: true\nworkers: 2", {"fold_only": True, "workers": 2}),
+        ("device: 010", {"device": "010"}),  # a name, no octal number
+        ("weights_folder: ~", {"weights_folder": None}),
+    ],
+)
+def test_values_of_a_file_are_those_of_the_command_line(tmp_path, line, found):
+    file = tmp_path / "study.yaml"
+    file.write_text(line)
+    every = values(f"--first a --config {file}")
+    assert {k: every[k] for k in found} == found
+
+
+def test_the_command_line_is_stronger_wherever_it_stands_and_a_later_file_than_an_earlier_one(tmp_path):
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text("first: a\nnumbers: 1,2\nworkers: 1\n")
+    two.write_text("workers: 2\n")
+    every = values(f"--numbers 3 --config {one} --config={two}")
+    assert (every["first"], every["numbers"], every["workers"]) == ("a", (3,), 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("number: 3", r"config='.*study.yaml': there is no option number. Did you mean numbers\? Options: first, num"),
+        ("config: x", "there is no option config"),
+        ("numbers: 3,x", r"^config='.*study.yaml': numbers=x: give whole numbers with commas"),
+        ("numbers: [3, x]", r"^config='.*study.yaml': numbers=.*: give whole numbers with commas"),
+        ("numbers: [[3]]", r"study.yaml': numbers=\[\[\"3\"\]\]: give whole numbers with commas"),
+        ("numbers: {a: 1}", r"study.yaml': numbers=\{\"a\": \"1\"\}: give whole numbers"),
+        ("numbers:", "study.yaml': numbers has no value; give whole numbers with commas, or leave it out"),
+        ("kind_of: c", r"^config='.*study.yaml': kind_of=c: give one of a, b"),
+        ("on: maybe", r"^config='.*study.yaml': on=maybe: give true or false"),
+        ("workers: many", r"^config='.*study.yaml': workers=many: give a whole number"),
+        ("device: [cpu]", r"study.yaml': device=\[\"cpu\"\]: give text"),
+        ("just words", "must hold options by name"),
+        ("a: b: c", "is not a YAML file"),
+        ("\xff", "cannot be read"),
+        (None, r"config='.*study.yaml' cannot be read \(.*No such file"),
+    ],
+)
+def test_errors_of_a_file_name_it_the_key_and_the_fix(tmp_path, content, message):
+    file = tmp_path / "study.yaml"
+    if content is not None:
+        file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=message) as seen:
+        values(f"--first a --config {file}")
+    assert "\n" not in str(seen.value)
+
+
+def test_an_option_of_the_command_line_is_named_as_there_beside_a_file(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("workers: many\n")
+    with pytest.raises(InputError, match=r"^--workers=some: give a whole number"):
+        values(f"--first a --config {file} --workers some")
+
+
+def test_names_that_look_like_numbers_are_names():
+    assert values("--first a --names 3,0.50,x")["names"] == ("3", "0.50", "x")
+
+
 def test_what_is_expected_in_words():
     assert expected(int | None) == "a whole number"
     assert expected(tuple[str, ...] | None) == "names with commas"

@@ -1,6 +1,7 @@
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from small_disk import small_files
 from whatwhere.errors import InputError
-from whatwhere.files import read_json, write_atomically, write_bytes, write_json, write_text
+from whatwhere.files import read_json, refuse_foreign, write_atomically, write_bytes, write_json, write_text
 
 
 def left_over(folder: Path) -> list[str]:
@@ -122,3 +123,54 @@ def test_missing_and_unreadable_json(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
         read_json(tmp_path)
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    """More room on the disk would not help."""
+    (tmp_path / "out").write_text("mine")
+    for file in (tmp_path / "out" / "a.json", tmp_path / "out" / "deeper" / "a.json"):
+        with pytest.raises(InputError, match=r"out is a file, and a folder is needed there: choose another folder;"):
+            write_text(file, "new")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"folder is a folder, and a file is written there: choose another"):
+        write_text(tmp_path / "folder", "new")
+    with pytest.raises(InputError, match=r"Choose another folder, with a shorter or plainer name"):
+        write_text(tmp_path / ("a" * 300) / "b", "new")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(InputError, match=r"Permission denied\. Choose a folder that you may write to;"):
+        write_text(tmp_path / "a", "new")
+
+
+def test_the_remedy_is_the_callers(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(InputError, match=r"not a JSON file .*; delete it and run the same command again\.$"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(InputError, match=r"not a JSON file .*; correct it\.$"):
+        read_json(tmp_path / "a.json", remedy="correct it")
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="nested too deep"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('\ufeff{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_no_command_replaces_a_file_that_it_did_not_write(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.txt", tmp_path / "other.txt"
+    mine.write_text("precious")
+    refuse_foreign(tmp_path, [other], ours=False)  # nothing is there
+    refuse_foreign(tmp_path, [mine], ours=True)
+    refuse_foreign(tmp_path, [mine], ours=False, overwrite=True)
+    other.write_text("too")
+    with pytest.raises(
+        InputError, match=r"out='.*': mine\.txt, other\.txt .*choose another.*overwrite=true to replace them"
+    ):
+        refuse_foreign(tmp_path, [mine, other], ours=False)
+    with pytest.raises(InputError, match=r"out='.*mine\.txt': the file is there already.*overwrite=true to replace it"):
+        refuse_foreign(mine, [mine], ours=False)

@@ -231,8 +231,7 @@ def basic_block(b: Any, x: Tensor, shuffled: Callable[[Tensor], Tensor], shortcu
     y = b.bn1(b.conv1(shuffled(x)))
     y = b.bn2(b.conv2(shuffled(torch.relu(y))))
     if b.downsample is not None:
-        shortcut = b.downsample(shortcut)
-        shortcut = shuffled(shortcut) if shortcuts else shortcut
+        shortcut = b.downsample(shortcut)  # its output stays as it is
     return torch.relu(y + shortcut)
 
 
@@ -242,8 +241,7 @@ def bottleneck(b: Any, x: Tensor, shuffled: Callable[[Tensor], Tensor], shortcut
     y = torch.relu(b.bn2(b.conv2(shuffled(y))))
     y = b.bn3(b.conv3(y))
     if b.downsample is not None:
-        shortcut = b.downsample(shortcut)
-        shortcut = shuffled(shortcut) if shortcuts else shortcut
+        shortcut = b.downsample(shortcut)  # its output stays as it is
     return torch.relu(y + shortcut)
 
 
@@ -284,6 +282,31 @@ def test_timms_blocks_are_the_same_blocks(monkeypatch: pytest.MonkeyPatch) -> No
         y = net.forward_head(net.layer4(net.layer3(y)))
     assert not spy.drawn
     torch.testing.assert_close(scores, y, atol=1e-5, rtol=1e-5)
+
+
+def test_a_shuffled_projection_keeps_its_channels_coherent() -> None:
+    """At one position, the outputs y = P x of a 1 x 1 projection mix the same entries of the shuffled input.
+
+    Its channels are independent there, so the covariance of the outputs over positions is P diag(var x) P^T in
+    expectation. Were the output shuffled as well, nothing but its diagonal would remain.
+    """
+    torch.manual_seed(0)
+    block: Any = BasicBlock(6, 6, stride=2, downsample=nn.Conv2d(6, 6, 1, stride=2, bias=False)).eval()
+    nn.init.zeros_(block.bn2.weight)  # no branch: what leaves the block is its shortcut
+    block.relu = nn.Identity()
+    net, size = nn.Sequential(block, nn.AdaptiveAvgPool2d(1)), (6, 16, 16)
+    x, table = torch.randn(1, *size).mul(torch.arange(1.0, 7.0).view(1, 6, 1, 1)), list_sites(net, input_size=size)
+    seen: list[Tensor] = []
+    block.register_forward_hook(lambda m, a, y: seen.append(y[0].flatten(1)))
+    with torch.no_grad(), shuffle(net, table=table):
+        for _ in range(400):
+            net(x)
+    p = block.downsample.weight.detach()[:, :, 0, 0]
+    expected = p @ torch.diag(x[0].flatten(1).var(1, correction=0)) @ p.T
+    found = torch.stack([y.cov() for y in seen]).mean(0)
+    torch.testing.assert_close(found, expected, atol=0.03 * float(expected.diagonal().max()), rtol=0)
+    apart = expected - torch.diag(expected.diagonal())
+    assert float((found * apart).sum() / apart.square().sum()) == pytest.approx(1, abs=0.05)
 
 
 def test_a_block_that_is_cut_in_the_middle_keeps_its_shortcut(basic: tuple[nn.Module, Sites]) -> None:
@@ -575,3 +598,75 @@ def test_gradient_checkpointing_is_refused(reentrant: bool) -> None:
         net(torch.randn(2, 3, 8, 8)).sum().backward()
     with pool(net, "0", table=table):  # what is not run again may be changed
         net(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
+# ---- modules called with keywords, or with None first
+
+
+class Called(nn.Module):
+    """A network whose block and convolution are called in one way or another."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.a, self.block, self.c = nn.Conv2d(3, 4, 3, padding=1), Asked(), nn.Conv2d(4, 4, 3, padding=1)
+        self.head, self.how = nn.Linear(4, 3), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        calls = {
+            "positional": lambda: self.c(self.block(x)),
+            "keywords": lambda: self.c(input=self.block(hidden_states=x)),
+            "None first": lambda: self.c(input=self.block(None, x)),
+        }
+        return self.head(calls[self.how]().relu().mean((2, 3)))
+
+
+class Asked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.conv2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.downsample: nn.Module | None = None
+
+    def forward(self, mask: Any = None, hidden_states: Any = None) -> Tensor:
+        x = mask if hidden_states is None else hidden_states
+        return self.conv2(self.bn1(self.conv1(input=x))).relu() + x
+
+
+@pytest.mark.parametrize("how", ["keywords", "None first"])
+@pytest.mark.parametrize("sites", ["block", "c", "block.conv1", None])
+def test_calls_with_keywords_are_changed_as_positional_ones(how: str, sites: str | None) -> None:
+    x, scores = torch.randn(4, 3, 8, 8), {}
+    for way in ("positional", how):
+        net = Called(way).eval()
+        table = list_sites(net, input_size=(3, 8, 8))
+        with torch.no_grad(), shuffle(net, sites, seed=1, table=table) as run:
+            scores[way] = net(x)
+        assert all(run.ran[name] == 1 for name in run.matched)
+        assert not torch.equal(scores[way], net(x))
+    assert torch.equal(scores["positional"], scores[how])
+    assert [(s.name, s.shape_in) for s in list_sites(Called(how), input_size=(3, 8, 8))] == [
+        (s.name, s.shape_in) for s in table
+    ]
+
+
+def test_a_call_without_a_map_is_explained() -> None:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.given = nn.Conv2d(3, 3, 1), Passing(), True
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            return x + self.act(x if self.given else None)
+
+    net = Sometimes().eval()
+    table = list_sites(net, input_size=(3, 4, 4))
+    net.given = False
+    with pytest.raises(InputError, match="act is called without a map here"), shuffle(net, "act", table=table):
+        net(torch.randn(1, 3, 4, 4))
+
+
+class Passing(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return 0 if x is None else x

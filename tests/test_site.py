@@ -1,4 +1,5 @@
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -274,7 +275,7 @@ def test_every_kind_of_selection(resnet: Sites) -> None:
     assert names(resnet.select(0)) == [resnet[0].name]
     assert names(resnet.select(-1)) == [resnet[-1].name]
     assert names(resnet.select(-3)) == [resnet[-3].name]
-    assert names(resnet.select(0.25)) == [s.name for s in resnet if s.depth_share <= 0.25]
+    assert names(resnet.select(0.25)) == names(resnet.select("last 25%")) == names(resnet.select("layer4.0:"))
     assert names(resnet.select(net.get_submodule("layer2.0.conv2"))) == ["layer2.0.conv2"]
     assert names(resnet.select(lambda s: s.kind == "pool")) == ["maxpool", "avgpool"]
     assert names(resnet.select(resnet[4])) == [resnet[4].name]
@@ -334,6 +335,31 @@ def test_the_nearest_name_is_offered(resnet: Sites) -> None:
 def test_what_is_no_selection_is_refused(resnet: Sites, which: Any) -> None:
     with pytest.raises(InputError):
         resnet.select(which)
+
+
+@pytest.mark.parametrize(
+    "which", ["last 130%", "last 0%", "last -3%", "last nan%", "last inf%", 0.0, 1.3, -0.1, math.nan]
+)
+def test_a_share_that_cannot_be_is_refused(resnet: Sites, which: Any) -> None:
+    with pytest.raises(InputError, match=r"sites=.*: give a share above 0 and at most all, such as 'last 30%'"):
+        resnet.select(which)
+
+
+def test_a_share_begins_at_a_cut_whatever_is_selected_from(resnet: Sites, vgg: Sites) -> None:
+    """Not at the norm behind the convolution before, nor in the middle of a residual block."""
+    assert vgg.select("last 38%")[0].kind == "conv"
+    assert vgg.start("last 38%") == vgg.start(0.38) == vgg.select("last 38%")[0]
+    assert names(vgg.of_kind("norm").select("last 38%")) == [s.name for s in vgg.select("last 38%") if s.kind == "norm"]
+    assert resnet.select("last 45%")[0].name == "layer4.0"  # that of layer3.0.conv2 alone is 42 %
+    assert resnet.start("last 100%").name == "conv1"
+    assert vgg.start("features.3:").name == "features.3"
+
+
+def test_the_shares_of_a_network_without_convolutions_are_of_its_linear_layers() -> None:
+    table = list_sites(timm.create_model("test_vit", num_classes=3), input_size=(3, 160, 160))
+    half = table.select("last 50%")
+    assert half
+    assert all(s.depth_share <= 0.51 for s in half)
 
 
 def test_an_empty_selection_is_no_silent_no_op(resnet: Sites) -> None:
@@ -417,3 +443,47 @@ def test_maps_that_are_not_square_though_the_picture_is() -> None:
     assert seen["1"] == ("NCHW", (3, 3, 2))
     square = nn.Sequential(nn.Conv2d(3, 5, (1, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(75, 2))
     assert layouts(square, (3, 5, 5))["1"] == ("NCHW", (5, 5, 3))
+
+
+def test_names_with_brackets_and_colons_name_themselves() -> None:
+    def conv() -> nn.Module:
+        return nn.Conv2d(3, 3, 3, padding=1)
+
+    blocks = nn.ModuleDict({"conv[1]": conv(), "conv1": conv(), "a:b": conv(), "last 1": conv()})
+    table = list_sites(nn.Sequential(*blocks.values()), input_size=(3, 8, 8))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = blocks
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks.values():
+                x = block(x)
+            return x
+
+    table = list_sites(Net(), input_size=(3, 8, 8))
+    for name in ("blocks.conv[1]", "blocks.a:b", "blocks.last 1", "blocks.conv1"):
+        assert [s.name for s in table.select(name)] == [name]
+    assert [s.name for s in table.select("blocks.conv*")] == ["blocks.conv[1]", "blocks.conv1"]
+    assert [s.name for s in table.select("*[1]")] == ["blocks.conv1", "blocks.last 1"]  # still a glob elsewhere
+
+
+@pytest.mark.parametrize("which", ["last 130%", "last 0%", "last -5%", "last nan%", "last x%", 1.5, -0.1, 0.0])
+def test_shares_that_cannot_be_are_refused(which: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1))
+    with pytest.raises(InputError, match=r"above 0 and (is )?at most 1"):
+        list_sites(net, input_size=(3, 8, 8)).select(which)
+
+
+def test_weights_that_are_not_finite_have_no_table() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 3))
+    net[0].bias.data[1] = torch.nan
+    with pytest.raises(InputError, match=r"net: 0\.bias holds NaN"):
+        list_sites(net, input_size=(3, 8, 8))
+
+
+def test_timms_networks_of_one_channel_say_so() -> None:
+    net = timm.create_model("test_resnet", in_chans=1)
+    assert expected_input_size(net)[0] == 1
+    assert list_sites(net)[0].shape_in[0] == 1

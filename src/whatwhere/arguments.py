@@ -9,8 +9,10 @@ import json
 import re
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from whatwhere.errors import InputError
@@ -19,7 +21,7 @@ from whatwhere.lab.study import Run, Study, run_study
 WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 SEVERAL = {int: "whole numbers", float: "numbers"}
 NO_DEFAULT = (None, False, SUPPRESS)
-OUT = "out"  # where a study writes if the command line does not say
+CONFIG = "--config="
 
 
 class Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
@@ -102,10 +104,10 @@ def parser_of(name: str, thing: Any) -> ArgumentParser:
     if _is_study(thing):
         _add(parser, "what is measured", thing, docs)
         _add(parser, "where and how it runs (no number depends on it)", Run, Docs.of(Run))
-        parser.set_defaults(out=OUT)
+        parser.set_defaults(out=thing.usual_out)
     else:
         _add(parser, "options", thing, docs)
-    parser.add_argument("--config", action="config", help="a YAML file of options, by name.")
+    parser.add_argument("--config", help="a YAML file of options, by name; those of the command line are stronger.")
     return parser
 
 
@@ -161,11 +163,58 @@ def parsed(name: str, thing: Any, words: Sequence[str]) -> dict[str, Any]:
         InputError: naming the option that is wrong.
     """
     hints = _hints(thing)
+    prepared = _prepared(words, hints)
+    files = [w.removeprefix(CONFIG) for w in prepared if w.startswith(CONFIG)]
+    own = [w for w in prepared if not w.startswith(CONFIG)]
+    stronger = {w[2:].partition("=")[0] for w in own if w.startswith("--")}
+    stored = {o: (word, file) for file in files for o, word in _configured(file, hints).items() if o not in stronger}
     try:
-        given = parser_of(name, thing).parse_args(_prepared(words, hints))
+        given = parser_of(name, thing).parse_args([*(word for word, _ in stored.values()), *own])
     except ArgumentError as error:
-        raise InputError(_plainly(str(error), name, hints)) from None
+        raise InputError(_plainly(str(error), name, hints, {o: file for o, (_, file) in stored.items()})) from None
     return {option: getattr(given, option) for option in hints}
+
+
+def _configured(file: str, hints: Mapping[str, Any]) -> dict[str, str]:
+    """The options of a file, each as on the command line; no value is read as another type than there.
+
+    Raises:
+        InputError: for a file that cannot be read, and for an option that the command does not have.
+    """
+    try:
+        content = yaml.load(Path(file).expanduser().read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config={file!r} cannot be read ({error}); give a YAML file of options.") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"config={file!r} is not a YAML file: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"config={file!r} must hold options by name, a line each, such as `workers: 2`.")
+    found = {}
+    for key, value in content.items():
+        option = str(key).replace("-", "_")
+        if option not in hints:
+            raise _no_option(option, hints, f"config={file!r}: ", "")
+        found[option] = f"--{option}={_word(value, hints[option], f'config={file!r}: {option}')}"
+    return found
+
+
+def _word(value: Any, hint: Any, place: str) -> str:
+    """A value of a file as the parser takes it.
+
+    Raises:
+        InputError: for a list or a mapping where neither can be.
+    """
+    if value in ("", "~"):
+        value = "null"
+    several = _takes_several(hint)
+    if isinstance(value, str):
+        empty = value == "null" and type(None) not in get_args(hint)
+        if empty:
+            raise InputError(f"{place} has no value; give {expected(hint)}, or leave it out.")
+        return _listed(value, hint) if several else value
+    if several and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return _as_json(value, hint)
+    raise InputError(f"{place}={json.dumps(value)}: give {expected(hint)}.")
 
 
 def _is_study(thing: Any) -> bool:
@@ -200,7 +249,7 @@ def _prepared(arguments: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
             value = words.pop(0)
         if not value and not sign:
             raise InputError(f"--{option} has no value; give one after it.")
-        found.append(f"--{option}={_listed(value) if _takes_several(hints.get(option)) else value}")
+        found.append(f"--{option}={_listed(value, hints[option]) if _takes_several(hints.get(option)) else value}")
     return found
 
 
@@ -208,21 +257,28 @@ def _is_option(word: str) -> bool:
     return bool(re.match(r"--[a-zA-Z]", word))
 
 
-def _no_option(option: str, hints: Mapping[str, Any]) -> InputError:
+def _no_option(option: str, hints: Mapping[str, Any], place: str = "", sign: str = "--") -> InputError:
     close = difflib.get_close_matches(option, list(hints), n=1, cutoff=0.5)
-    hint = f" Did you mean --{close[0]}?" if close else ""
-    return InputError(f"there is no option --{option}.{hint} Options: {', '.join(f'--{o}' for o in hints)}.")
+    hint = f" Did you mean {sign}{close[0]}?" if close else ""
+    every = ", ".join(f"{sign}{o}" for o in hints)
+    return InputError(f"{place}there is no option {sign}{option}.{hint} Options: {every}.")
 
 
 def _takes_several(hint: Any) -> bool:
     return any(get_origin(h) in (tuple, list) for h in (hint, *get_args(hint)))
 
 
-def _listed(value: str) -> str:
+def _listed(value: str, hint: Any) -> str:
     """`a,b` as a JSON list; what is a list already, or null, stays."""
     if value.startswith("[") or value == "null":
         return value
-    return json.dumps([_plain(v.strip()) for v in value.split(",")])
+    return _as_json([v.strip() for v in value.split(",")], hint)
+
+
+def _as_json(values: Sequence[str], hint: Any) -> str:
+    """Values as a JSON list: of names, each as it is written, also where it looks like a number."""
+    names = any(get_origin(h) in (tuple, list) and str in get_args(h) for h in (hint, *get_args(hint)))
+    return json.dumps([v if names else _plain(v) for v in values])
 
 
 def _plain(text: str) -> Any:
@@ -234,15 +290,16 @@ def _plain(text: str) -> Any:
     return text
 
 
-def _plainly(message: str, name: str, hints: Mapping[str, Any]) -> str:
-    """A parser's error in one line: the option, what was seen, what is expected, and where help is."""
+def _plainly(message: str, name: str, hints: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """A parser's error in one line: the option, and its file if it is of one, what was seen, what is expected."""
     required = re.search(r"arguments are required: (.*)", message)
     option = re.search(r'Parser key "(\w+)', message)
     if required:
         text = f"give {' and '.join(f'--{o}' for o in re.findall(r'[a-z_]+', required[1]))}."
     elif option and option[1] in hints:
         seen = re.findall(r"(?:Given value|Got value): ?(.*)", message)
-        text = f"--{option[1]}={seen[-1] if seen else '?'}: give {expected(hints[option[1]])}."
+        place = f"config={files[option[1]]!r}: " if option[1] in files else "--"
+        text = f"{place}{option[1]}={seen[-1] if seen else '?'}: give {expected(hints[option[1]])}."
     else:
         text = " ".join(message.split())
     return f"{text} See {name} --help."

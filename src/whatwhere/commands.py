@@ -66,6 +66,7 @@ def train(
     weights: str | None = None,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> str:
     """Train a classification network and keep its weights; the same command resumes after an interruption.
 
@@ -73,7 +74,7 @@ def train(
         model: timm/NAME, torchvision/NAME or cifar/NAME.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits.
         out: folder for the checkpoint, weights.safetensors and history.json.
-        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast or demo.
+        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.
@@ -83,6 +84,7 @@ def train(
         weights: file of the weights to start from.
         seed: of the initial weights, the order of the pictures and their augmentation.
         device: auto, cpu, cuda or mps.
+        overwrite: replace weights and a history in the folder that no training of this command wrote.
 
     Examples:
         $ whatwhere train --model cifar/vgg16 --data hf/uoft-cs/cifar100 --out trained
@@ -99,7 +101,7 @@ def train(
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
     how = adapted(recipe_named(recipe), augment, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision)
     about = {"model": model, "data": pictures.describe(), "seed": seed, "width": width}
-    tested = trained_in(Path(out), net, pictures, how, about, seed=seed, device=device)
+    tested = trained_in(Path(out), net, pictures, how, about, seed=seed, device=device, overwrite=overwrite)
     return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}"
 
 

@@ -15,7 +15,7 @@ class TrainingDiverged(RuntimeError):
     """The loss stopped being finite; the message names the step and the last good checkpoint."""
 
 
-def unknown(what: str, seen: str, known: Iterable[str], *, shown: int = 12) -> InputError:
+def unknown(what: str, seen: object, known: Iterable[str], *, shown: int = 12) -> InputError:
     """An error for an unknown name, with the nearest ones.
 
     Args:
@@ -25,7 +25,7 @@ def unknown(what: str, seen: str, known: Iterable[str], *, shown: int = 12) -> I
         shown: how many choices to print at most.
     """
     names = list(known)
-    close = difflib.get_close_matches(seen, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(seen), names, n=3, cutoff=0.5)
     listed = ", ".join(names[:shown]) + (f", … ({len(names)} in all)" if len(names) > shown else "")
     hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
     return InputError(f"{what}={seen!r} matches nothing.{hint} Choices: {listed or '(none)'}.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let a function write a temporary file beside the target, sync it, and rename it onto the target.
 
     Raises:
-        InputError: if the disk is full or the folder cannot be written; the previous file stays intact.
+        InputError: if the disk is full, something is in the way, or the folder cannot be written; the previous file
+            stays intact.
     """
     path = Path(path)
     try:
@@ -35,9 +37,24 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own way
         why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot write {path}: {why}. Free some space or choose another folder; "
+            f"cannot write {path}: {why}. {_advice(error, path)}; "
             "what was finished before is kept, and the same command goes on from there."
         ) from error
+
+
+def _advice(error: Exception, path: Path) -> str:
+    """What helps: room on a full disk, another place where a file or the rights are in the way."""
+    number = getattr(error, "errno", None)
+    if number in (errno.EEXIST, errno.ENOTDIR):
+        there = next((str(p) for p in path.parents if p.exists()), str(path.parent))
+        return f"{there} is a file, and a folder is needed there: choose another folder"
+    if number == errno.EISDIR:
+        return f"{path} is a folder, and a file is written there: choose another folder"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Choose a folder that you may write to"
+    if number in (errno.ENAMETOOLONG, errno.EINVAL):
+        return "Choose another folder, with a shorter or plainer name"
+    return "Free some space or choose another folder"
 
 
 def _sync(name: str) -> None:
@@ -77,17 +94,48 @@ def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
     write_text(path, json.dumps(value, allow_nan=False, ensure_ascii=False, **layout) + "\n")
 
 
-def read_json(path: Path) -> Any:
+AGAIN = "delete it and run the same command again"  # of a file that this package wrote
+
+
+def read_json(path: Path, *, remedy: str = AGAIN) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: the file.
+        remedy: what to do if it is not JSON; a file that the user wrote is corrected, not deleted.
 
     Raises:
         InputError: if it is missing, unreadable, or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # an editor may have put a mark first
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a JSON file ({error}); delete it and run the same command again.") from error
+        raise InputError(f"{path} is not a JSON file ({error}); {remedy}.") from error
+    except RecursionError:
+        raise InputError(f"{path} is not a JSON file of plain values (nested too deep); {remedy}.") from None
+
+
+def refuse_foreign(out: Path, files: Iterable[Path], *, ours: bool, overwrite: bool = False) -> None:
+    """The rule of all commands that write: none replaces a file that it did not write, unless told to.
+
+    Args:
+        out: the option, for the error.
+        files: what will be written.
+        ours: whether those that are there are known to come from the same command.
+        overwrite: what the user said.
+
+    Raises:
+        InputError: naming the files that are there.
+    """
+    there = [] if ours or overwrite else [os.path.relpath(f, out) for f in files if f.exists()]
+    if there:
+        names = "the file" if there == ["."] else ", ".join(there)
+        be, it = ("is", "it") if len(there) == 1 else ("are", "them")
+        raise InputError(
+            f"out={str(out)!r}: {names} {be} there already, and this command did not write {it}; choose another place, "
+            f"or give overwrite=true to replace {it}."
+        )

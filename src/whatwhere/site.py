@@ -13,10 +13,11 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from whatwhere.depth import cut_named, from_share
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops
+from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops, map_in
 from whatwhere.layers import POOLS as POOLS
-from whatwhere.network import Network, as_module
+from whatwhere.network import Network, as_module, channels_of, check_finite, running
 
 # While a network is traced, interventions hold still: the table of places does not depend on them, nor spend draws.
 tracing: ContextVar[bool] = ContextVar("tracing", default=False)
@@ -70,13 +71,14 @@ class Sites(Sequence[Site]):
     >>> print(table)                          # the table
     >>> table.select("layer4*")               # by name or glob
     >>> table.select("layer3.0:")             # that site and all after it; "a:b" is a window
-    >>> table.select("last 30%")              # by depth share, rounded down as the paper does
+    >>> table.select("last 30%")              # from the cut of that depth share on, rounded down as the paper does
     """
 
-    def __init__(self, sites: Iterable[Site], module: nn.Module, total_flops: int) -> None:
+    def __init__(self, sites: Iterable[Site], module: nn.Module, total_flops: int, whole: Any = None) -> None:
         self._sites = tuple(sites)
         self._module = module
         self.total_flops = total_flops
+        self._whole: tuple[Site, ...] = whole or self._sites  # of which these are some
 
     @overload
     def __getitem__(self, index: int) -> Site: ...
@@ -92,14 +94,14 @@ class Sites(Sequence[Site]):
 
     def of_kind(self, *kinds: str) -> Sites:
         """The sites of some kinds only, in the same order."""
-        return Sites((s for s in self if s.kind in kinds), self._module, self.total_flops)
+        return Sites((s for s in self if s.kind in kinds), self._module, self.total_flops, self._whole)
 
     def select(self, which: Selection) -> list[Site]:
         """The sites that a selection names, in execution order, without repeats.
 
         Args:
-            which: None (all), a name, a glob, a range `"from:"` or `"from:to"`, `"last 30%"`, a row number, a depth
-                share (float), a module, a site, a predicate, or a sequence of these.
+            which: None (all), a name, a glob, a range `"from:"` or `"from:to"`, `"last 30%"` or the share as a float
+                (from the cut of that depth share on), a row number, a module, a site, a predicate, or a sequence.
 
         Raises:
             InputError: when a part of the selection matches nothing; the message prints the choices.
@@ -112,6 +114,10 @@ class Sites(Sequence[Site]):
         chosen = {site.order for part in parts for site in self._matches(part)}
         return [s for s in self if s.order in chosen]
 
+    def start(self, which: Selection) -> Site:
+        """Where a selection begins: of a depth share the cut that it names, else its first site."""
+        return cut_named(self._whole, which) or self.select(which)[0]
+
     def _matches(self, part: Any) -> list[Site]:
         found = _by_type(part)(self, part)
         if not found:
@@ -119,8 +125,11 @@ class Sites(Sequence[Site]):
         return found
 
     def _named(self, text: str) -> list[Site]:
+        exact = [s for s in self if text in (s.name, s.module)]
+        if exact:  # a name with brackets or colons in it names itself
+            return exact
         if text.startswith("last "):
-            return _last_percent(self, text)
+            return from_share(self, self._whole, text)
         if ":" in text:
             return self._window(text)
         return [s for s in self if fnmatch.fnmatchcase(s.name, text) or fnmatch.fnmatchcase(s.module, text)]
@@ -152,7 +161,7 @@ def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
     if isinstance(part, int):
         return lambda sites, row: list(sites[row : row + 1 or None])
     if isinstance(part, float):
-        return lambda sites, share: [s for s in sites if s.depth_share <= share + 1e-9]
+        return lambda sites, share: from_share(sites, sites._whole, share)
     if isinstance(part, nn.Module):
         return lambda sites, module: sites._modules(module)
     if isinstance(part, Site):
@@ -160,16 +169,6 @@ def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
     if callable(part):
         return lambda sites, accepts: [s for s in sites if accepts(s)]
     raise InputError(f"sites={part!r}: give a name, a glob, a row number, a depth share, a module or a predicate.")
-
-
-def _last_percent(sites: Sites, text: str) -> list[Site]:
-    number = text.removeprefix("last ").strip().removesuffix("%")
-    try:
-        percent = float(number)
-    except ValueError:
-        raise InputError(f"sites={text!r}: write a percentage such as 'last 30%'.") from None
-    # The paper calls 4 of 13 convolutions (30.8 %) "the last 30 %" and 7 of 13 (53.8 %) "53 %".
-    return [s for s in sites if int(100 * s.depth_share + 1e-9) <= percent]
 
 
 def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | None = None) -> Sites:
@@ -185,17 +184,14 @@ def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | N
         The sites in execution order. Sites whose map has a single position are left out: no *where* is there.
 
     Raises:
-        InputError: if the network does not run on such an input, or no spatial map flows in it.
+        InputError: if the network does not run on such an input, has no spatial map or no finite weights.
     """
     module = as_module(net)
+    check_finite(module)
     size = input_size or expected_input_size(net)
     trace = _Trace(module, square=size[1] == size[2])
-    with trace.hooked(), evaluating(module):
-        try:
-            module(blank_picture(module, size))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            said = f"the network does not run on a picture of shape {size} (C, H, W): {error}."
-            raise InputError(f"{said} Give input_size=(C, H, W), or Network(net, input_size=(C, H, W)).") from error
+    with trace.hooked(), evaluating(module), running(module, size):
+        module(blank_picture(module, size))
     return trace.sites()
 
 
@@ -205,10 +201,8 @@ def expected_input_size(net: nn.Module | Network) -> tuple[int, int, int]:
         return net.input_size
     module = as_module(net)
     config = getattr(module, "pretrained_cfg", None) or {}
-    if config.get("input_size"):
-        return tuple(config["input_size"])
-    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
-    return (channels, 224, 224)
+    # timm's configuration is that of its weights; a network made with in_chans=1 takes other pictures.
+    return (channels_of(module), *(config.get("input_size") or (3, 224, 224))[1:])
 
 
 def blank_picture(module: nn.Module, size: tuple[int, int, int]) -> Tensor:
@@ -284,7 +278,7 @@ class _Trace:
     def _enter(self, name: str) -> Callable[..., None]:
         def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.calls[name] += 1
-            x = _first_tensor(args, kwargs)
+            x = map_in(args, kwargs)
             layout, shape = self._map_of(m, x)
             raw = tuple(x.shape[1:]) if x is not None else ()
             certain = certain_layout(m)
@@ -377,10 +371,6 @@ class _Trace:
             flops_before=e.flops_before,
             parents=e.parents,
         )
-
-
-def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    return next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
 
 
 def format_table(sites: Iterable[Site]) -> str:

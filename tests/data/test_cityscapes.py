@@ -2,12 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from whatwhere.data.cityscapes import CATEGORIES, CLASSES, cityscapes_parts, read_train_ids, train_ids
+from whatwhere.data.cityscapes import CATEGORIES, CLASSES, cityscapes_parts, train_ids
 from whatwhere.errors import InputError
-from whatwhere.label_maps import IGNORE
 from whatwhere.say.concepts import Merged
 
 FRAMES = ("aachen_000000_000019", "aachen_000001_000019", "bochum_000000_000313", "bochum_000000_000885")
@@ -56,16 +54,6 @@ def test_labels_become_train_ids() -> None:
         assert int(values[label]) == expected
 
 
-def test_a_map_is_read_pixel_by_pixel(folder: Path) -> None:
-    file = cityscapes_parts(folder, "train").maps[0]
-    stored, read = np.array(Image.open(file)), read_train_ids(file)
-    assert read.dtype == torch.uint8
-    for r in range(6):
-        for c in range(8):
-            label = int(stored[r, c])
-            assert int(read[r, c]) == (TRAIN_IDS.index(label) if label in TRAIN_IDS else IGNORE)
-
-
 def test_categories_are_made_of_classes() -> None:
     names = tuple(CLASSES.values())
     assert Merged(CATEGORIES, names).names == tuple(CATEGORIES)
@@ -92,16 +80,6 @@ def test_a_broken_map_is_named(folder: Path) -> None:
     map_file(folder, FRAMES[1]).write_bytes(b"no picture")
     with pytest.raises(InputError, match=rf"{FRAMES[1]}_gtFine_labelIds.png cannot be read"):
         cityscapes_parts(folder, "train")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_train_ids(map_file(folder, FRAMES[1]))
-
-
-def test_a_number_that_is_no_label_is_refused(folder: Path) -> None:
-    file = save(map_file(folder, FRAMES[0]), np.full((6, 8), 34, dtype=np.uint8))
-    with pytest.raises(InputError, match=r"holds 34, but labels are 0\.\.33"):
-        read_train_ids(file)
-    with pytest.raises(InputError, match="is a colour picture"):
-        read_train_ids(save(file, np.zeros((6, 8, 3), dtype=np.uint8)))
 
 
 def test_files_keep_their_names(folder: Path) -> None:

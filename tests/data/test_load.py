@@ -2,7 +2,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_overloads, get_type_hints
 
 import datasets
 import numpy as np
@@ -12,6 +12,9 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from whatwhere.data import Data, load_data
+from whatwhere.data.load import BUILT_IN
+from whatwhere.data.load_scenes import DRAWN
+from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 
 CIFAR = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar100"
@@ -159,3 +162,11 @@ def test_cifar100_has_its_published_mean() -> None:
     assert torch.bincount(labels).tolist() == [20] * 100
     mean = images.double().mean((0, 2, 3)).numpy() / 255
     assert np.allclose(mean, [0.5071, 0.4865, 0.4409], atol=0.02)
+
+
+def test_names_have_the_types_of_what_they_name():
+    """What mypy says of calls stands in tests/typed_calls.py; here, that the names it knows are those there are."""
+    hints = [get_type_hints(overload) for overload in get_overloads(load_data)]
+    of = {hint["return"]: hint["source"] for hint in hints if "Literal" in str(hint["source"])}
+    scenes = [name for part in get_args(of[Scenes]) for name in get_args(part)]
+    assert (scenes, list(get_args(of[Data]))) == ([DRAWN], list(BUILT_IN))

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ def test_only_pictures_are_maps(folders: Path) -> None:
     (folders / "train" / "labels" / "f1.png").unlink()
     with pytest.raises(InputError, match=r"f1\.jpg has no label map; put .*labels/f1\.png there"):
         paired(folders / "train" / "images", folders / "train" / "labels")
-    with pytest.raises(InputError, match=r"f0\.jpg has no label map"):
-        paired(folders / "train" / "images", folders / "nowhere")
+    (folders / "train" / "labels").rename(folders / "train" / "masks")
+    with pytest.raises(InputError, match=r"put .*train/labels there \(it holds images, masks\)"):
+        load_scenes(folders)
 
 
 @pytest.mark.parametrize(("ignored", "found"), [(None, [0, 1, 2]), (2, [0, 1, 255]), (0, [255, 1, 2])])
@@ -125,6 +127,7 @@ def test_what_is_missing_is_named(folders: Path, tmp_path_factory: pytest.TempPa
     with pytest.raises(InputError, match="holds no scenes; give"):
         load_scenes(empty)
     (empty / "train" / "images").mkdir(parents=True)
+    (empty / "train" / "labels").mkdir()
     with pytest.raises(InputError, match="'train' is empty"):
         load_scenes(empty)
 
@@ -203,5 +206,123 @@ def test_cityscapes_without_its_splits(tmp_path: Path) -> None:
 
 
 def test_stored_values_are_bytes(folders: Path) -> None:
-    _, values, _ = file.described(folders)
-    assert torch.equal(values, torch.arange(256, dtype=torch.uint8))
+    assert torch.equal(file.described(folders).values, torch.arange(256, dtype=torch.uint8))
+
+
+# What is passed over, lost or doubled
+
+
+def masks(folder: Path, *values: Any, split: str = "test", suffix: str = ".png") -> Path:
+    """A scene of 2 x 3 for each map."""
+    for i, value in enumerate(values):
+        save(folder / split / "images" / f"f{i}.png", np.zeros((2, 3, 3)))
+        save(folder / split / "labels" / f"f{i}{suffix}", value)
+    return folder
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Train", "Val", "Test"), ("training", "dev", "eval")])
+def test_splits_under_other_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for split in names:
+        masks(tmp_path, [[0, 1, 2], [0, 1, 2]], split=split)
+    describe(tmp_path)
+    scenes = load_scenes(tmp_path)
+    assert len(scenes.splits) == 3
+    assert len({id(scenes.train), id(scenes.validation), id(scenes.test)}) == 3
+    (tmp_path / names[0]).rename(tmp_path / "fold1")
+    with pytest.warns(UserWarning, match="not called like a split are passed over: fold1"):
+        assert len(load_scenes(tmp_path).splits) == 2
+
+
+def test_pictures_and_maps_under_other_names_are_named(folders: Path) -> None:
+    (folders / "train" / "images").rename(folders / "train" / "Images")
+    assert len(load_scenes(folders).train) == 3
+    (folders / "train" / "labels").rename(folders / "train" / "masks")
+    with pytest.raises(InputError, match=r"put .*train/labels there \(it holds Images, masks\)"):
+        load_scenes(folders)
+
+
+def test_masks_of_0_and_255_lose_a_class(tmp_path: Path) -> None:
+    describe(masks(tmp_path, [[0, 255, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]), classes=["background", "object"])
+    with pytest.raises(
+        InputError, match=r"'object' occurs in none of the 2 .* Store the class as 1; or, .*ignore_index"
+    ):
+        load_scenes(tmp_path)
+    describe(tmp_path, classes=["background", "object"], ignore_index=255)
+    assert load_scenes(tmp_path).test.absent == ("object",)
+    describe(tmp_path, classes=["object", "background"])
+    save(tmp_path / "test" / "labels" / "f0.png", [[1, 255, 1], [1, 1, 1]])
+    save(tmp_path / "test" / "labels" / "f1.png", [[1, 255, 1], [1, 1, 1]])
+    with pytest.raises(InputError, match=r"'object' occurs in none .* Store the class as 0"):
+        load_scenes(tmp_path)
+
+
+def test_a_class_of_several_that_may_be_stored_as_255_is_said(tmp_path: Path) -> None:
+    describe(masks(tmp_path, [[0, 1, 255], [0, 1, 255]]))
+    with pytest.warns(
+        UserWarning, match="'car' occurs in none of the 1 label maps looked at, and 255 does, which counts"
+    ):
+        assert load_scenes(tmp_path).notes
+    save(tmp_path / "test" / "labels" / "f0.png", [[0, 1, 255], [0, 2, 255]])
+    assert load_scenes(tmp_path).notes == ()
+
+
+def test_two_files_of_one_name_are_refused(folders: Path) -> None:
+    save(folders / "train" / "labels" / "f1.tif", [[0, 0, 0], [0, 0, 0]])
+    with pytest.raises(InputError, match=r"labels holds 2 label maps of one name \(f1\.png, f1\.tif\); keep"):
+        load_scenes(folders)
+    (folders / "train" / "labels" / "f1.tif").unlink()
+    save(folders / "train" / "images" / "f1.png", np.zeros((2, 3, 3)))
+    with pytest.raises(InputError, match=r"images holds 2 pictures of one name \(f1\.jpg, f1\.png\); keep"):
+        load_scenes(folders)
+
+
+def test_lossy_maps_are_refused_as_they_are_loaded(tmp_path: Path) -> None:
+    describe(masks(tmp_path, [[0, 1, 2], [0, 1, 2]], suffix=".jpg"))
+    with pytest.raises(InputError, match=r"f0\.jpg\) cannot be read \(it is stored with loss \(JPEG\)"):
+        load_scenes(tmp_path)
+
+
+def test_what_is_left_without_a_partner_is_said(folders: Path) -> None:
+    save(folders / "train" / "labels" / "old.png", [[0, 0, 0], [0, 0, 0]])
+    (folders / "train" / "images" / "f9.heic").touch()
+    (folders / "train" / "images" / "more").mkdir()
+    with pytest.warns(UserWarning, match="passed over") as told:
+        scenes = load_scenes(folders)
+    assert len(told) == len(scenes.notes) == 3
+    assert "without a picture are passed over: old.png." in scenes.notes[1]
+    assert ".heic (1)" in scenes.notes[0]
+    assert scenes.describe()["notes"] == list(scenes.notes)
+
+
+def test_names_are_paired_in_any_unicode_form(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    save(tmp_path / "test" / "images" / f"{composed}.png", np.zeros((2, 3, 3)))
+    save(tmp_path / "test" / "labels" / f"{decomposed}.png", [[0, 1, 2], [0, 1, 2]])
+    describe(tmp_path)
+    assert load_scenes(tmp_path).test[0][1]["class"].tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_class_names_that_differ_by_form_only_are_refused(folders: Path) -> None:
+    describe(folders, classes=["sky", "road", "road "])
+    with pytest.raises(InputError, match=r"classes\.json: 'road' and 'road ' differ by Unicode form"):
+        load_scenes(folders)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_picture_that_is_turned_beside_a_map_that_is_not_is_refused(tmp_path: Path, orientation: int) -> None:
+    describe(masks(tmp_path, [[0, 1, 2], [0, 1, 2]]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture, labels = tmp_path / "test" / "images" / "f0.png", tmp_path / "test" / "labels" / "f0.png"
+    Image.fromarray(np.arange(18, dtype=np.uint8).reshape(2, 3, 3)).save(picture, exif=exif)
+    with pytest.raises(InputError, match=rf"f0\.png\): the picture's EXIF orientation is {orientation}, its map's 1"):
+        _ = load_scenes(tmp_path).test[0]
+    Image.fromarray(np.arange(0, 18, 3, dtype=np.uint8).reshape(2, 3) // 8).save(labels, exif=exif)
+    shown, maps = load_scenes(tmp_path).test[0]
+    assert torch.equal(shown[0] // 8, maps["class"])
+
+
+def test_the_users_own_description_is_corrected_not_deleted(folders: Path) -> None:
+    (folders / "classes.json").write_text("{")
+    with pytest.raises(InputError, match=r"classes\.json is not a JSON file .*; correct it\.$"):
+        load_scenes(folders)

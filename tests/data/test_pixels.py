@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from whatwhere.data.pixels import BrokenPicture, check_geometry, to_pixels
+from whatwhere.data.pixels import BrokenPicture, check_geometry, orientation_of, to_pixels
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 
@@ -109,3 +111,77 @@ def test_truncated_and_foreign_bytes_are_broken(kind: str) -> None:
 def test_impossible_geometry_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_geometry(Preprocessing(**{"size": (8, 8), **settings}))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_fewer_bits_in_a_file_of_sixteen_are_refused(kind: str, bits: int) -> None:
+    """They would be black, or nearly so."""
+    deep = Image.fromarray(np.array([[0, 3, 2**bits - 1]], dtype=np.uint16))
+    with pytest.raises(BrokenPicture, match=rf"values of 16 bits go up to {2**bits - 1} of 65535.*save it with 8 bits"):
+        to_pixels(encoded(deep, kind))
+
+
+def colour_png(values: list[list[int]]) -> bytes:
+    """One row of pixels of three channels of 16 bits."""
+    head = struct.pack(">IIBBBBB", len(values), 1, 16, 2, 0, 0, 0)
+    row = b"\0" + np.array(values, dtype=">u2").tobytes()
+    chunks = {b"IHDR": head, b"IDAT": zlib.compress(row), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks.items()
+    )
+
+
+def test_colours_of_sixteen_bits() -> None:
+    assert to_pixels(colour_png([[65535, 256, 0]]))[:, 0, 0].tolist() == [255, 1, 0]
+    for dark in ([4095, 100, 0], [255, 100, 0], [0, 0, 16383]):
+        with pytest.raises(BrokenPicture, match="values of 16 bits go below"):
+            to_pixels(colour_png([dark]))
+
+
+def test_a_black_picture_of_sixteen_bits_is_black() -> None:
+    assert to_pixels(encoded(Image.fromarray(np.zeros((1, 2), dtype=np.uint16)))).max() == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_the_orientation_of_a_stored_picture(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = encoded(noise_picture(6, 5), kind, exif=exif)
+    assert orientation_of(stored) == orientation_of(Image.open(io.BytesIO(stored))) == orientation
+    assert orientation_of(torch.zeros(3, 2, 2)) == orientation_of(encoded(noise_picture(6, 5))) == 1
+
+
+def test_pictures_get_the_channels_of_the_network() -> None:
+    colour, grey = noise_picture(5, 7), noise_picture(5, 7, "L")
+    one = Preprocessing(channels=1)
+    assert torch.equal(to_pixels(grey, one)[0], torch.from_numpy(np.array(grey)))
+    assert torch.equal(to_pixels(colour, one)[0], torch.from_numpy(np.array(colour.convert("L"))))
+    assert torch.equal(to_pixels(to_pixels(colour), one), to_pixels(colour, one))
+    small = Preprocessing(size=(4, 4), channels=1)
+    assert torch.equal(to_pixels(torch.from_numpy(np.array(grey)), small), to_pixels(grey, small))
+    assert to_pixels(grey, small).shape == (1, 4, 4)
+
+
+def test_four_channels_are_served_where_a_picture_has_them() -> None:
+    transparent = noise_picture(5, 7, "RGBA")
+    four = Preprocessing(channels=4)
+    pixels = torch.from_numpy(np.array(transparent)).permute(2, 0, 1)
+    assert torch.equal(to_pixels(transparent, four), pixels)
+    assert torch.equal(to_pixels(encoded(transparent), four), pixels)
+    assert torch.equal(to_pixels(pixels, four), pixels)
+    assert to_pixels(pixels, Preprocessing(size=(4, 4), channels=4)).shape == (4, 4, 4)
+    with pytest.raises(BrokenPicture, match="the network takes 4 channels, and it has no transparency"):
+        to_pixels(noise_picture(5, 7), four)
+    with pytest.raises(BrokenPicture, match="the network takes 4 channels, and it has 3"):
+        to_pixels(pixels[:3], four)
+
+
+def test_other_channels_come_as_tensors() -> None:
+    many = torch.randint(0, 256, (7, 4, 4), dtype=torch.uint8)
+    assert torch.equal(to_pixels(many, Preprocessing(channels=7)), many)
+    with pytest.raises(BrokenPicture, match="7 channels, which are not resized"):
+        to_pixels(many, Preprocessing(size=(2, 2), channels=7))
+    with pytest.raises(BrokenPicture, match=r"which only tensors \(7, H, W\) have"):
+        to_pixels(noise_picture(4, 4), Preprocessing(channels=7))

@@ -13,7 +13,7 @@ from torch import Tensor
 from whatwhere.data import scenes as scenes_file
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.pixels import Raw
-from whatwhere.data.scenes import Scenes, SceneSplit, video_segments, whole_numbers
+from whatwhere.data.scenes import Scenes, SceneSplit, absent_note, video_segments
 from whatwhere.data.sources import Files, Memory
 from whatwhere.errors import InputError
 
@@ -120,23 +120,6 @@ def test_a_palettes_entries_are_read_not_its_colours(tmp_path: Path) -> None:
     found = on_disk(tmp_path, values)[0][1]["class"]
     assert found.tolist() == [[0, 1, 2], [2, 2, 255]]
     assert found.dtype == torch.uint8
-
-
-def test_one_bit_and_sixteen_bit_maps() -> None:
-    assert whole_numbers(grey([[0, 1]]).convert("1")).tolist() == [[0, 0]]  # PIL takes 1 of 255 for black
-    assert whole_numbers(Image.new("1", (2, 1), 1)).tolist() == [[1, 1]]
-    found = whole_numbers(grey([[3, 400]], np.uint16))
-    assert (found.tolist(), found.dtype) == ([[3, 400]], torch.int32)
-    assert whole_numbers(grey([[3, -1]], np.int32)).tolist() == [[3, -1]]  # not 255, which is unlabelled
-    assert whole_numbers(torch.tensor([[[3, 400]]])).tolist() == [[3, 400]]
-
-
-@pytest.mark.parametrize(
-    "raw", [grey([[0.5]], np.float32), torch.zeros(1, 1), Image.new("RGB", (2, 2)), Image.new("LA", (2, 2))]
-)
-def test_what_is_no_label_map_is_refused(raw: Raw) -> None:
-    with pytest.raises(ValueError, match=r"numbers are .*float|channels"):
-        whole_numbers(raw)
 
 
 def test_stored_values_are_translated(tmp_path: Path) -> None:
@@ -278,3 +261,32 @@ def test_drawn_streets_come_in_separate_splits() -> None:
         for name, names in scenes.values.items():
             values = maps[name][maps[name] != 255]
             assert int(values.max()) < len(names)
+
+
+def test_classes_are_counted_without_their_pictures(tmp_path: Path) -> None:
+    split = on_disk(tmp_path, grey([[0, 1, 255]]), grey([[0, 1, 1]]))
+    (tmp_path / "0.jpg").write_bytes(b"no picture")
+    assert split.counts[[0, 1, 2, 255]].tolist() == [2, 3, 0, 1]
+    assert split.absent == ("tree",)
+    assert absent_note(split) == (
+        "split 'test': 'tree' never occurs in its 2 label maps; 16.7 % of the pixels are unlabelled (255)."
+    )
+    kept = numbered(6)
+    list(kept.rows())  # decoded and kept
+    assert kept.counts[:3].tolist() == [40, 40, 40]
+    assert kept.absent == ()
+
+
+def test_scenes_say_which_classes_no_training_map_holds() -> None:
+    whole, part = numbered(6), numbered(2)
+    assert Scenes("s", {"train": whole, "test": part}).absent_notes() == []
+    assert Scenes("s", {"test": part}).absent_notes() == []
+    (note,) = Scenes("s", {"training": part}).absent_notes()
+    assert note == "split 'train': 'tree' never occurs in its 2 label maps."
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    split = on_disk(tmp_path, grey([[0, 1]]))
+    (tmp_path / "0_map.png").unlink()
+    with pytest.raises(InputError, match=r"row 0 \(file .*0_map\.png\) cannot be read \(No such file or directory\)"):
+        _ = split.fingerprint

@@ -8,7 +8,6 @@ from whatwhere.data.street_objects import (
     CLASSES,
     CONFUSED,
     DIFFERENCE,
-    GROUPS,
     MATERIALS,
     PARTS,
     ROOF_SIGN,
@@ -19,7 +18,7 @@ from whatwhere.data.streets import Canvas, Streets, draw_streets
 from whatwhere.errors import InputError
 from whatwhere.label_maps import IGNORE
 from whatwhere.say.concept_counts import concept_counts
-from whatwhere.say.concepts import Combined, Merged, Named, copies_of_classes
+from whatwhere.say.concepts import Combined, Named, copies_of_classes
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +112,7 @@ def test_what_is_near_is_larger(streets: Streets) -> None:
 
 
 def test_no_material_and_no_part_is_a_class(streets: Streets) -> None:
-    source = Combined([Merged(GROUPS, CLASSES), Named(PARTS), Named(MATERIALS, "material")])
+    source = Combined([Named(PARTS), Named(MATERIALS, "material")])
     counts = concept_counts(source, list(streets.rows())[:40], CLASSES)
     assert copies_of_classes(source, CLASSES) == {}
     inside = {name: counts.joint[k, 1] > 0 for k, name in enumerate(counts.names)}

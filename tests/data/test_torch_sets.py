@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from whatwhere.data import load_data
 from whatwhere.data.torch_sets import stated_labels
@@ -94,52 +94,6 @@ def test_arrays_are_pictures() -> None:
     assert np.array_equal(images[0].permute(1, 2, 0).numpy(), tall)
 
 
-def loader(n: int = 10, **options: Any) -> DataLoader[Any]:
-    return DataLoader(
-        TensorDataset(torch.arange(n)[:, None, None, None].expand(n, 3, 2, 2).float(), torch.arange(n) % 2),
-        4,
-        **options,
-    )
-
-
-def test_a_loader_keeps_its_batches() -> None:
-    split = load_data(loader()).test
-    batches = list(split.batches(3, geometry=Preprocessing(size=(8, 8))))
-    assert [tuple(x.shape) for x, _ in batches] == [(4, 3, 2, 2), (4, 3, 2, 2), (2, 3, 2, 2)]
-    assert torch.cat([y for _, y in batches]).tolist() == split.labels.tolist()
-    assert (len(split), split.shape(), split.classes) == (10, (3, 2, 2), ("0", "1"))
-    assert len(list(split.batches(3))) == 3  # a second pass
-
-
-def test_a_loader_that_drops_the_last_batch_is_counted_right() -> None:
-    assert len(load_data(loader(drop_last=True)).test) == 8
-
-
-def test_a_loader_takes_no_order() -> None:
-    with pytest.raises(InputError, match=r"order cannot be given for a DataLoader.*load_data\(loader\.dataset\)"):
-        load_data(loader()).test.batches(2, order=torch.tensor([0]))
-
-
-def test_a_part_of_a_loader() -> None:
-    for shuffle in (False, True):
-        part = load_data(loader(shuffle=shuffle)).test.take(4, seed=1)
-        images = torch.cat([x for x, _ in part.batches(4)])[:, 0, 0, 0]
-        assert torch.equal(images.long() % 2, part.labels)
-        assert sorted(part.labels.tolist()) == [0, 0, 1, 1]
-
-
-def test_loaders_share_their_classes() -> None:
-    data = load_data({"train": loader(), "test": loader(1)})
-    assert data.train.classes == data.test.classes == ("0", "1")
-
-
-def test_loader_fingerprints() -> None:
-    plain, again, shuffled, reshuffled = (load_data(loader(shuffle=s)).test for s in (False, False, True, True))
-    assert plain.fingerprint == again.fingerprint
-    assert shuffled.fingerprint == reshuffled.fingerprint
-    assert plain.fingerprint != load_data(loader(11)).test.fingerprint
-
-
 class Stream(IterableDataset[Any]):
     def __iter__(self) -> Any:
         return iter([(torch.zeros(3, 2, 2), 0)])
@@ -148,18 +102,6 @@ class Stream(IterableDataset[Any]):
 def test_streams_need_a_loader() -> None:
     with pytest.raises(InputError, match="without rows by number"):
         load_data(Stream())
-    assert len(load_data(DataLoader(Stream())).test) == 1
-
-
-@pytest.mark.parametrize("items", [[torch.zeros(3, 2, 2)], [(torch.zeros(2, 2), 0)], [(torch.zeros(3, 2, 2), 0.5)]])
-def test_loaders_of_something_else_are_refused(items: list[Any]) -> None:
-    with pytest.raises(InputError, match="batch 0 of the DataLoader"):
-        load_data(DataLoader(items))  # type: ignore[arg-type]
-
-
-def test_an_empty_loader_is_refused() -> None:
-    with pytest.raises(InputError, match="'test' is empty"):
-        load_data(DataLoader([], 2))  # type: ignore[arg-type]
 
 
 def test_items_count_where_they_contradict_the_listed_labels() -> None:

@@ -6,9 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Tap
+from whatwhere.hold.features import Group, Tap
 from whatwhere.hold.official import Official, OfficialReadOut, train_readouts
-from whatwhere.hold.ridge import Group
 from whatwhere.hold.targets import stack, targets_of
 
 GROUP = Group("all", (Tap("a", 2, (10, 10)), Tap("b", 1, (10, 10))))
@@ -23,35 +22,59 @@ def batches(n=3):
     ]
 
 
-def by_hand(data, how, kernel):
-    """Conv, batch norm, sigmoid, SGD, for the target H alone, written out."""
+def published(layers, kernel):
+    """The authors' read-outs of 3 channels, for one target: full width, batch norm and ReLU between the layers."""
     torch.manual_seed(0)
-    conv, norm = nn.Conv2d(3, 1, kernel), nn.BatchNorm2d(1)
-    parameters = [*conv.parameters(), *norm.parameters()]
+    convs = [nn.Conv2d(3, 1 if last else 3, kernel) for last in [False] * (layers - 1) + [True]]
+    hidden = [m for conv in convs[:-1] for m in (conv, nn.BatchNorm2d(3), nn.ReLU())]
+    return nn.Sequential(*hidden, convs[-1], nn.BatchNorm2d(1), nn.Sigmoid())
+
+
+def by_hand(data, how, kernel, at=None):
+    """The published read-out and SGD, for the target H alone, written out; the output is upsampled before the loss."""
+    net = published(how.layers, kernel)
+    parameters = list(net.parameters())
     velocity = [torch.zeros_like(p) for p in parameters]
-    goal = stack(targets_of(["H"]), 10 - kernel + 1)
+    size = 10 - how.layers * (kernel - 1)
+    goal = stack(targets_of(["H"]), at or size)
     for epoch in range(how.epochs):
         lr = how.lr if epoch < 10 else how.lr / 10
         for maps in data:
-            out = torch.sigmoid(norm(conv(torch.cat([maps["a"], maps["b"]], 1))))
+            out = net(torch.cat([maps["a"], maps["b"]], 1))
+            if at:
+                out = functional.interpolate(out, size=(at, at), mode="bilinear", align_corners=False)
             grads = torch.autograd.grad(((out - goal) ** 2).mean(), parameters)
             for p, v, g in zip(parameters, velocity, grads, strict=True):
                 v.mul_(how.momentum).add_(g + how.weight_decay * p.detach())
                 p.data.sub_(lr * v)
-    return conv, norm
+    return net.eval()
 
 
+@pytest.mark.parametrize("at", [None, 40])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_it_is_convolution_batch_norm_sigmoid_and_sgd(kernel):
-    how, data = Official(epochs=12), batches()
-    readout = OfficialReadOut(GROUP, targets_of(["H"]), kernel=kernel, size=10, how=how)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_it_is_the_published_read_out_and_sgd(layers, kernel, at):
+    how, data = Official(epochs=12, layers=layers), batches()
+    readout = OfficialReadOut(GROUP, targets_of(["H"]), kernel=kernel, size=10, at=at, how=how)
     train_readouts([readout], lambda epoch: data)
-    conv, norm = by_hand(data, how, kernel)
-    torch.testing.assert_close(readout.layers[0].weight, conv.weight)
-    torch.testing.assert_close(readout.layers[1].running_mean, norm.running_mean)
-    norm.eval()
+    net = by_hand(data, how, kernel, at)
+    for seen, expected in zip(readout.layers, net, strict=True):
+        if isinstance(expected, nn.Conv2d):
+            torch.testing.assert_close(seen.weight, expected.weight, rtol=1e-3, atol=1e-5)
     x = torch.cat([data[0]["a"], data[0]["b"]], 1)
-    torch.testing.assert_close(readout.predict(data[0]), torch.sigmoid(norm(conv(x))))
+    torch.testing.assert_close(readout.predict(data[0]), net(x), rtol=1e-3, atol=1e-4)
+
+
+def test_at_the_outputs_own_size_nothing_is_upsampled():
+    how = Official(upsample=False)
+    readout = OfficialReadOut(GROUP, targets_of(["H"]), kernel=3, size=10, at=40, how=how)
+    assert readout.goals.shape[-1] == 8
+    assert OfficialReadOut(GROUP, targets_of(["H"]), kernel=3, size=10, at=40).goals.shape[-1] == 40
+
+
+def test_hidden_channels_may_be_fewer():
+    readout = OfficialReadOut(GROUP, targets_of(["H", "G"]), kernel=3, size=10, how=Official(layers=2, hidden=5))
+    assert [m.weight.shape for m in readout.layers if isinstance(m, nn.Conv2d)] == [(10, 3, 3, 3), (2, 5, 3, 3)]
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -74,7 +97,14 @@ def test_without_its_head_it_learns_a_ramp_it_is_shown():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"layers": 4}, "layers=4"), ({"head": "softmax"}, "head"), ({"batch_size": 1}, "batch")],
+    [
+        ({"layers": 4}, "layers=4"),
+        ({"head": "softmax"}, "head"),
+        ({"batch_size": 1}, "batch"),
+        ({"hidden": 0}, "hidden=0"),
+        ({"lr": 0.0}, "lr=0.0"),
+        ({"lr": float("nan")}, "lr=nan"),
+    ],
 )
 def test_wrong_settings_are_refused(options, message):
     with pytest.raises(InputError, match=message):

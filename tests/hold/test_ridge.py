@@ -7,9 +7,9 @@ from sklearn.linear_model import Ridge
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Tap
+from whatwhere.hold.features import Group, Tap
 from whatwhere.hold.moments import Moments, axis_of
-from whatwhere.hold.ridge import PENALTIES, Group, RidgeFit, output_size
+from whatwhere.hold.ridge import PENALTIES, RidgeFit, output_size, solutions
 from whatwhere.hold.targets import stack, targets_of
 
 SIZE = 9
@@ -39,7 +39,7 @@ def design(x, kernel, padding=0):
     return torch.stack(rows).numpy()
 
 
-@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("padding", [0, 1])
 def test_the_moments_are_those_of_the_design_matrix(kernel, padding):
     x, y = pictures(4, 3), stack(targets_of(["H", "G"]), output_size(SIZE, kernel, padding))
@@ -49,10 +49,10 @@ def test_the_moments_are_those_of_the_design_matrix(kernel, padding):
     a = design(x, kernel, padding) - np.tile([1.0, -2.0, 0.5], kernel * kernel)
     b = np.tile(y.reshape(2, -1).numpy().T, (4, 1))
     assert m.rows == len(a)
-    np.testing.assert_allclose(m.products.numpy(), a.T @ a, rtol=2e-5, atol=2e-3)
-    np.testing.assert_allclose(m.cross.numpy(), a.T @ b, rtol=1e-5, atol=1e-3)
-    np.testing.assert_allclose(m.column_sums.numpy(), a.sum(0), rtol=1e-5, atol=1e-3)
-    np.testing.assert_allclose(m.target_products.numpy(), (b**2).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(m.products.numpy(), a.T @ a, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(m.cross.numpy(), a.T @ b, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(m.column_sums.numpy(), a.sum(0), rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(m.target_products.numpy(), (b.astype(float) ** 2).sum(0), rtol=1e-12)
 
 
 def test_targets_that_differ_between_pictures():
@@ -61,8 +61,8 @@ def test_targets_that_differ_between_pictures():
     m = Moments(2, 2, 3, 0, torch.zeros(2))
     m.add(x, y)
     b = y.permute(0, 2, 3, 1).reshape(-1, 2).double().numpy()
-    np.testing.assert_allclose(m.cross.numpy(), design(x, 3).T @ b, rtol=1e-5)
-    np.testing.assert_allclose(m.target_sums.numpy(), b.sum(0), rtol=1e-6)
+    np.testing.assert_allclose(m.cross.numpy(), design(x, 3).T @ b, rtol=1e-12)
+    np.testing.assert_allclose(m.target_sums.numpy(), b.sum(0), rtol=1e-12)
 
 
 def test_parts_of_an_axis_tile_every_window():
@@ -74,61 +74,160 @@ def test_parts_of_an_axis_tile_every_window():
                 assert covered == list(range(shift, shift + size - kernel + 1))
 
 
-@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (3, 0), (3, 1)])
+def fitted(channels, x, held_out, targets, kernel=1, padding=0, size=SIZE):
+    """The solutions of a read-out that was shown both parts."""
+    fit = RidgeFit(group(*channels), targets, kernel=kernel, padding=padding, size=size)
+    for part in x.split(4):
+        fit.add(by_tap(part, channels))
+    path = fit.solve()
+    for part in held_out.split(3):
+        path.add(by_tap(part, channels))
+    return path
+
+
+def by_tap(x, channels):
+    return {f"f{i}": part for i, part in enumerate(x.split(list(channels), 1), 1)}
+
+
+def by_scikit_learn(x, held_out, target, kernel, padding=0, penalties=PENALTIES):
+    """Held-out losses, and the held-out predictions of the best penalty, from the explicit design matrix in float64."""
+    y = target.flatten().double().numpy()
+    a, b = design(x, kernel, padding), design(held_out, kernel, padding)
+    mean, scale = a.mean(0), np.where(a.std(0) > 0, a.std(0), 1)
+    a, b = (a - mean) / scale, (b - mean) / scale
+    fitted, wanted = np.tile(y, len(x)), np.tile(y, len(held_out))
+    predicted = [Ridge(alpha=float(p) * len(a), solver="svd").fit(a, fitted).predict(b) for p in penalties]
+    losses = np.array([np.mean((p - wanted) ** 2) for p in predicted])
+    return losses, predicted[int(losses.argmin())]
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (3, 0), (3, 1), (5, 2)])
 def test_the_readout_is_scikit_learns_ridge(kernel, padding):
     x, held_out = pictures(6, 4), pictures(4, 4, seed=1)
     targets = targets_of(["H", "G", "VS"])
-    fit = RidgeFit(group(3, 1), targets, kernel=kernel, padding=padding, size=SIZE)
-    for part, held in ((x[:4], False), (held_out, True), (x[4:], False)):
-        fit.add({"f1": part[:, :3], "f2": part[:, 3:]}, held)
-    readout = fit.solve()
-    predicted = readout.predict({"f1": held_out[:, :3], "f2": held_out[:, 3:]})
-    goals = stack(targets, output_size(SIZE, kernel, padding)).flatten(1).double().numpy()
-    a, b = design(x, kernel, padding), design(held_out, kernel, padding)
-    mean, scale = a.mean(0), a.std(0)
-    for t, y in enumerate(goals):
-        models = [Ridge(alpha=float(p) * len(a)).fit((a - mean) / scale, np.tile(y, len(x))) for p in PENALTIES]
-        losses = [np.mean((m.predict((b - mean) / scale) - np.tile(y, len(held_out))) ** 2) for m in models]
-        best = int(np.argmin(losses))
-        assert readout.penalty[t] == pytest.approx(float(PENALTIES[best]))
-        expected = models[best].predict((b - mean) / scale)
-        np.testing.assert_allclose(predicted[:, t].flatten().numpy(), expected, atol=2e-4)
+    path = fitted((3, 1), x, held_out, targets, kernel, padding)
+    readout = path.best()
+    predicted = readout.predict(by_tap(held_out, (3, 1)))
+    for t, target in enumerate(stack(targets, output_size(SIZE, kernel, padding))):
+        losses, expected = by_scikit_learn(x, held_out, target, kernel, padding)
+        np.testing.assert_allclose(path.losses[:, t] / path.rows, losses, rtol=1e-7)
+        assert readout.penalty[t] == pytest.approx(float(PENALTIES[losses.argmin()]))
+        assert readout.loss[t] == pytest.approx(losses.min(), rel=1e-7)
+        np.testing.assert_allclose(predicted[:, t].flatten().numpy(), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_the_one_by_one_at_the_centre_is_fitted_and_tested_at_the_same_places(kernel, padding):
+    x, held_out = pictures(5, 3), pictures(2, 3, seed=1)
+    target = targets_of(["G"])
+    row, out = kernel // 2, output_size(SIZE, kernel, padding)
+    p = padding
+    centres = [functional.pad(m, (p,) * 4)[..., row : row + out, row : row + out] for m in (x, held_out)]
+    losses, _ = by_scikit_learn(*centres, stack(target, out)[0], 1)
+    assert fitted((3,), x, held_out, target, kernel, padding).best().centre_loss[0] == pytest.approx(
+        losses.min(), rel=1e-7
+    )
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """Maps of an untrained SqueezeNet: small (spread 0.05 and less), nearly collinear, of few dimensions."""
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    trunk = squeezenet1_1().features[:8].eval()
+    for m in trunk.modules():
+        if isinstance(m, torch.nn.Conv2d):
+            m.reset_parameters()
+    g = torch.Generator().manual_seed(3)
+    coarse = torch.randn(14, 3, 9, 9, generator=g)
+    x = functional.interpolate(coarse, size=(112, 112), mode="bicubic")
+    with torch.no_grad():
+        return functional.interpolate(trunk(x)[:, :24], size=(12, 12), mode="bilinear", align_corners=True)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_features_of_an_untrained_network_are_read_as_scikit_learn_does_in_float64(untrained, kernel):
+    x, held_out = untrained[:10], untrained[10:]
+    assert float(x.std()) < 0.1
+    targets = targets_of(["H", "G"])
+    readout = fitted((24,), x, held_out, targets, kernel, size=12).best()
+    predicted = readout.predict({"f1": held_out})
+    for t, target in enumerate(stack(targets, 12 - kernel + 1)):
+        losses, _ = by_scikit_learn(x, held_out, target, kernel, penalties=PENALTIES[::10])
+        assert readout.loss[t] <= losses.min() * (1 + 1e-4)
+        assert readout.loss[t] == pytest.approx(float(((predicted[:, t] - target) ** 2).mean()), rel=1e-9)
+
+
+def test_a_larger_kernel_reads_no_less_than_its_centre_of_an_untrained_network(untrained):
+    for kernel in (3, 5):
+        readout = fitted((24,), untrained[:10], untrained[10:], targets_of(["H", "G"]), kernel, size=12).best()
+        assert all(loss < 1.02 * inner for loss, inner in zip(readout.loss, readout.centre_loss, strict=True))
+
+
+def test_penalties_below_the_rounding_of_the_products_are_left_out():
+    gram = torch.diag(torch.tensor([1e-9, 1.0, 1e9], dtype=torch.float64))
+    weights, possible = solutions(gram.clone(), torch.ones(3, 1, dtype=torch.float64))
+    assert possible.tolist() == [bool(p >= 3 * 1e9 * 2.0**-52) for p in PENALTIES]
+    expected = torch.ones(3, 1, dtype=torch.float64) / (gram.diagonal()[:, None] + PENALTIES)
+    torch.testing.assert_close(weights[..., 0], expected)
+
+
+def test_a_penalty_whose_loss_its_predictions_contradict_is_not_chosen():
+    x, held_out = pictures(6, 2), pictures(4, 2, seed=1)
+    fit = RidgeFit(group(2), targets_of(["H"]), size=SIZE)
+    fit.add({"f1": x})
+    path = fit.solve()
+    best = int((fitted((2,), x, held_out, targets_of(["H"])).losses[:, 0]).argmin())
+    wrong = torch.zeros_like(path.losses)
+    wrong[best] = 1e6
+    true = path._squared
+    path._squared = lambda *given: true(*given) + wrong  # as if the products had been summed with too little precision
+    path.add({"f1": held_out})
+    assert path.trusted[:, 0].tolist() == [i != best for i in range(len(PENALTIES))]
+    assert path.best().penalty[0] != float(PENALTIES[best])
 
 
 def test_a_constant_channel_changes_nothing():
-    targets = targets_of(["H"])
     readouts = []
     for extra in (False, True):
         x = pictures(6, 2)
         x = torch.cat([x, torch.full_like(x[:, :1], 7.3)], 1) if extra else x
-        fit = RidgeFit(group(x.shape[1]), targets, kernel=1, size=SIZE)
-        fit.add({"f1": x[:4]}, False)
-        fit.add({"f1": x[4:]}, True)
-        readouts.append(fit.solve())
+        readouts.append(fitted((x.shape[1],), x[:4], x[4:], targets_of(["H"])).best())
     assert readouts[1].weight[0, 2] == 0
-    torch.testing.assert_close(readouts[0].weight[:, :2], readouts[1].weight[:, :2], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(readouts[0].weight[:, :2], readouts[1].weight[:, :2], atol=1e-12, rtol=1e-9)
+
+
+def test_a_small_channel_beside_a_large_one_is_read():
+    """What counts as constant is measured by the channel's own values, not by its neighbours'."""
+    ramp = 1e-4 * torch.linspace(0, 1, SIZE).expand(6, 1, SIZE, SIZE)
+    x = torch.cat([1e4 * torch.randn(6, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)), ramp], 1)
+    assert fitted((2,), x[:4], x[4:], targets_of(["H"])).best().loss[0] < 1e-6
 
 
 def test_a_map_that_holds_the_column_is_read_out_exactly():
     ramp = torch.linspace(3, 9, SIZE).expand(SIZE, SIZE)
     x = torch.cat([ramp.expand(6, 1, SIZE, SIZE), torch.randn(6, 2, SIZE, SIZE)], 1)
-    fit = RidgeFit(group(3), targets_of(["H"]), kernel=1, size=SIZE)
-    fit.add({"f1": x[:4]}, False)
-    fit.add({"f1": x[4:]}, True)
-    predicted = fit.solve().predict({"f1": x})[:, 0]
-    torch.testing.assert_close(predicted, torch.linspace(0, 1, SIZE).expand(6, SIZE, SIZE), atol=1e-4, rtol=0)
+    predicted = fitted((3,), x[:4], x[4:], targets_of(["H"])).best().predict({"f1": x})[:, 0]
+    expected = torch.linspace(0, 1, SIZE, dtype=torch.float64).expand(6, SIZE, SIZE)
+    torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
 def test_wrong_arguments_say_what_to_give():
     targets = targets_of(["H"])
-    with pytest.raises(InputError, match="kernel=0"):
+    with pytest.raises(InputError, match="kernel=0: give an odd"):
         RidgeFit(group(2), targets, kernel=0, size=SIZE)
     with pytest.raises(InputError, match="smaller kernel"):
         RidgeFit(group(2), targets, kernel=SIZE, size=SIZE)
     with pytest.raises(InputError, match="columns"):
         RidgeFit(group(2000), targets, kernel=3, size=SIZE)
     fit = RidgeFit(group(2), targets, kernel=1, size=SIZE)
-    with pytest.raises(InputError, match="held out"):
+    with pytest.raises(InputError, match="no pictures to fit"):
         fit.solve()
     with pytest.raises(InputError, match="not finite"):
-        fit.add({"f1": torch.full((1, 2, SIZE, SIZE), float("nan"))}, False)
+        fit.add({"f1": torch.full((1, 2, SIZE, SIZE), float("nan"))})
+    fit = RidgeFit(group(2), targets, kernel=1, size=SIZE)
+    fit.add({"f1": pictures(2, 2)})
+    with pytest.raises(InputError, match="held out"):
+        fit.solve().best()

@@ -191,3 +191,16 @@ def test_a_cell_is_stored_without_white_space(tmp_path: Path) -> None:
     store, cell = Store(tmp_path, STUDY), Cell(CONFIG)
     store.save(cell, {"confusions": [[0, 1], [2, 3]]})
     assert '"confusions":[[0,1],[2,3]]' in store.file(cell).read_text()
+
+
+@pytest.mark.parametrize("name", ["study.json", "result.json", "table.csv", "index.html"])
+def test_a_users_own_file_is_not_replaced_unless_told_to(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text('{"my": "own"}')
+    with pytest.raises(
+        InputError, match=rf"{name} is there already, and this command did not write it.*overwrite=true"
+    ):
+        Store(tmp_path, STUDY)
+    assert {p.name for p in tmp_path.iterdir()} == {name}
+    Store(tmp_path, STUDY, overwrite=True)
+    assert read_json(tmp_path / "study.json")["model"] == STUDY["model"]

@@ -1,12 +1,17 @@
 import io
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from whatwhere.lab import progress
-from whatwhere.lab.progress import EVERY, Meter
+from whatwhere.lab.cells import Cell, Store, Worker
+from whatwhere.lab.engines import run_cells
+from whatwhere.lab.progress import EVERY, FIRST, Meter
 
 
 class Clock:
@@ -35,9 +40,9 @@ def test_a_pipe_gets_a_line_now_and_then(clock: Clock, capsys: pytest.CaptureFix
             clock.now += 1.0
             meter.advance()
     seen = lines(capsys)
-    # A line when more than EVERY seconds have passed since the one before; a part takes a second.
-    between = int(EVERY) + 1
-    assert seen[:-1] == [f"job: {i} %, about {progress._clock(100 - i)} left" for i in range(between, 101, between)]
+    # A line when more than FIRST seconds have passed, then EVERY since the one before; a part takes a second.
+    first, between = int(FIRST) + 1, int(EVERY) + 1
+    assert seen[:-1] == [f"job: {i} %, about {progress._clock(100 - i)} left" for i in range(first, 101, between)]
     assert seen[-1] == "job: done in 1:40"
 
 
@@ -57,7 +62,7 @@ def test_a_resumed_job_is_not_taken_for_a_fast_one(clock: Clock, capsys: pytest.
             clock.now += 10
             meter.update(done)
     seen = lines(capsys)
-    assert seen[0] == "job: 90 %, about 16:10 left"  # 97 parts of 10 seconds
+    assert seen[0] == "job: 90 %, about 16:20 left"  # 98 parts of 10 seconds
     assert seen[-1].startswith("job: done in 16:")
 
 
@@ -68,6 +73,76 @@ def test_the_first_line_may_know_no_time_left(clock: Clock, capsys: pytest.Captu
     clock.now += 60
     meter.update(1)
     assert lines(capsys) == ["job: 0 %", "job: 25 %, about 3:00 left"]
+
+
+def seconds_left(line: str) -> float:
+    minutes, seconds = re.findall(r"about (\d+):(\d\d) left", line)[0]
+    return 60 * int(minutes) + int(seconds)
+
+
+class Timed(Worker):
+    """Takes a second of the clock for each part of a cell, and tells a meter; beside them, some for what is told late."""
+
+    def __init__(self, clock: Clock, start: float = 0.0) -> None:
+        self.clock, self.start = clock, start
+
+    def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        self.clock.now += self.start
+        with Meter(str(config["name"]), config["parts"]) as meter:
+            for _ in range(config["parts"]):
+                self.clock.now += 1
+                meter.advance()
+        return {}
+
+
+@pytest.mark.parametrize("sizes", [[3, 300, 40], [300, 1, 1, 1], [1, 1, 1, 1, 1, 400], [2] * 50 + [200], [600]])
+def test_the_first_time_left_is_right_whatever_the_cells_sizes(
+    sizes: list[int], clock: Clock, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cells = [Cell({"name": i, "parts": n}, str(i), cost=7.0 * n) for i, n in enumerate(sizes)]
+    run_cells(cells, Timed(clock, start=0.2), Store(tmp_path, {}))
+    told = [line for line in lines(capsys) if "left" in line]
+    passed = 10.0
+    for line in told[:3]:
+        truth = sum(sizes) + 0.2 * len(sizes) - passed
+        assert truth / 2 <= seconds_left(line) <= 2 * truth, (line, truth)
+        passed += EVERY
+    assert told[0].startswith("cells"), "the cell's own time left is not the study's"
+
+
+def test_a_cell_without_a_meter_still_counts_for_what_it_costs(
+    clock: Clock, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Silent(Worker):
+        def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
+            clock.now += config["seconds"]
+            return {}
+
+    seconds = [1, 12, 100]
+    run_cells([Cell({"seconds": s}, str(s), cost=s) for s in seconds], Silent(), Store(tmp_path, {}))
+    assert lines(capsys)[0] == "cells (last: 12): 12 %, about 1:40 left"
+
+
+def test_meters_that_follow_each_other_in_a_step_never_move_back(clock: Clock, capsys: Any) -> None:
+    reached = []
+    with Meter("outer", 2) as outer:
+        outer.begin()
+        for _ in range(2):
+            with Meter("inner", 4) as inner:
+                for _ in range(4):
+                    inner.advance()
+                    reached.append(outer.done + outer._reached)
+        outer.advance()
+    assert reached == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+    assert outer.done == 1
+
+
+def test_a_study_inside_a_cell_moves_the_outermost_meter(clock: Clock) -> None:
+    with Meter("outer", 10) as outer, Meter("cells", 4, quiet=True) as cells, Meter("inner", 2) as inner:
+        outer.begin(5)
+        cells.begin(2)
+        inner.advance()
+        assert (cells.done + cells._reached, outer.done + outer._reached) == (1, 1.25)
 
 
 def test_an_error_is_not_done(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

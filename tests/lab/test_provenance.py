@@ -1,4 +1,5 @@
 import json
+import shlex
 import sys
 
 import pytest
@@ -33,3 +34,9 @@ def test_hardware_is_plain_and_true() -> None:
 def test_the_command_without_the_programs_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/home/someone/bin/whatwhere", "dependency", "--out", "x"])
     assert command() == "whatwhere dependency --out x"
+
+
+def test_the_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["whatwhere", "need", "curve", "--sites", "last 30%", "--data", "my $pictures/it's"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert shlex.split(command()) == words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +159,55 @@ def test_provenance_is_recorded_and_what_was_saved_is_read_back(tmp_path):
     assert {"result.json", "table.csv", "index.html", "cells"} <= {p.name for p in tmp_path.iterdir()}
     assert {device for _, device in RAN} == {"cpu"}
     assert list(result.to_frame().columns) == ["x", "square"]
+
+
+def test_seconds_are_those_of_all_runs(tmp_path, monkeypatch):
+    now, stops = [0.0], [False, True]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    real = Square.__call__
+
+    def slow(worker, config):
+        now[0] += 60
+        if config["x"] == 3 and stops.pop():
+            raise KeyboardInterrupt
+        return real(worker, config)
+
+    monkeypatch.setattr(Square, "__call__", slow)
+    with pytest.raises(KeyboardInterrupt):
+        Squares().run(tmp_path, quiet=True)
+    now[0] += 5000
+    assert Squares().run(tmp_path, quiet=True).provenance["seconds"] == 3 * 60 + 2 * 60  # 1, 2, 3 stopped; 3, again
+    assert Squares().run(tmp_path, fold_only=True, quiet=True).provenance["seconds"] == 300
+
+
+def test_seconds_of_a_folder_of_the_first_version_are_those_of_its_cells(tmp_path):
+    Squares().run(tmp_path, quiet=True)
+    (tmp_path / "seconds.json").unlink()
+    for file in (tmp_path / "cells").iterdir():
+        file.write_text(json.dumps({**read_json(file), "seconds": 100.0}))
+    assert Squares().run(tmp_path, fold_only=True, quiet=True).provenance["seconds"] == pytest.approx(400, abs=1)
+
+
+def test_a_result_saved_beside_others_of_its_kind_replaces_them_and_no_other_file(tmp_path):
+    result = Squares().run(quiet=True)
+    result.save(tmp_path)
+    result.save(tmp_path)
+    (tmp_path / "result.json").write_text('{"kind": "cubes", "schema_version": 1}')
+    with pytest.raises(InputError, match=r"result\.json, table\.csv, index\.html are there already"):
+        result.save(tmp_path)
+    assert "cubes" in (tmp_path / "result.json").read_text()
+    result.save(tmp_path, overwrite=True)
+    assert SquaresResult.load(tmp_path) == result
+
+
+def test_a_folder_with_a_page_of_the_users_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "index.html").write_text("my page")
+    with pytest.raises(InputError, match=r"index\.html is there already, and this command did not write it"):
+        Squares().run(tmp_path, quiet=True)
+    assert RAN == []
+    assert {p.name for p in tmp_path.iterdir()} == {"index.html"}
+    Squares().run(tmp_path, quiet=True, overwrite=True)
+    assert "Squares" in (tmp_path / "index.html").read_text()
 
 
 def test_another_kind_or_version_is_refused():

@@ -334,10 +334,20 @@ def test_downloaded_weights_bring_their_own_preset(monkeypatch: pytest.MonkeyPat
 def test_every_torchvision_preset_can_be_carried_out() -> None:
     from whatwhere.models.load import _torchvision_preprocessing
 
-    for name in torchvision.models.list_models(module=torchvision.models):
-        for pretrained in (False, True):
-            p = _torchvision_preprocessing(name, pretrained)
-            check_geometry(p)
+    names = torchvision.models.list_models(module=torchvision.models)
+    assert {"alexnet", "resnet50", "vit_h_14"} <= set(names)
+    for name in names:
+        known = torchvision.models.get_model_weights(name)
+        for pretrained, weights in ((False, next(iter(known))), (True, known["DEFAULT"])):
+            p, preset = _torchvision_preprocessing(name, pretrained), weights.transforms()
+            assert p.size == (preset.crop_size[0], preset.crop_size[0])
+            assert round(p.size[0] / p.crop_pct) == preset.resize_size[0] >= p.size[0]
+            assert (p.interpolation, p.mean, p.std) == (
+                preset.interpolation.value,
+                tuple(preset.mean),
+                tuple(preset.std),
+            )
+            check_geometry(p)  # or it raises
 
 
 def test_cifars_preprocessing() -> None:

@@ -1,12 +1,17 @@
+from typing import Any
+
 import pytest
 from torch import nn
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
 from whatwhere.need.cuts import cut_at_share, cuts_of
-from whatwhere.site import list_sites
+from whatwhere.need.gap_fc import collapse
+from whatwhere.need.shuffling import shuffle
+from whatwhere.site import Site, list_sites
 
 SIZE = (3, 32, 32)
 
@@ -39,17 +44,42 @@ def test_a_network_that_cannot_be_cut_is_refused() -> None:
         cuts_of(list_sites(net, input_size=SIZE))
 
 
-@pytest.mark.parametrize(("share", "convs"), [(0.3, 4), (0.53, 7), (1.0, 13), (0.08, 1), (0.31, 4), (0.35, 5)])
-def test_the_nearest_cut_by_counting(share: float, convs: int) -> None:
-    cuts = cuts_of(list_sites(make("vgg16", classes=3, width=1 / 16), input_size=SIZE))
-    assert min(range(1, 14), key=lambda k: abs(k / 13 - share)) == convs
-    assert cut_at_share(cuts, share) is cuts[13 - convs]
+def vgg16() -> tuple[ww.Network, list[Site]]:
+    net = ww.load_model("cifar/vgg16", classes=3, width=1 / 16)
+    return net, cuts_of(list_sites(net))
+
+
+@pytest.mark.parametrize(
+    ("share", "convs"),
+    [(0.3, 4), (0.53, 7), (1.0, 13), (0.08, 1), (0.31, 4), (0.35, 4), (0.38, 5), (5 / 13, 5), (0.5, 6)],
+)
+def test_a_share_names_one_place_everywhere(share: float, convs: int) -> None:
+    """By counting: the most convolutions whose share, in whole per cent rounded down, is not above it."""
+    assert max(k for k in range(1, 14) if 100 * k // 13 <= 100 * share + 1e-9) == convs
+    net, cuts = vgg16()
+    place, text = cuts[13 - convs], f"last {100 * share}%"
+    assert cut_at_share(cuts, share) is place
+    assert list_sites(net).start(text) == list_sites(net).start(share) == place
+    collapsed: Any = [collapse(net, which).module for which in (text, share, place.name)]
+    assert [c.surgery.site for c in collapsed] == [place.name] * 3
+    with shuffle(net, text) as removal:
+        assert removal.matched == shuffle(net, f"{place.name}:").matched
+
+
+@pytest.mark.parametrize("model", ["cifar/resnet20", "cifar/resnet50", "cifar/vgg11", "torchvision/squeezenet1_1"])
+def test_the_share_of_every_cut_leads_back_to_it(model: str) -> None:
+    net = ww.load_model(model, classes=3)
+    table = list_sites(net, input_size=SIZE if model.startswith("cifar") else (3, 64, 64))
+    for cut in cuts_of(table):
+        assert cut_at_share(cuts_of(table), cut.depth_share) == table.start(cut.depth_share) == cut
+        assert table.start(f"last {100 * cut.depth_share!r}%") == cut
 
 
 def test_no_cut_near_lists_the_shares() -> None:
-    cuts = cuts_of(list_sites(make("vgg16", classes=3, width=1 / 16), input_size=SIZE))
+    _, cuts = vgg16()
     with pytest.raises(InputError, match=r"share=0 %.*100, 92, 85.*15, 8 %"):
         cut_at_share(cuts, 0.0)
     with pytest.raises(InputError, match="no cut is near"):
         cut_at_share(cuts, 0.345, slack=0.01)
-    assert cut_at_share(cuts, 0.0, slack=0.1) is cuts[-1]
+    with pytest.raises(InputError, match=r"sites='last 5%' matches nothing: no cut is that deep.*15, 8 %"):
+        collapse(vgg16()[0], "last 5%")

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from whatwhere.errors import InputError
 from whatwhere.report.figures import Line, curve_figure
 from whatwhere.report.page import Report, Table, as_csv, as_html, flattened, write_report
 
@@ -159,3 +160,19 @@ def test_all_files_are_written_open_and_are_not_empty(tmp_path: Path) -> None:
     rows = list(csv.DictReader((page.parent / "table.csv").open(encoding="utf-8", newline="")))
     assert rows == list(report().tables[0].rows)
     assert page.read_text(encoding="utf-8") == as_html(report())
+
+
+def test_a_page_of_ours_is_replaced_and_another_file_never(tmp_path: Path) -> None:
+    report = Report("t", "l", {"curve": Figure()}, [Table("n", [{"a": 1}])])
+    write_report(tmp_path, report)
+    write_report(tmp_path, report)  # its own
+    for name in ("index.html", "table.csv", "curve.png", "curve.svg"):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        with pytest.raises(InputError, match=rf"{name} is there already.*overwrite=true"):
+            write_report(folder, report)
+        assert [p.name for p in folder.iterdir()] == [name], "nothing is written beside it"
+        assert (folder / name).read_text() == "mine"
+        write_report(folder, report, overwrite=True)
+        assert (folder / name).read_bytes() != b"mine"

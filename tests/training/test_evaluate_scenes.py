@@ -86,7 +86,10 @@ def test_the_measures_follow_from_sets_of_pixels() -> None:
     y, p = true[true != IGNORE].numpy(), said[true != IGNORE].numpy()
     assert found.iou[:3].tolist() == pytest.approx(jaccard_score(y, p, average=None).tolist())
     assert found.accuracy == (y == p).mean()
-    assert f"mIoU {100 * found.miou:.2f} %, pixel accuracy {100 * found.accuracy:.2f} %, 5 pictures" == str(found)
+    missing = " of 3 of 4 classes (not in the labels: never)"
+    assert f"mIoU {100 * found.miou:.2f} %{missing}, pixel accuracy {100 * found.accuracy:.2f} %, 5 pictures" == str(
+        found
+    )
 
 
 def test_a_class_that_is_said_but_never_there_counts_in_no_mean() -> None:
@@ -103,14 +106,6 @@ def test_many_confusions_at_once() -> None:
     found = class_iou(tables)
     assert found.shape == (4, 2, 3)
     assert torch.equal(found[1, 1], class_iou(tables[1, 1]))
-
-
-def test_groups_add_up() -> None:
-    said, true = said_and_true()
-    found = evaluate_scenes(network(), scenes(said, true, torch.tensor([7, 2, 7, 7, 2])))
-    assert found.per_group.shape == (2, 4, 4)
-    assert torch.equal(found.per_group[0], found.confusions[[1, 4]].sum(0))
-    assert torch.equal(found.per_group[1], found.confusions[[0, 2, 3]].sum(0))
 
 
 def test_small_scores_are_compared_at_the_labels_size() -> None:
@@ -152,3 +147,27 @@ def test_unlabelled_pixels_may_be_called_anything() -> None:
     assert table.tolist() == [[0, 1], [0, 0]]
     empty = SceneEvaluation(torch.zeros(1, 2, 2, dtype=torch.int64), torch.tensor([0]), ("a", "b"))
     assert math.isnan(empty.accuracy)
+
+
+def test_classes_that_never_occur_are_said() -> None:
+    said, true = said_and_true()
+    with pytest.warns(
+        UserWarning, match=r"split 'test': 'never' never occurs in its 5 label maps; \d+\.\d % of the pix"
+    ):
+        found = evaluate_scenes(network(), scenes(said, true))
+    assert found.absent == ("never",)
+    assert found.to_dict()["absent"] == ["never"]
+    true[0, 0, 0] = 3
+    found = evaluate_scenes(network(), scenes(said, true))
+    assert found.absent == ()
+    assert "absent" not in found.to_dict()
+    assert str(found).startswith(f"mIoU {100 * found.miou:.2f} %, pixel")
+
+
+def test_scenes_without_a_label_or_with_one_class_are_refused() -> None:
+    said, true = said_and_true()
+    with pytest.raises(InputError, match="split 'test': no pixel of its label maps is labelled"):
+        evaluate_scenes(network(), scenes(said, torch.full_like(true, IGNORE)))
+    one = SceneSplit("test", Memory(torch.zeros(1, 3, 2, 2)), {"class": Memory(torch.zeros(1, 2, 2))}, ("sky",))
+    with pytest.raises(InputError, match="data has one class, 'sky'"):
+        evaluate_scenes(network(), one)

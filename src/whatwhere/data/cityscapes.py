@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -141,23 +140,3 @@ def sequences(pictures: Sequence[Path]) -> Tensor:
             raise InputError(f"{picture} is not named <city>_<sequence>_<frame>{PICTURE}; keep the original names.")
         groups.append(numbers.setdefault((parsed[1], parsed[2]), len(numbers)))
     return torch.tensor(groups, dtype=torch.int64)
-
-
-def read_train_ids(file: Path) -> Tensor:
-    """A map of train ids, (H, W) uint8, 255 where a pixel is not evaluated.
-
-    Raises:
-        InputError: if the file cannot be read, has several channels, or holds a number that is not a label.
-    """
-    try:
-        with Image.open(file) as picture:
-            labels = np.array(picture)
-    except BROKEN as error:
-        raise InputError(f"{file} cannot be read ({error}); unpack it again.") from error
-    if labels.ndim != 2:
-        raise InputError(f"{file} is a colour picture; give the map that ends in {MAP}.")
-    if labels.max(initial=0) >= LABELS:
-        raise InputError(
-            f"{file} holds {labels.max()}, but labels are 0..{LABELS - 1}; give the map that ends in {MAP}."
-        )
-    return train_ids()[torch.from_numpy(labels.astype(np.int64))]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -14,28 +13,25 @@ from whatwhere.data.digits import digits
 from whatwhere.data.folders import from_folder, is_table_folder
 from whatwhere.data.known_answer import known_answer
 from whatwhere.data.load_scenes import holds_scenes, load_scenes
+from whatwhere.data.loaders import loader_part
+from whatwhere.data.noted import folder_named, noted, readable
 from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.data.scenes import Scenes
 from whatwhere.data.split import Split
 from whatwhere.data.surroundings import surroundings
-from whatwhere.data.torch_sets import dataset_part, loader_part
+from whatwhere.data.torch_sets import dataset_part
 from whatwhere.errors import InputError, unknown
 
 if TYPE_CHECKING:
     import datasets
 
-    Source: TypeAlias = (
-        str
-        | os.PathLike[str]
-        | datasets.Dataset
-        | datasets.DatasetDict
-        | Dataset[Any]
-        | DataLoader[Any]
-        | Mapping[str, Any]
-        | Data
+    Held: TypeAlias = (
+        datasets.Dataset | datasets.DatasetDict | Dataset[Any] | DataLoader[Any] | Mapping[str, Any] | Data
     )
+    Source: TypeAlias = str | os.PathLike[str] | Held
 else:
-    Source: TypeAlias = Any  # what reads signatures at run time need not import datasets
+    Held: TypeAlias = Any  # what reads signatures at run time need not import datasets
+    Source: TypeAlias = Any
 
 __all__ = ["Data", "load_data"]
 
@@ -48,7 +44,28 @@ BUILT_IN: Mapping[str, Callable[[], Data]] = {
 NAMES = (*BUILT_IN, "hf/<hub id>", "<a folder>")
 
 
-def load_data(source: Source, *, image_column: str | None = None, label_column: str | None = None) -> Data | Scenes:
+# The order matters: a name that is known has the type of what it names; only the disk knows what a folder holds, and
+# `Data | Any` lets pictures pass where pictures are needed.
+@overload
+def load_data(
+    source: Scenes | Literal["drawn/streets"], *, image_column: str | None = None, label_column: str | None = None
+) -> Scenes: ...
+@overload
+def load_data(
+    source: Literal["known/what", "known/where", "known/surroundings", "digits"],
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Data: ...
+@overload
+def load_data(
+    source: str | os.PathLike[str], *, image_column: str | None = None, label_column: str | None = None
+) -> Data | Any: ...
+@overload
+def load_data(source: Held, *, image_column: str | None = None, label_column: str | None = None) -> Data: ...
+def load_data(
+    source: Source | Scenes, *, image_column: str | None = None, label_column: str | None = None
+) -> Data | Scenes:
     """Load pictures, or scenes: pictures with a label map each.
 
     >>> load_data("hf/uoft-cs/cifar100").test.shape()    # (3, 32, 32)
@@ -60,7 +77,7 @@ def load_data(source: Source, *, image_column: str | None = None, label_column: 
             parquet files, of class folders, or of pictures without labels; a Hugging Face or torch Dataset; a
             DataLoader; or a mapping from split names to any of these objects. One split without a name is "test".
             Scenes are `"drawn/streets"`, Cityscapes as it is distributed, or a folder with `classes.json` (see
-            `load_scenes`).
+            `load_scenes`, whose result a type checker knows to be scenes).
         image_column: the column of the pictures, for tables; found by its type or name if not given.
         label_column: the column of the class numbers, likewise; "" reads the pictures without labels.
 
@@ -83,12 +100,11 @@ def load_pictures(source: Source, *, image_column: str | None = None, label_colu
     if isinstance(source, Data):
         return source
     if isinstance(source, str | os.PathLike):
-        return _named(os.fspath(source), image_column, label_column)
-    if isinstance(source, Mapping):
-        parts = {str(split): _part(str(split), value, image_column, label_column) for split, value in source.items()}
-        return assemble("dataset", parts)
-    split = _split_name(source)
-    return assemble("dataset", {split: _part(split, source, image_column, label_column)})
+        with readable(os.fspath(source)):
+            return noted(_named(os.fspath(source), image_column, label_column))
+    parts = source if isinstance(source, Mapping) else {_split_name(source): source}
+    read = {str(split): _part(str(split), value, image_column, label_column) for split, value in parts.items()}
+    return noted(assemble("dataset", read))
 
 
 def _are_scenes(source: Any) -> bool:
@@ -100,7 +116,7 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
     columns = (image_column, label_column)
     if name.startswith("hf/"):
         return _tables().from_hub(name.removeprefix("hf/"), *columns)
-    folder = Path(name).expanduser()
+    folder = folder_named(name)
     if name not in BUILT_IN and folder.is_dir() and is_table_folder(folder):
         return _tables().from_parquet(folder, *columns)
     if any(column is not None for column in columns):

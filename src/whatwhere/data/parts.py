@@ -6,13 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from whatwhere.data.listing import several
 from whatwhere.data.sources import Source
 from whatwhere.data.split import Split
+from whatwhere.data.split_names import TEST, TRAIN, VALIDATION, first_of
 from whatwhere.errors import InputError
 
-EVALUATION = ("test", "validation", "val", "valid")
+EVALUATION = (*TEST, *VALIDATION)
+COUNTED = 100  # labels without names may go to so many times the number of classes that occur; beyond, one is wrong
+FEW = 10_000  # but to this number in any case
 
 
 @dataclass(frozen=True)
@@ -22,20 +27,22 @@ class Data:
     Attributes:
         name: in reports.
         splits: by name: "train", "test", ...
+        notes: what the reader must know of the pictures, such as files that were passed over.
     """
 
     name: str
     splits: Mapping[str, Split]
+    notes: tuple[str, ...] = ()
 
     @property
     def train(self) -> Split:
         """The split to learn from."""
-        return self._first(("train",), "to train on")
+        return self._first(TRAIN, "to train on ('train')")
 
     @property
     def test(self) -> Split:
-        """The split to evaluate on: "test", else "validation", "val" or "valid"."""
-        return self._first(EVALUATION, "to evaluate on")
+        """The split to evaluate on: "test", else "validation", under any of their usual names."""
+        return self._first(EVALUATION, "to evaluate on ('test' or 'validation')")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -43,21 +50,22 @@ class Data:
         return next(iter(self.splits.values())).classes
 
     def _first(self, names: tuple[str, ...], purpose: str) -> Split:
-        for name in names:
-            if name in self.splits:
-                return self.splits[name]
+        found = first_of(self.splits, names)
+        if found is not None:
+            return found
         raise InputError(
-            f"data {self.name!r} has no split {purpose} ({' or '.join(map(repr, names))}); it has "
+            f"data {self.name!r} has no split {purpose}; it has "
             f"{', '.join(map(repr, self.splits))}. Name one: load_data({{{names[0]!r}: ...}})."
         )
 
     def describe(self) -> dict[str, Any]:
-        """Plain values for a record: name, pictures per split, number of classes, fingerprints."""
+        """Plain values for a record: name, pictures per split, number of classes, fingerprints, and notes if any."""
         return {
             "name": self.name,
             "sizes": {name: len(split) for name, split in self.splits.items()},
             "classes": len(self.classes),
             "fingerprints": {name: split.fingerprint for name, split in self.splits.items()},
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -78,8 +86,13 @@ class Part:
     make: Callable[[str, Source, Tensor, Sequence[str]], Split] = Split
 
 
-def assemble(name: str, parts: Mapping[str, Part | Split]) -> Data:
+def assemble(name: str, parts: Mapping[str, Part | Split], notes: Sequence[str] = ()) -> Data:
     """Join parts into one data set whose splits share their classes.
+
+    Args:
+        name: in reports.
+        parts: by split.
+        notes: what the reader must know of how they were read.
 
     Raises:
         InputError: for no parts, parts that name different classes, or a part that is empty or mislabelled.
@@ -90,7 +103,38 @@ def assemble(name: str, parts: Mapping[str, Part | Split]) -> Data:
     splits = {}
     for split, part in parts.items():
         splits[split] = part if isinstance(part, Split) else part.make(split, part.source, part.labels, classes)
-    return Data(name, splits)
+    seen = {split: held.labels.unique().tolist() for split, held in splits.items() if held.classes}
+    counted = all(part.classes is None for part in parts.values())
+    more = [*_unseen(splits, seen), *_alone(splits, seen), *(_counted(classes, seen) if counted else [])]
+    return Data(name, splits, (*notes, *more))
+
+
+def _alone(splits: Mapping[str, Split], seen: Mapping[str, list[int]]) -> list[str]:
+    """Notes on splits of one class only, where there are others."""
+    return [
+        f"split {split!r} holds pictures of one class only, {splits[split].classes[labels[0]]!r}: a network that "
+        "always predicts it is always right."
+        for split, labels in seen.items()
+        if len(labels) == 1 < min(len(splits[split]), len(splits[split].classes)) and labels[0] >= 0
+    ]
+
+
+def _counted(classes: Sequence[str], seen: Mapping[str, list[int]]) -> list[str]:
+    """A note on classes that were counted up to the highest label, most of which do not occur."""
+    occur = len({label for labels in seen.values() for label in labels})
+    if 2 * occur >= len(classes):
+        return []
+    return [f"labels go to {len(classes) - 1}, so {len(classes)} classes are assumed, of which {occur} occur."]
+
+
+def _unseen(splits: Mapping[str, Split], seen: Mapping[str, list[int]]) -> list[str]:
+    """A note on classes that occur in another split, and never in the one to learn from."""
+    train, there = first_of(splits, TRAIN), first_of(seen, TRAIN)
+    if train is None or there is None:
+        return []
+    missing = sorted({label for labels in seen.values() for label in labels} - {*there, -1})
+    names = several(repr(train.classes[label]) for label in missing)
+    return [f"split {train.name!r} holds no picture of {names}, which other splits hold."] if names else []
 
 
 def shared_classes(name: str, parts: Mapping[str, Part | Split]) -> tuple[str, ...]:
@@ -101,5 +145,24 @@ def shared_classes(name: str, parts: Mapping[str, Part | Split]) -> tuple[str, .
         raise InputError(f"source: the splits of {name!r} name different classes ({counts}); give them the same ones.")
     if named:
         return next(iter(named.values()))
-    highest = max(int(part.labels.max()) if len(part.labels) else -1 for part in parts.values())
+    return counted_classes({split: part.labels for split, part in parts.items()})
+
+
+def counted_classes(labels: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Numbers up to the highest label, as the names of classes that have none.
+
+    Args:
+        labels: by split.
+
+    Raises:
+        InputError: if the highest label is far beyond the number of classes that occur.
+    """
+    highest, split = max((int(part.max()) if len(part) else -1, split) for split, part in labels.items())
+    occur = len(torch.cat([*labels.values()]).unique())
+    if highest >= max(FEW, COUNTED * occur):
+        row = int((labels[split] == highest).nonzero()[0])
+        raise InputError(
+            f"source: split {split!r}, row {row} has the label {highest}, and only {occur} classes occur; correct it, "
+            "or give a Dataset that names its classes (`classes`)."
+        )
     return tuple(str(i) for i in range(highest + 1))

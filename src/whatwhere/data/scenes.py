@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from whatwhere.data.listing import several
 from whatwhere.data.memory import memory_budget
 from whatwhere.data.pixels import BROKEN, BrokenPicture, Raw, to_pixels
+from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
-from whatwhere.data.split import SAMPLED, stored_bytes, workers
+from whatwhere.data.split import SAMPLED, bytes_at, sampled_rows, workers
+from whatwhere.data.split_names import TEST, TRAIN, VALIDATION, first_of
+from whatwhere.data.stored_maps import turned_apart, whole_numbers
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
 from whatwhere.network import Preprocessing
@@ -135,7 +138,7 @@ class SceneSplit:
     def take(self, n: int, *, seed: int = 0) -> SceneSplit:
         """Draw some rows at random, kept in their order; the split itself if it has no more than n."""
         if n < 1:
-            raise InputError(f"n={n}: take at least one picture.")
+            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
         if n >= len(self):
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
@@ -150,14 +153,38 @@ class SceneSplit:
     def fingerprint(self) -> str:
         """16 hex digits of the classes, groups, meaning of values, and stored bytes of evenly spaced rows."""
         if self._fingerprint is None:
-            rows = torch.linspace(0, len(self) - 1, min(SAMPLED, len(self)), dtype=torch.float64).round().long()
+            rows = sampled_rows(len(self), SAMPLED)
             values = None if self.values is None else self.values.tolist()
             digest = hashlib.sha256(f"{len(self)} {self.classes} {self.groups.tolist()} {values}".encode())
             for source in (self.pictures, *(self.maps[k] for k in sorted(self.maps))):
-                for raw in source.read(rows.tolist()):
-                    digest.update(stored_bytes(raw))
+                for row in rows:
+                    digest.update(bytes_at(self.name, source, row))
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(256,) pixels of each class in all label maps, at `IGNORE` those without one; decodes no pictures."""
+        counts = torch.zeros(256, dtype=torch.int64)
+        for labels in self.class_maps(range(len(self))):
+            counts += torch.bincount(labels.flatten().long(), minlength=256)
+        return counts
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes that never occur in the label maps."""
+        return tuple(name for name, n in zip(self.classes, self.counts.tolist(), strict=False) if not n)
+
+    def class_maps(self, rows: Sequence[int]) -> Iterator[Tensor]:
+        """The class maps (H, W) of some rows, without the pictures, decoded ahead by threads."""
+        with ThreadPoolExecutor(workers()) as pool:
+            for start in range(0, len(rows), AHEAD):
+                part = rows[start : start + AHEAD]
+                stored = [None if r in self._kept else self.maps[CLASS].read([r])[0] for r in part]
+                yield from pool.map(self._class_map, part, stored)
+
+    def _class_map(self, row: int, stored: Raw | None) -> Tensor:
+        return self._kept[row][1][CLASS] if stored is None else self._map(CLASS, row, stored)
 
     def _keeps(self, decoded: tuple[Tensor, Labels]) -> bool:
         """Whether all decoded rows would fit into memory if each had the size of this one."""
@@ -184,6 +211,9 @@ class SceneSplit:
         picture = self._picture(row, stored[0])
         labels = {name: self._map(name, row, raw) for name, raw in stored[1].items()}
         for name, values in labels.items():
+            apart = turned_apart(stored[0], stored[1][name], picture.shape[-2:], values.shape)
+            if apart:
+                raise InputError(f"split {self.name!r}, {self.maps[name].place(row)}: {apart}.")
             if values.shape != picture.shape[-2:]:
                 raise InputError(
                     f"split {self.name!r}, {self.maps[name].place(row)}: the map {name!r} is {tuple(values.shape)} "
@@ -193,7 +223,7 @@ class SceneSplit:
 
     def _picture(self, row: int, stored: Raw) -> Tensor:
         try:
-            return to_pixels(stored)
+            return check_scale(self.name, check_finite(to_pixels(stored)))
         except BrokenPicture as error:
             raise InputError(
                 f"split {self.name!r}: the picture in {self.pictures.place(row)} cannot be used: {error}. Remove or "
@@ -236,12 +266,14 @@ class Scenes:
         splits: by name: "train", "validation", "test".
         colours: (classes, 3) for pictures of label maps; empty: chosen by the report.
         values: names of the values of other label maps, by map.
+        notes: what the reader must know of how they were read, such as files that were passed over.
     """
 
     name: str
     splits: Mapping[str, SceneSplit]
     colours: tuple[tuple[int, int, int], ...] = ()
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -251,25 +283,28 @@ class Scenes:
     @property
     def train(self) -> SceneSplit:
         """The split to learn from."""
-        return self._first("train")
+        return self._first("train", TRAIN)
 
     @property
     def validation(self) -> SceneSplit:
-        """The split to set thresholds on: "validation" or "val"."""
-        return self._first("validation", "val")
+        """The split to set thresholds on: "validation" under any of its usual names."""
+        return self._first("validation or val", VALIDATION)
 
     @property
     def test(self) -> SceneSplit:
-        """The split to evaluate on: "test", else "validation" or "val"."""
-        return self._first("test", "validation", "val")
+        """The split to evaluate on: "test", else "validation", under any of their usual names."""
+        return self._first("test or validation or val", (*TEST, *VALIDATION))
 
-    def _first(self, *names: str) -> SceneSplit:
-        for name in names:
-            if name in self.splits:
-                return self.splits[name]
-        raise InputError(
-            f"scenes {self.name!r} have no split {' or '.join(names)}; they have {', '.join(self.splits)}."
-        )
+    def _first(self, wanted: str, names: Sequence[str]) -> SceneSplit:
+        found = first_of(self.splits, names)
+        if found is not None:
+            return found
+        raise InputError(f"scenes {self.name!r} have no split {wanted}; they have {', '.join(self.splits)}.")
+
+    def absent_notes(self) -> list[str]:
+        """A note on classes that never occur in the label maps of the split to learn from; reads all of them."""
+        train = first_of(self.splits, TRAIN)
+        return [absent_note(train)] if train is not None and train.absent else []
 
     def describe(self) -> dict[str, object]:
         """Plain values for a record."""
@@ -279,31 +314,15 @@ class Scenes:
             "classes": len(self.classes),
             "groups": {name: len(split.groups.unique()) for name, split in self.splits.items()},
             "fingerprints": {name: split.fingerprint for name, split in self.splits.items()},
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
-def whole_numbers(raw: Raw) -> Tensor:
-    """A stored label map as whole numbers, (H, W), uint8 or int32; indices of a palette, not its colours.
-
-    Raises:
-        ValueError: for a colour picture, or numbers that are not whole.
-    """
-    if isinstance(raw, Tensor):
-        raw = raw.squeeze(0) if raw.ndim == 3 else raw
-        if raw.is_floating_point():
-            raise ValueError(f"its numbers are {raw.dtype}; a label map holds whole numbers")
-        return raw
-    if isinstance(raw, Image.Image):
-        values = np.array(raw)
-    else:
-        with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as picture:
-            values = np.array(picture)
-    if values.ndim != 2:
-        raise ValueError(f"it has {values.shape[2]} channels; a label map has one number per pixel")
-    if values.dtype.kind == "f":
-        raise ValueError(f"its numbers are {values.dtype}; a label map holds whole numbers")
-    small = values.min(initial=0) >= 0 and values.max(initial=0) < 256
-    return torch.from_numpy(values.astype(np.uint8 if small else np.int32))
+def absent_note(split: SceneSplit) -> str:
+    """That some classes never occur in a split's label maps, and how many pixels are unlabelled."""
+    names, unlabelled = several(map(repr, split.absent)), float(split.counts[IGNORE] / split.counts.sum())
+    lost = f"; {100 * unlabelled:.1f} % of the pixels are unlabelled ({IGNORE})" if unlabelled else ""
+    return f"split {split.name!r}: {names} never occurs in its {len(split)} label maps{lost}."
 
 
 def video_segments(frames: Sequence[str], length: int = 10) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from whatwhere.data.memory import memory_budget
 from whatwhere.data.pixels import BrokenPicture, Raw, check_geometry, to_pixels
+from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
@@ -88,11 +89,10 @@ class Split:
         The same on every machine and path; it changes if rows are reordered, relabelled or replaced.
         """
         if self._fingerprint is None:
-            rows = torch.linspace(0, len(self) - 1, min(SAMPLED, len(self)), dtype=torch.float64)
             digest = hashlib.sha256(f"{len(self)} {len(self.classes)}".encode())
             digest.update(self.labels.numpy().astype("<i8").tobytes())
-            for raw in self.source.read(rows.round().long().tolist()):
-                digest.update(stored_bytes(raw))
+            for row in sampled_rows(len(self), SAMPLED):
+                digest.update(bytes_at(self.name, self.source, row))
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
 
@@ -138,9 +138,14 @@ class Split:
             yield decoded[rows], self.labels[rows]
 
     @property
+    def unsteady(self) -> str:
+        """Why another run may serve other pictures, or in another order; "" if none does."""
+        return ""
+
+    @property
     def ordered(self) -> bool:
-        """Whether every pass serves the pictures in the order of `labels`."""
-        return True
+        """Whether every run serves the same pictures in the order of `labels`."""
+        return not self.unsteady
 
     def take(self, n: int, *, seed: int = 0) -> Split:
         """Draw some pictures without replacement, balanced over the classes as far as possible.
@@ -153,7 +158,7 @@ class Split:
             InputError: if n is below 1.
         """
         if n < 1:
-            raise InputError(f"n={n}: take at least one picture.")
+            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
         if n >= len(self):
             return self
         rows = balanced_rows(self.labels, n, seed)
@@ -178,7 +183,7 @@ class Split:
             first = self._decode(self.source.read([0]), [0], geometry, None)[0]
             if not self._fits(first):
                 return None
-            self._decoded[key] = self._fill(first, geometry)
+            self._decoded[key] = check_scale(self.name, self._fill(first, geometry))
         return self._decoded[key]
 
     def _fits(self, first: Tensor) -> bool:
@@ -208,7 +213,7 @@ class Split:
         shape = torch.Size(self.shape(geometry))
         decoded = self._ahead([chunk for part in parts for chunk in part], geometry, shape)
         for rows, part in zip(batches, parts, strict=True):
-            yield torch.cat([next(decoded) for _ in part]), self.labels[rows]
+            yield check_scale(self.name, torch.cat([next(decoded) for _ in part])), self.labels[rows]
 
     def _ahead(self, chunks: Sequence[Tensor], geometry: Preprocessing | None, shape: torch.Size) -> Iterator[Tensor]:
         """Decode chunks of rows in order, by threads that stay a few chunks ahead of the reader."""
@@ -256,7 +261,7 @@ class Split:
 
     def _pixels(self, raw: Raw, row: int, geometry: Preprocessing | None) -> Tensor:
         try:
-            return to_pixels(raw, geometry)
+            return check_finite(to_pixels(raw, geometry))
         except BrokenPicture as error:
             raise InputError(
                 f"split {self.name!r}: the picture in {self.source.place(row)} cannot be used: {error}. "
@@ -287,6 +292,28 @@ def balanced_rows(labels: Tensor, n: int, seed: int) -> Tensor:
     return shuffled[torch.argsort(turn, stable=True)[:n]].sort().values
 
 
+def sampled_rows(n: int, most: int) -> list[int]:
+    """At most so many of n rows, evenly spaced."""
+    spaced = torch.linspace(0, n - 1, min(most, n), dtype=torch.float64)
+    rows: list[int] = spaced.round().long().tolist()
+    return rows
+
+
+def bytes_at(split: str, source: Source, row: int) -> bytes:
+    """The content of a stored picture or label map.
+
+    Raises:
+        InputError: if its file cannot be read.
+    """
+    try:
+        return stored_bytes(source.read([row])[0])
+    except OSError as error:
+        raise InputError(
+            f"split {split!r}: {source.place(row)} cannot be read ({error.strerror or error}); give files that you may "
+            "read."
+        ) from error
+
+
 def stored_bytes(raw: Raw) -> bytes:
     """The content of a stored picture: its encoded bytes, or its pixels."""
     if isinstance(raw, Path):
@@ -299,15 +326,18 @@ def stored_bytes(raw: Raw) -> bytes:
 def stored_size(raw: Raw) -> int:
     """Bytes that decoding reads; 0 for a picture that is already decoded."""
     if isinstance(raw, Path):
-        return raw.stat().st_size if raw.exists() else 0
+        return os.path.getsize(raw) if os.path.exists(raw) else 0
     return len(raw) if isinstance(raw, bytes) else 0
 
 
 def geometry_key(geometry: Preprocessing | None) -> Key:
     """The parts of a geometry that change the pixels."""
-    if geometry is None or geometry.size is None:
+    if geometry is None:
         return ()
-    return (tuple(geometry.size), geometry.crop_pct, geometry.interpolation)
+    colour = (geometry.channels,) if geometry.channels else ()
+    if geometry.size is None:
+        return colour
+    return (tuple(geometry.size), geometry.crop_pct, geometry.interpolation, *colour)
 
 
 def workers() -> int:

@@ -26,14 +26,6 @@ PARTS = (
 )
 MATERIALS = ("asphalt", "concrete", "brick", "glass", "metal", "rubber", "wood", "foliage", "skin", "cloth")
 ROUGHNESS = (9, 6, 16, 3, 3, 3, 8, 34, 3, 5)  # grain in grey levels, by material
-# Merged classes, each of at least two: a single class would be a copy.
-GROUPS = {
-    "vehicle": ("car", "taxi", "bus"),
-    "flat": ("road", "pavement"),
-    "construction": ("building", "sign"),
-    "upright": ("building", "tree", "person", "sign"),
-    "movable": ("car", "taxi", "bus", "person"),
-}
 CONFUSED, DIFFERENCE = ("car", "taxi"), "roof sign"  # the planted confusion, and the only part that differs
 
 SKIES: tuple[Colour, ...] = ((165, 195, 228), (205, 210, 215), (225, 205, 185), (135, 175, 220))
@@ -59,7 +51,6 @@ CLOTHES: tuple[Colour, ...] = (
     (196, 150, 60),
     (110, 70, 130),
 )
-TYRE: Colour = (28, 28, 30)
 SKINS: tuple[Colour, ...] = ((236, 196, 168), (200, 150, 116), (140, 96, 70), (96, 66, 50))
 FOLIAGE: tuple[Colour, ...] = ((70, 120, 50), (96, 140, 60), (50, 96, 60), (150, 130, 50))
 WOODS: tuple[Colour, ...] = ((104, 74, 48), (80, 60, 44), (124, 92, 62))

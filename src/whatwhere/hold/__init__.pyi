@@ -1,8 +1,10 @@
 from .border import padding_pattern as padding_pattern
+from .features import Group as Group
 from .features import Reader as Reader
 from .features import Tap as Tap
 from .features import rgb_tap as rgb_tap
 from .features import taps_of as taps_of
+from .linear import LinearReadOut as LinearReadOut
 from .official import Official as Official
 from .official import OfficialReadOut as OfficialReadOut
 from .official import train_readouts as train_readouts
@@ -11,8 +13,6 @@ from .padding import with_padding as with_padding
 from .permute import PermuteChannels as PermuteChannels
 from .permute import gap_net as gap_net
 from .permute import permute_net as permute_net
-from .ridge import Group as Group
-from .ridge import LinearReadOut as LinearReadOut
 from .ridge import RidgeFit as RidgeFit
 from .score import Scores as Scores
 from .studies.location import Location as Location

@@ -39,6 +39,24 @@ class Tap:
     site: Site | None = None
 
 
+@dataclass(frozen=True)
+class Group:
+    """Taps that are read together.
+
+    Attributes:
+        name: how results call it: a tap's name, or `all`.
+        taps: in order.
+    """
+
+    name: str
+    taps: tuple[Tap, ...]
+
+    @property
+    def channels(self) -> int:
+        """Of all taps together."""
+        return sum(t.channels for t in self.taps)
+
+
 def taps_of(
     net: nn.Module | Network, which: Selection = "levels", *, input_size: tuple[int, int, int] | None = None
 ) -> list[Tap]:

@@ -39,14 +39,15 @@ def axis_of(size: int, kernel: int, difference: int) -> Axis:
     edges = sorted({edge for d in first for edge in (d, d + length)})
     parts = [(a, b) for a, b in pairwise(edges)]
     uses = [[float(d <= a and b <= d + length) for a, b in parts] for d in first]
-    return Axis(first, parts, torch.tensor(uses))
+    return Axis(first, parts, torch.tensor(uses, dtype=torch.float64))
 
 
 class Moments:
     """First and second moments of the columns of a k x k read-out, and of the targets.
 
-    Columns are ordered by shift (row, then column of the kernel), then by channel. Channels are shifted by a constant
-    (their mean over the first batch), so that float32 products lose nothing to a large mean; sums are float64.
+    Columns are ordered by shift (row, then column of the kernel), then by channel. Everything is float64, products too:
+    columns of small, nearly collinear features have eigenvalues far below float32's rounding, and a solve divides by
+    them. Channels are shifted by a constant (their mean over the first batch), so that nothing is lost to a large mean.
 
     Attributes:
         rows: positions of all pictures so far.
@@ -60,7 +61,7 @@ class Moments:
 
     def __init__(self, channels: int, targets: int, kernel: int, padding: int, shift: Tensor) -> None:
         k = kernel * kernel
-        self.channels, self.kernel, self.padding, self.shift = channels, kernel, padding, shift
+        self.channels, self.kernel, self.padding, self.shift = channels, kernel, padding, shift.double()
         self.rows = 0
         f64 = torch.float64
         self.column_sums = torch.zeros(k * channels, dtype=f64)
@@ -92,18 +93,18 @@ class Moments:
     def _laid_out(self, maps: Tensor) -> Tensor:
         """(H, W, N, C), padded and shifted: any window is then a matrix of rows without a gather."""
         p = self.padding
-        padded = functional.pad(maps.float(), (p, p, p, p))
+        padded = functional.pad(maps.double(), (p, p, p, p))
         return (padded - self.shift.view(1, -1, 1, 1)).permute(2, 3, 0, 1).contiguous()
 
     def _add_columns(self, x: Tensor, targets: Tensor, size: tuple[int, int]) -> None:
         alike = targets.ndim == 3  # in all pictures: then only the sum over pictures matters
-        summed = x.double().sum(2) if alike else x
-        goals = (targets.double() if alike else targets.permute(1, 2, 3, 0)).flatten(1)
+        summed = x.sum(2) if alike else x
+        goals = (targets if alike else targets.permute(1, 2, 3, 0)).double().flatten(1)
         for i in range(self.kernel * self.kernel):
             dy, dx = divmod(i, self.kernel)
             window = summed[dy : dy + size[0], dx : dx + size[1]].reshape(-1, self.channels)
             at = slice(i * self.channels, (i + 1) * self.channels)
-            self.column_sums[at] += window.sum(0, dtype=torch.float64)
+            self.column_sums[at] += window.sum(0)
             self.cross[at] += (goals @ window).T
 
     def _add_targets(self, targets: Tensor, pictures: int) -> None:

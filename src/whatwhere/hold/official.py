@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.hold.features import joined
-from whatwhere.hold.ridge import Group, output_size
-from whatwhere.hold.targets import Target, stack
+from whatwhere.hold.features import Group, joined
+from whatwhere.hold.ridge import output_size
+from whatwhere.hold.targets import Target, brought_to, stack
 
 Head = Literal["bn-sigmoid", "linear"]
-HIDDEN = 16  # channels between the layers of a deeper read-out; the paper does not say
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,10 @@ class Official:
         weight_decay: on every parameter.
         layers: convolutions, 1 to 3.
         head: `bn-sigmoid`, as the authors' code; `linear`, the convolution alone, as the paper's text.
+        hidden: channels between the layers of a deeper read-out; None is as many as are read, as published [code].
+            16 take far less time.
+        upsample: compare the output with the target at the size of the pictures, as the authors' code does; otherwise
+            at the size of the output.
     """
 
     epochs: int = 15
@@ -40,6 +43,8 @@ class Official:
     weight_decay: float = 1e-4
     layers: int = 1
     head: Head = "bn-sigmoid"
+    hidden: int | None = None
+    upsample: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that the paper's read-outs do not have.
@@ -53,6 +58,10 @@ class Official:
             raise unknown("head", str(self.head), ("bn-sigmoid", "linear"))
         if self.epochs < 1 or self.batch_size < 2:
             raise InputError(f"epochs={self.epochs}, batch_size={self.batch_size}: give at least 1 and 2.")
+        if self.hidden is not None and self.hidden < 1:
+            raise InputError(f"hidden={self.hidden}: give at least 1 channel, or None for as many as are read.")
+        if not 0 < self.lr < float("inf"):
+            raise InputError(f"lr={self.lr}: give a learning rate above 0, such as 0.1.")
 
 
 class OfficialReadOut(nn.Module):
@@ -64,6 +73,8 @@ class OfficialReadOut(nn.Module):
         kernel: k of the convolutions.
         padding: zeros around the features, of every convolution.
         size: height and width of the features.
+        at: height and width at which it is compared with the targets in training, that of the pictures; None, or
+            `upsample=False` in the settings, is that of its output.
         how: the settings.
         seed: of the initial weights.
     """
@@ -76,6 +87,7 @@ class OfficialReadOut(nn.Module):
         kernel: int = 3,
         padding: int = 0,
         size: int = 28,
+        at: int | None = None,
         how: Official | None = None,
         seed: int = 0,
     ) -> None:
@@ -86,18 +98,19 @@ class OfficialReadOut(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.layers = self._layers(len(targets)).to(memory_format=torch.channels_last)
+        self.at = (at if self.how.upsample else None) or size
         self.goals: Tensor
-        self.register_buffer("goals", stack(targets, size), persistent=False)
+        self.register_buffer("goals", stack(targets, self.at), persistent=False)
 
     def _layers(self, targets: int) -> nn.Sequential:
-        widths = [self.group.channels, *[HIDDEN * targets] * (self.how.layers - 1), targets]
+        inner = self.how.hidden or self.group.channels
+        widths = [self.group.channels, *[inner * targets] * (self.how.layers - 1), targets]
         layers: list[nn.Module] = []
         for i in range(self.how.layers):
-            shared = i == 0  # all targets read the features; behind that each has channels of its own
-            groups = 1 if shared else targets
+            groups = 1 if i == 0 else targets  # all read the features; behind that each has channels of its own
             layers.append(nn.Conv2d(widths[i], widths[i + 1], self.kernel, padding=self.padding, groups=groups))
             if i < self.how.layers - 1:
-                layers.append(nn.ReLU(inplace=True))
+                layers += [nn.BatchNorm2d(widths[i + 1]), nn.ReLU(inplace=True)]
         if self.how.head == "bn-sigmoid":
             layers += [nn.BatchNorm2d(targets), nn.Sigmoid()]
         return nn.Sequential(*layers)
@@ -117,8 +130,8 @@ class OfficialReadOut(nn.Module):
         return joined(dict(maps), self.group.taps).float().contiguous(memory_format=torch.channels_last)
 
     def loss(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared error, summed over targets, so that each is trained as if it were alone."""
-        predicted = self(self._input(maps))
+        """Mean squared error at the size of the targets, summed over them: each is trained as if it were alone."""
+        predicted = brought_to(self(self._input(maps)), self.at)
         wanted = self.goals.expand_as(predicted)
         return functional.mse_loss(predicted, wanted, reduction="none").mean((0, 2, 3)).sum()
 

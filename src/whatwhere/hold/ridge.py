@@ -10,69 +10,28 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Tap, joined
+from whatwhere.hold.features import Group, joined
+from whatwhere.hold.linear import LinearReadOut, convolved
 from whatwhere.hold.moments import Moments
 from whatwhere.hold.targets import Target, stack
 
 PENALTIES = torch.logspace(-8, 2, 31, dtype=torch.float64)
 MOST_COLUMNS = 14_000  # 1.5 GiB of products in float64, six times that while they are solved
-
-
-@dataclass(frozen=True)
-class Group:
-    """Taps that are read together.
-
-    Attributes:
-        name: how results call it: a tap's name, or `all`.
-        taps: in order.
-    """
-
-    name: str
-    taps: tuple[Tap, ...]
-
-    @property
-    def channels(self) -> int:
-        """Of all taps together."""
-        return sum(t.channels for t in self.taps)
-
-
-@dataclass(frozen=True)
-class LinearReadOut:
-    """A fitted read-out: one convolution to one map for each target.
-
-    Attributes:
-        group: what it reads.
-        kernel: k.
-        padding: zeros around the features.
-        weight: (T, C, k, k).
-        bias: (T,).
-        penalty: (T,) the chosen penalties, on standardised columns and a mean squared error.
-    """
-
-    group: Group
-    kernel: int
-    padding: int
-    weight: Tensor
-    bias: Tensor
-    penalty: tuple[float, ...] = ()
-
-    def predict(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Maps by tap, (N, C, H, W), to predictions (N, T, h, w)."""
-        return functional.conv2d(
-            joined(dict(maps), self.group.taps).float(), self.weight, self.bias, padding=self.padding
-        )
+CONSTANT = 1e-6  # a channel that varies by less than this share of its values varies by float32's rounding alone
+BELIEVED = 0.01  # the largest difference of a loss from products and the same loss from predictions, as a share of it
 
 
 class RidgeFit:
-    """Gathers what ridge regression needs in one pass, then solves for all targets.
+    """Gathers what ridge regression needs in one pass, then solves for all targets and penalties.
 
     >>> fit = RidgeFit(group, targets, kernel=3)
-    >>> for x, held_out in batches: fit.add(maps_of(x), held_out)
-    >>> readout = fit.solve()
+    >>> for x in pictures: fit.add(maps_of(x))
+    >>> path = fit.solve()                              # a solution for every penalty
+    >>> for x in held_out: path.add(maps_of(x))
+    >>> readout = path.best()                           # the one that predicts the held-out pictures best
 
     The objective is the mean squared error plus penalty · |w|², on columns standardised to unit variance; that is
-    scikit-learn's `Ridge(alpha=penalty · rows)` on the standardised design matrix. The penalty is the one with the
-    least squared error on the held-out pictures, for each target.
+    scikit-learn's `Ridge(alpha=penalty · rows)` on the standardised design matrix.
     """
 
     def __init__(
@@ -99,73 +58,199 @@ class RidgeFit:
             )
         self.group, self.targets, self.kernel, self.padding = group, list(targets), kernel, padding
         self.goals = stack(targets, out)
-        self._folds: dict[bool, Moments] = {}
+        self._moments: Moments | None = None
 
-    def add(self, maps: Mapping[str, Tensor], held_out: bool, goals: Tensor | None = None) -> None:
-        """Take in a batch of features.
+    def add(self, maps: Mapping[str, Tensor], goals: Tensor | None = None) -> None:
+        """Take in the features of a batch of pictures to fit.
 
         Args:
             maps: (N, C, size, size) by tap.
-            held_out: whether these pictures choose the penalty, instead of fitting.
             goals: (N, T, h, w) the targets of each picture, where they differ (a control); None: the same for all.
         """
         x = joined(dict(maps), self.group.taps)
-        if not self._folds:
-            shift = x.float().mean((0, 2, 3))
-            shape = (x.shape[1], len(self.targets), self.kernel, self.padding, shift)
-            self._folds = {False: Moments(*shape), True: Moments(*shape)}
-        self._folds[held_out].add(x, self.goals if goals is None else goals)
+        if self._moments is None:
+            self._moments = Moments(
+                x.shape[1], len(self.targets), self.kernel, self.padding, x.double().mean((0, 2, 3))
+            )
+        self._moments.add(x, self.goals if goals is None else goals)
 
-    def solve(self) -> LinearReadOut:
-        """The read-out, with the penalty of each target chosen on the held-out pictures.
+    def solve(self) -> RidgePath:
+        """The solutions for every penalty; what was gathered is given up.
 
         Raises:
-            InputError: if there was nothing to fit, or nothing held out.
+            InputError: if there was nothing to fit.
         """
-        if not self._folds or not all(m.rows for m in self._folds.values()):
-            raise InputError("the read-out needs pictures to fit and pictures held out; give at least two.")
-        fit, held_out = self._folds[False], self._folds[True]
-        mean, goal = fit.column_sums / fit.rows, fit.target_sums / fit.rows
-        spread = (fit.products.diagonal() / fit.rows - mean**2).clamp_min(0).sqrt()
-        # A constant column carries no information; what rounding leaves of its variance must not be blown up.
-        useful = spread > 1e-6 * max(float(spread.max()), 1e-12)
-        scale = torch.where(useful, 1 / spread.clamp_min(1e-300), 0.0)
-        gram, cross, _ = centred(fit, mean, goal, scale)
-        values, vectors = eigen(gram)
-        inner = vectors.T @ cross
-        every = weights_of_penalties(vectors, inner, values)
-        best = held_out_losses(centred(held_out, mean, goal, scale), every).argmin(0)
-        weight = every[:, best, torch.arange(len(best))] * scale[:, None]
-        chosen = PENALTIES[best]
-        return self._readout(weight, goal - mean @ weight, fit.shift, chosen)
+        if self._moments is None:
+            raise InputError("the read-out has no pictures to fit; add some before solve().")
+        moments, self._moments = self._moments, None
+        return RidgePath(self, moments)
 
-    def _readout(self, weight: Tensor, bias: Tensor, shift: Tensor, penalty: Tensor) -> LinearReadOut:
-        k, c = self.kernel, self.group.channels
-        kernels = weight.T.reshape(-1, k * k, c).transpose(1, 2).reshape(-1, c, k, k)
-        bias = bias - (kernels.sum((2, 3)) @ shift.double())
+
+class RidgePath:
+    """The solutions of a ridge regression for every penalty; held-out pictures choose among them.
+
+    A penalty counts only where it can be trusted: it is not smaller than the products' own rounding, and the loss that
+    the products of the first held-out batch give for it is the loss of its predictions on that batch.
+    """
+
+    def __init__(self, fit: RidgeFit, moments: Moments) -> None:
+        """Solve.
+
+        Args:
+            fit: what was asked for.
+            moments: of the pictures to fit.
+        """
+        self.fit, self.shift, self.rows = fit, moments.shift, 0
+        standard = Standard.of(moments)
+        weights, self.possible = solutions(*standard.products(moments)[:2])
+        self.weight, self.bias = self._unfolded(standard, weights)
+        self.losses = torch.zeros(weights.shape[1:], dtype=torch.float64)
+        self.trusted = self.possible[:, None].expand_as(self.losses).clone()
+        self.spread = (moments.target_products / moments.rows - standard.goal**2).clamp_min(0)
+        self.inner = self._of_the_centre(moments, standard) if fit.kernel > 1 else None
+        self.inner_losses = torch.zeros_like(self.losses)
+
+    def _unfolded(self, standard: Standard, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """(P·T, C, k, k) kernels and (P·T,) biases on the features as they are, of (columns, P, T)."""
+        k, c = self.fit.kernel, self.fit.group.channels
+        flat = (weights * standard.scale[:, None, None]).flatten(1)
+        kernels = flat.T.reshape(-1, k * k, c).transpose(1, 2).reshape(-1, c, k, k)
+        goals = standard.goal.repeat(len(PENALTIES))
+        return kernels.contiguous(), goals - standard.mean @ flat - kernels.sum((2, 3)) @ self.shift
+
+    def _of_the_centre(self, moments: Moments, standard: Standard) -> tuple[Tensor, Tensor]:
+        """The same of the 1 x 1 read-out at the kernel's centre, which every k x k read-out could be."""
+        k, c = self.fit.kernel, self.fit.group.channels
+        row = k // 2
+        at = row * (k + 1) * c
+        gram, cross, _ = standard.products(moments, slice(at, at + c))
+        weights = torch.zeros(k * k * c, len(PENALTIES), cross.shape[1], dtype=torch.float64)
+        weights[at : at + c] = solutions(gram, cross)[0]
+        kernels, bias = self._unfolded(standard, weights)
+        return kernels[:, :, row : row + 1, row : row + 1].contiguous(), bias
+
+    def add(self, maps: Mapping[str, Tensor], goals: Tensor | None = None) -> None:
+        """Predict the maps of held-out pictures with every solution.
+
+        Args:
+            maps: (N, C, size, size) by tap.
+            goals: (N, T, h, w) the targets of each picture, where they differ; None: the same for all.
+        """
+        x = joined(dict(maps), self.fit.group.taps)
+        wanted = (self.fit.goals if goals is None else goals).double()
+        losses = self._squared(x, wanted, self.weight, self.bias, self.fit.padding)
+        if not self.rows:
+            self._check(x, wanted, losses)
+        self.losses += losses
+        if self.inner is not None:
+            self.inner_losses += self._squared(self._under_centres(x), wanted, *self.inner, 0)
+        self.rows += len(x) * wanted.shape[-1] * wanted.shape[-2]
+
+    def _under_centres(self, x: Tensor) -> Tensor:
+        """The features that are under the centre of some window, at which the inner read-out predicts the same map."""
+        return functional.pad(x, (self.fit.padding - self.fit.kernel // 2,) * 4)
+
+    def _squared(self, x: Tensor, goals: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        """Sums of squared errors, (P, T); a few pictures at a time, as there are P·T maps of each."""
+        sums = torch.zeros_like(self.losses)
+        every = goals if goals.ndim == 4 else goals.expand(len(x), -1, -1, -1)
+        for picture, goal in zip(x, every, strict=True):
+            predicted = convolved(picture[None], weight, bias, padding)[0].unflatten(0, sums.shape)
+            sums += (predicted - goal).square().sum((2, 3))
+        return sums
+
+    def _check(self, x: Tensor, goals: Tensor, losses: Tensor) -> None:
+        """Trust no penalty whose loss on these pictures, computed from their products, is not its predictions'."""
+        m = Moments(x.shape[1], losses.shape[1], self.fit.kernel, self.fit.padding, self.shift)
+        m.add(x, goals)
+        k2, c = self.fit.kernel**2, self.fit.group.channels
+        weights = self.weight.flatten(2).transpose(1, 2).reshape(-1, k2 * c).T
+        bias = (self.bias + self.weight.sum((2, 3)) @ self.shift).view(losses.shape)
+        believed = believed_losses(m, weights.unflatten(1, losses.shape), bias)
+        near = (believed - losses / m.rows).abs() <= BELIEVED * losses / m.rows + 1e-9 * self.spread
+        self.trusted &= near
+
+    def best(self) -> LinearReadOut:
+        """The read-out whose penalty predicts the held-out pictures best, target by target.
+
+        Raises:
+            InputError: if no picture was held out, or no penalty can be trusted.
+        """
+        if not self.rows:
+            raise InputError("the read-out needs pictures held out to choose its penalty; add some before best().")
+        if not self.trusted.any(0).all():
+            raise InputError(
+                f"no {self.fit.kernel}x{self.fit.kernel} read-out of {self.fit.group.name} can be trusted: losses from "
+                "products and from predictions differ. The features are too large or too small; scale them."
+            )
+        chosen = self.losses.masked_fill(~self.trusted, torch.inf).argmin(0)
+        at = chosen * self.losses.shape[1] + torch.arange(len(chosen))
+        loss = self.losses[chosen, torch.arange(len(chosen))] / self.rows
+        inner = (self.inner_losses[self.possible].amin(0) / self.rows) if self.inner is not None else loss
         return LinearReadOut(
-            self.group, k, self.padding, kernels.float().contiguous(), bias.float(), tuple(penalty.tolist())
+            self.fit.group,
+            self.fit.kernel,
+            self.fit.padding,
+            self.weight[at],
+            self.bias[at],
+            tuple(PENALTIES[chosen].tolist()),
+            tuple(loss.tolist()),
+            tuple(inner.tolist()),
+            tuple(self.spread.tolist()),
         )
 
 
-def centred(m: Moments, mean: Tensor, goal: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean products of standardised columns, of them with the targets, and of the targets with themselves.
+@dataclass(frozen=True)
+class Standard:
+    """How columns and targets are standardised: by the pictures that are fitted.
+
+    Attributes:
+        mean: (columns,) subtracted.
+        goal: (T,) subtracted.
+        scale: (columns,) multiplied; 0 where a column is constant.
+    """
+
+    mean: Tensor
+    goal: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def of(m: Moments) -> Standard:
+        """From the moments; a constant column carries no information, and what rounding leaves of it is left out."""
+        mean, goal = m.column_sums / m.rows, m.target_sums / m.rows
+        spread = (m.products.diagonal() / m.rows - mean**2).clamp_min(0).sqrt()
+        level = (mean + m.shift.repeat(m.kernel**2)).abs()
+        useful = spread > CONSTANT * level.clamp_min(1e-30)
+        return Standard(mean, goal, torch.where(useful, 1 / spread.clamp_min(1e-300), 0.0))
+
+    def products(self, m: Moments, part: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean products of standardised columns, of them with the targets, and of the targets with themselves."""
+        s, n, mean, scale = m.column_sums[part], m.rows, self.mean[part], self.scale[part]
+        gram = m.products[part, part] / n
+        gram -= torch.outer(s / n, mean)
+        gram -= torch.outer(mean, s / n - mean)
+        gram *= scale[:, None]
+        gram *= scale
+        cross = m.cross[part] / n - torch.outer(s / n, self.goal) - torch.outer(mean, m.target_sums / n - self.goal)
+        own = m.target_products / n - 2 * self.goal * m.target_sums / n + self.goal**2
+        return gram, cross * scale[:, None], own
+
+
+def solutions(gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights for every penalty from one eigendecomposition, and which penalties the rounding of the products allows.
 
     Args:
-        m: the sums of some pictures.
-        mean: (columns,) subtracted; of the pictures that are fitted.
-        goal: (T,) likewise.
-        scale: (columns,) multiplied.
+        gram: (columns, columns) of standardised columns; given up.
+        cross: (columns, T).
+
+    Returns:
+        (columns, P, T), and (P,) whether a penalty is at least the eigenvalues' rounding (columns · largest · 2⁻⁵²).
     """
-    s, n = m.column_sums, m.rows
-    gram = m.products / n
-    gram -= torch.outer(s / n, mean)
-    gram -= torch.outer(mean, s / n - mean)
-    gram *= scale[:, None]
-    gram *= scale
-    cross = m.cross / n - torch.outer(s / n, goal) - torch.outer(mean, m.target_sums / n - goal)
-    own = m.target_products / n - 2 * goal * m.target_sums / n + goal**2
-    return gram, cross * scale[:, None], own
+    values, vectors = eigen(gram)
+    inner = vectors.T @ cross
+    shrunk = inner[:, None] / (values.clamp_min(0)[:, None, None] + PENALTIES[:, None])
+    rounding = len(values) * float(values[-1]) * torch.finfo(torch.float64).eps
+    return (vectors @ shrunk.flatten(1)).view(shrunk.shape), rounding <= PENALTIES
 
 
 def eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,28 +261,27 @@ def eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
-def weights_of_penalties(vectors: Tensor, inner: Tensor, values: Tensor) -> Tensor:
-    """The solutions for every penalty from one eigendecomposition, (columns, penalties, T)."""
-    shrunk = inner[:, None] / (values.clamp_min(0)[:, None, None] + PENALTIES[:, None])
-    return (vectors @ shrunk.flatten(1)).view(shrunk.shape)
-
-
-def held_out_losses(held_out: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
-    """Mean squared error on held-out pictures, (penalties, T), of weights (columns, penalties, T)."""
-    gram, cross, own = held_out
-    seen = (gram @ weights.flatten(1)).view(weights.shape)
-    return own - 2 * (weights * cross[:, None]).sum(0) + (weights * seen).sum(0)
+def believed_losses(m: Moments, weights: Tensor, bias: Tensor) -> Tensor:
+    """Mean squared errors (P, T) by the moments alone, of weights (columns, P, T) and biases (P, T)."""
+    n, s = m.rows, torch.einsum("c,cpt->pt", m.column_sums, weights)
+    seen = (m.products @ weights.flatten(1)).view(weights.shape)
+    squares = (weights * seen).sum(0) + 2 * bias * s + n * bias**2
+    return (squares - 2 * ((weights * m.cross[:, None]).sum(0) + bias * m.target_sums) + m.target_products) / n
 
 
 def output_size(size: int, kernel: int, padding: int) -> int:
     """Height and width of what a read-out puts out.
 
     Raises:
-        InputError: for a kernel or a padding that makes no sense on features of this size.
+        InputError: for a size, a kernel or a padding that makes no sense.
     """
-    if not isinstance(kernel, int) or kernel < 1 or padding < 0:
-        raise InputError(f"kernel={kernel}, padding={padding}: give a kernel from 1 (1, 3, 5, 7) and a padding from 0.")
+    if size < 2:
+        raise InputError(f"size={size}: give a height and width of the features from 2, such as 28.")
+    if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:  # an even one reads half a cell beside its place
+        raise InputError(f"kernel={kernel}: give an odd whole number, such as 1, 3, 5 or 7.")
+    if padding < 0:
+        raise InputError(f"padding={padding}: give a number of zeros on each side, 0 for none.")
     out = size + 2 * padding - kernel + 1
     if out < 2:
-        raise InputError(f"kernel={kernel} on maps of {size} x {size} leaves {out}; give a smaller kernel.")
+        raise InputError(f"kernel={kernel} on maps of {size} x {size} leaves {out} x {out}; give a smaller kernel.")
     return out

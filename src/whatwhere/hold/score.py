@@ -30,47 +30,78 @@ class Scores:
     constant: int
 
 
-def score(predicted: Tensor, target: Tensor) -> Scores:
+@dataclass(frozen=True)
+class Goal:
+    """A true map, or one for each picture, with its ranks, which many predictions are compared with.
+
+    Attributes:
+        values: (1, h·w) or (N, h·w), float64.
+        size: (h, w).
+        ranks: centred ranks of the same shape, of length 1.
+        range: (1,) or (N,) largest less smallest value.
+    """
+
+    values: Tensor
+    size: tuple[int, ...]
+    ranks: Tensor
+    range: Tensor
+
+    @staticmethod
+    def of(target: Tensor) -> Goal:
+        """From (h, w), or one for each picture (N, h, w)."""
+        from scipy.stats import rankdata  # takes seconds to import
+
+        flat = target.detach().double().cpu().reshape(-1, target.shape[-2] * target.shape[-1])
+        ranks = torch.from_numpy(rankdata(flat.numpy(), axis=1))
+        return Goal(flat, tuple(target.shape[-2:]), _unit(ranks), _range(flat))
+
+
+def score(predicted: Tensor, target: Tensor | Goal) -> Scores:
     """Compare predicted maps with a target.
 
     Args:
         predicted: (N, h, w).
-        target: (h, w), or one for each picture (N, h, w).
+        target: (h, w), or one for each picture (N, h, w); a `Goal` where several predictions have the same.
 
     Raises:
         InputError: if the shapes differ, or a prediction is not finite.
     """
-    if predicted.shape[-2:] != target.shape[-2:]:
-        raise InputError(f"predicted maps are {tuple(predicted.shape[-2:])}, the target {tuple(target.shape[-2:])}.")
+    goal = target if isinstance(target, Goal) else Goal.of(target)
+    if tuple(predicted.shape[-2:]) != goal.size:
+        raise InputError(f"predicted maps are {tuple(predicted.shape[-2:])}, the target {goal.size}.")
     flat = predicted.detach().double().cpu().flatten(1)
     if not torch.isfinite(flat).all():
         raise InputError("predicted maps hold values that are not finite; the read-out diverged (a smaller lr helps).")
-    goal = target.detach().double().cpu().reshape(-1, flat.shape[1]).expand(len(flat), -1)
-    constant = (_range(flat) <= ROUNDING * _range(goal)).numpy()
-    rho = np.where(constant, 0.0, _spearman(_without_rounding(flat).numpy(), goal.numpy()))
-    return Scores(rho, (flat - goal).abs().mean(1).numpy(), int(constant.sum()))
+    constant = _range(flat) <= ROUNDING * goal.range
+    rho = (_unit(_ranks(_steps(flat))) * goal.ranks).sum(1).masked_fill(constant, 0.0)
+    return Scores(rho.numpy(), (flat - goal.values).abs().mean(1).numpy(), int(constant.sum()))
 
 
-def _without_rounding(maps: Tensor) -> Tensor:
-    """Values in steps of 1e-5 of their range: where a picture is empty all positions are alike, but for rounding."""
-    return (maps / (ROUNDING * _range(maps)).clamp_min(1e-300)[:, None]).round()
+def _steps(maps: Tensor) -> Tensor:
+    """Whole steps of 1e-5 of a map's range, from 0: where a picture is empty, positions differ by rounding alone."""
+    low, step = maps.amin(1, keepdim=True), (ROUNDING * _range(maps)).clamp_min(1e-300)[:, None]
+    return ((maps - low) / step).round().long()
+
+
+def _ranks(steps: Tensor) -> Tensor:
+    """Ranks, row by row, by counting; ties share their mean rank. A map has few steps, so nothing need be sorted."""
+    return torch.stack([_row_ranks(row) for row in steps])
+
+
+def _row_ranks(row: Tensor) -> Tensor:
+    counts = row.bincount()
+    return (counts.cumsum(0) - (counts - 1) / 2)[row]
 
 
 def _range(maps: Tensor) -> Tensor:
     return maps.amax(1) - maps.amin(1)
 
 
-def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Row by row; ties share their mean rank; 0 where a row is constant."""
-    from scipy.stats import rankdata  # takes seconds to import
-
-    x, y = (_centred(rankdata(v, axis=1)) for v in (a, b))
-    scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    return (x * y).sum(1) / np.where(scale == 0, 1.0, scale)
-
-
-def _centred(v: NDArray[np.float64]) -> NDArray[np.float64]:
-    return v - v.mean(1, keepdims=True)
+def _unit(ranks: Tensor) -> Tensor:
+    """Centred and of length 1, row by row; 0 where a row is constant."""
+    centred = ranks - ranks.mean(1, keepdim=True)
+    length = centred.norm(dim=1, keepdim=True)
+    return centred / torch.where(length == 0, 1.0, length)
 
 
 def best_constant(target: Tensor) -> float:

@@ -16,6 +16,7 @@ from whatwhere.errors import InputError, unknown
 
 Range = Literal["0..1", "-1..1"]
 PERIODS = 2.5  # of the stripes, over the map [measured from the authors' pictures]
+PHASE = 0.5 / 256  # of the stripes, in map sizes [measured]
 SIGMA = 0.495  # of the Gaussian, in map sizes [measured]
 
 
@@ -35,7 +36,8 @@ def _gaussian(size: int) -> Tensor:
 
 
 def _stripes(size: int) -> Tensor:
-    wave = 0.5 + 0.5 * torch.cos(2 * math.pi * PERIODS * torch.arange(size, dtype=torch.float64) / size)
+    centres = (torch.arange(size, dtype=torch.float64) + 0.5) / size  # the same picture at every size
+    wave = 0.5 + 0.5 * torch.cos(2 * math.pi * PERIODS * (centres - PHASE))
     return wave[:, None].expand(size, size)
 
 
@@ -110,7 +112,14 @@ def stack(targets: Sequence[Target], size: int) -> Tensor:
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
-    """Maps (N, C, h, w) to (N, C, size, size): bilinear, corners aligned [code]."""
+    """Features (N, C, h, w) to (N, C, size, size): bilinear, corners aligned [code]."""
     if tuple(maps.shape[-2:]) == (size, size):
         return maps
     return functional.interpolate(maps, size=(size, size), mode="bilinear", align_corners=True)
+
+
+def brought_to(maps: Tensor, size: int | None) -> Tensor:
+    """Predictions (N, T, h, w) to (N, T, size, size): bilinear, corners not aligned [code]; None leaves them."""
+    if size is None or tuple(maps.shape[-2:]) == (size, size):
+        return maps
+    return functional.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)

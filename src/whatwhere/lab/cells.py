@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from whatwhere.errors import InputError
-from whatwhere.files import read_json, write_json
+from whatwhere.files import read_json, refuse_foreign, write_json
 
 SCHEMA_VERSION = 1
+STUDY = "study.json"
+WRITTEN = ("result.json", "table.csv", "index.html")  # at the end of every study
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class Cell:
     Attributes:
         config: plain values that decide the result; not paths or devices.
         label: how progress calls it.
+        cost: how long it takes beside the others, in any unit; for progress alone.
     """
 
     config: Mapping[str, Any]
     label: str = ""
+    cost: float = field(default=1.0, compare=False)
 
     @cached_property
     def key(self) -> str:
@@ -52,18 +56,25 @@ class Store:
     Args:
         folder: made if it is not there.
         study: what all cells of this folder share; a folder of another study is refused.
+        overwrite: replace files of the names of a study's that no study wrote.
+
+    Raises:
+        InputError: if the folder holds another study, or such files.
     """
 
-    def __init__(self, folder: Path, study: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, study: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.folder = Path(folder)
         self.study = json.loads(json.dumps(study))  # as it will be read back
         self._read: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-        file = self.folder / "study.json"
+        file = self.folder / STUDY
         finished = any((self.folder / "cells").glob("*.json"))
         if finished and not file.exists():
             raise InputError(f"{self.folder} holds cells of an unknown study (no study.json); choose another folder.")
+        files = [self.folder / name for name in (STUDY, *WRITTEN)]
+        ours = finished or _is_study(file, self.study)
+        refuse_foreign(self.folder, files, ours=ours, overwrite=overwrite)
         # A folder with neither cells nor a result, left by a mistake say, may be reused.
-        if finished or (file.exists() and (self.folder / "result.json").exists()):
+        if finished or (ours and file.exists() and (self.folder / "result.json").exists()):
             self._refuse_another(read_json(file), file)
         else:
             write_json(file, self.study)
@@ -98,6 +109,11 @@ class Store:
                 self._read[file.stem] = _checked(read_json(file), file)
         return dict(self._read)
 
+    def seconds(self) -> float:
+        """What the finished cells took, as far as it was recorded."""
+        cells = (read_json(f) for f in (self.folder / "cells").glob("*.json"))
+        return sum(float(c.get("seconds", 0)) for c in cells if isinstance(c, dict))
+
     def load(self, cell: Cell) -> dict[str, Any]:
         """A finished cell's result.
 
@@ -110,6 +126,17 @@ class Store:
         """Write a finished cell; `about` is recorded beside the result (seconds, hardware)."""
         head = {"schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config}
         write_json(self.file(cell), {**head, "result": result, **about}, compact=True)
+
+
+def _is_study(file: Path, study: Mapping[str, Any]) -> bool:
+    """Whether a file looks like a study.json of ours; one that is damaged does, and is refused as such."""
+    if not file.is_file():
+        return False
+    try:
+        seen = read_json(file)
+    except InputError:
+        return True
+    return isinstance(seen, dict) and (not seen or bool(seen.keys() & study.keys()))
 
 
 def _checked(content: Any, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:

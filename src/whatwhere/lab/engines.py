@@ -99,8 +99,8 @@ def run_cells(
         return 0
     chosen = engine or Here()
     task = Task(worker, quiet) if isinstance(chosen, Here) else _sendable(Task(worker, quiet, away=True))
-    with Meter("cells", len(missing), quiet=quiet) as meter:
-        errors = _collect(_finished(missing, task, chosen), store, meter, worker)
+    with Meter("cells", sum(c.cost for c in missing), quiet=quiet) as meter:
+        errors = _collect(_finished(missing, task, chosen, meter), store, meter, worker)
     if errors:
         raise errors[0]
     return len(missing)
@@ -117,12 +117,13 @@ def _sendable(task: Task) -> Task:
     return task
 
 
-def _finished(cells: Sequence[Cell], task: Task, engine: Engine) -> Iterator[tuple[Cell, Outcome]]:
+def _finished(cells: Sequence[Cell], task: Task, engine: Engine, meter: Meter) -> Iterator[tuple[Cell, Outcome]]:
     pending = [(cell, engine.submit(task, cell.config)) for cell in cells]
     while pending:
         ready = [(c, h) for c, h in pending if h.done()]
         if isinstance(engine, Here):
             ready = ready[:1]  # runs when it is asked
+            meter.begin(ready[0][0].cost)
         for cell, handle in sorted(ready, key=lambda pair: _is_broken(pair[1])):  # what was finished before comes first
             pending.remove((cell, handle))
             yield cell, _outcome(handle)
@@ -139,7 +140,7 @@ def _collect(finished: Iterator[tuple[Cell, Outcome]], store: Store, meter: Mete
             print(f"cell {cell.label or cell.key} failed: {error}", file=sys.stderr)
         else:
             worker.stored(cell)
-        meter.advance(title=f"cells (last: {cell.label})")
+        meter.advance(cell.cost, title=f"cells (last: {cell.label})")
     return errors
 
 

@@ -68,14 +68,12 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """Networks by name that are trained anew, and how.
+class Tuning:
+    """How networks are trained.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME or cifar/NAME.
-        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; its train split is trained on.
-        width: width factor of cifar/ networks.
-        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast or demo; in Python also a `Recipe`.
+        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo; in Python also a
+            `Recipe`.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.
@@ -83,15 +81,43 @@ class Learned:
         augment: crop and flip as the recipe says.
     """
 
-    model: str
-    data: str
-    width: float = 1.0
     recipe: AnyRecipe = "fast"
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
     precision: Precision | None = None
     augment: bool = True
+
+    @cached_property
+    def how(self) -> Recipe:
+        """The recipe, with what was given instead of its values.
+
+        Raises:
+            InputError: for an unknown recipe or a value out of range.
+        """
+        given = recipe_named(self.recipe) if isinstance(self.recipe, str) else self.recipe
+        changes = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "precision": self.precision}
+        return adapted(given, self.augment, **changes)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A network and pictures by name.
+
+    Attributes:
+        model: timm/NAME, torchvision/NAME or cifar/NAME.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; its train split is trained on.
+        width: width factor of cifar/ networks.
+    """
+
+    model: str
+    data: str
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Learned(Tuning, _Named):
+    """Networks by name that are trained anew, and how; the name and the pictures come first."""
 
     @cached_property
     def data_source(self) -> GivenData:
@@ -105,15 +131,13 @@ class Learned:
         """The recipe, with what was given instead of its values.
 
         Raises:
-            InputError: for an unknown recipe or a value out of range.
+            InputError: for a network that is not given by name; as `Tuning.how`.
         """
         if not isinstance(self.model, str):
             raise InputError(
                 f"model is a {type(self.model).__name__}; networks that are trained anew are given by name."
             )
-        given = recipe_named(self.recipe) if isinstance(self.recipe, str) else self.recipe
-        changes = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "precision": self.precision}
-        return adapted(given, self.augment, **changes)
+        return super().how
 
 
 def given_only(options: Mapping[str, Any]) -> dict[str, Any]:

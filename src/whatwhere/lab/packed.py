@@ -21,7 +21,7 @@ def checked_repeats(repeats: int) -> int:
     Raises:
         InputError: for others.
     """
-    if not isinstance(repeats, int) or not 1 <= repeats <= MOST:
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or not 1 <= repeats <= MOST:
         raise InputError(f"repeats={repeats!r} must be a whole number from 1 to {MOST}.")
     return repeats
 

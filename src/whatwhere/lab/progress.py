@@ -10,21 +10,26 @@ from types import TracebackType
 from typing import ClassVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-EVERY = 15.0  # seconds between two lines in a pipe
+FIRST, EVERY = 10.0, 15.0  # seconds before the first line in a pipe, and between two
 
 
 class Meter:
-    """Shows how far one job is, on the standard error stream; inside another meter it adds a line below that one's.
+    """Shows how far one job is, on the standard error stream.
 
     >>> with Meter("evaluating", total=40) as meter:
     ...     for batch in batches:
     ...         meter.advance()
+
+    The time left follows from the pace so far, so `total` and what is done are best in a unit that takes the same time
+    everywhere (operations, say). A meter inside another one moves the step that the outer one has begun. In a terminal
+    it adds a line below the outer one's, in a pipe it is named in the outer one's.
     """
 
     _shown: ClassVar[Progress | None] = None  # a terminal shows one set of bars at a time
     _silent: ClassVar[int] = 0  # how many quiet meters are open: what runs inside of one is quiet too
+    _open: ClassVar[list[Meter]] = []  # in this process, the outermost first
 
     def __init__(self, title: str, total: float, *, quiet: bool = False) -> None:
         self.title, self.total, self.done = title, total, 0.0
@@ -33,20 +38,23 @@ class Meter:
         self._outermost = False
         self._started = self._told = time.monotonic()
         self._first: tuple[float, float] | None = None
+        self._step = self._reached = 0.0  # of the step under way: its size, and how much of it is done
 
     def __enter__(self) -> Meter:
         """Start the clock, and the bar in a terminal."""
         self._quiet = self._quiet or Meter._silent > 0
         Meter._silent += self._quiet
+        Meter._open.append(self)
         if not self._quiet and sys.stderr.isatty():
             self._outermost = Meter._shown is None
             self._bar = Meter._shown = Meter._shown or _started_bar()
-            self._task = self._bar.add_task(self.title, total=self.total)
+            self._task = self._bar.add_task(self.title, total=self.total, left="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Close the bar, or say in one line how long it took."""
         Meter._silent -= self._quiet
+        Meter._open.remove(self)
         if self._bar and self._outermost:
             self._bar.stop()
             Meter._shown = None
@@ -55,6 +63,10 @@ class Meter:
         elif kind is None:
             self._line(f"done in {_clock(time.monotonic() - self._started)}")
 
+    def begin(self, step: float = 1.0) -> None:
+        """The next part is under way; a meter inside says how far it is."""
+        self._step, self._reached = step, 0.0
+
     def advance(self, by: float = 1.0, title: str | None = None) -> None:
         """One part more is done."""
         self.update(self.done + by, title)
@@ -62,19 +74,40 @@ class Meter:
     def update(self, done: float, title: str | None = None) -> None:
         """So much is done in all."""
         self.done, self.title = done, title or self.title
-        now = time.monotonic()
-        if self._bar:
-            self._bar.update(self._task, completed=done, description=self.title)
-        elif now - self._told > EVERY:
-            self._told = now
-            self._line(f"{100 * done / max(self.total, 1e-9):.0f} %{self._left(now)}")
-        self._first = self._first or (now, done)
+        self._step = self._reached = 0.0
+        self._moved()
 
-    def _left(self, now: float) -> str:
+    def _moved(self, inside: str = "") -> None:
+        self._show(inside)
+        if (place := Meter._open.index(self) if self in Meter._open else 0) > 0:
+            Meter._open[place - 1]._inside(self)
+
+    def _inside(self, inner: Meter) -> None:
+        """A meter inside has moved; where several follow each other in a step, none moves it back."""
+        if self._step:
+            share = min(1.0, (inner.done + inner._reached) / max(inner.total, 1e-9))
+            self._reached = max(self._reached, self._step * share)
+            self._moved(f" ({inner.title})")
+
+    def _show(self, inside: str = "") -> None:
+        now, done = time.monotonic(), self.done + self._reached
+        self._first = self._first or (now, done)
+        if self._bar:
+            self._bar.update(self._task, completed=done, description=self.title, left=self._left(now, done))
+        elif now - self._told > (EVERY if self._told > self._started else FIRST) and not self._within_step():
+            self._told = now
+            left = self._left(now, done)
+            self._line(f"{100 * done / max(self.total, 1e-9):.0f} %{left and f', about {left} left'}{inside}")
+
+    def _within_step(self) -> bool:
+        """Whether an outer meter speaks for this one."""
+        return self in Meter._open and any(m._step for m in Meter._open[: Meter._open.index(self)])
+
+    def _left(self, now: float, done: float) -> str:
         """The time left at the pace since the first update: a resumed job's first update is a leap."""
         begun, before = self._first or (self._started, 0.0)
-        pace = (self.done - before) / (now - begun) if now > begun else 0.0
-        return f", about {_clock((self.total - self.done) / pace)} left" if pace > 0 else ""
+        pace = (done - before) / (now - begun) if now > begun else 0.0
+        return _clock((self.total - done) / pace) if pace > 0 else ""
 
     def _line(self, text: str) -> None:
         if not self._quiet:
@@ -98,8 +131,8 @@ def _started_bar() -> Progress:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
         TextColumn("left"),
-        TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=Console(stderr=True))
     bar.start()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,11 @@ def _cpu() -> str:
     return named or platform.processor() or platform.machine()
 
 
-def provenance(started: float) -> dict[str, Any]:
-    """Where a result comes from.
-
-    Args:
-        started: what `time.perf_counter` said when the work began.
-    """
-    seconds = round(time.perf_counter() - started, 1)
-    return {"command": command(), "versions": versions(), "hardware": hardware(), "seconds": seconds}
+def provenance(seconds: float) -> dict[str, Any]:
+    """Where a result comes from, and how many seconds it took."""
+    return {"command": command(), "versions": versions(), "hardware": hardware(), "seconds": round(seconds, 1)}
 
 
 def command() -> str:
-    """The command line that started this process, without the folder of the program."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line that started this process, without the folder of the program, as a shell takes it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from whatwhere.errors import InputError
-from whatwhere.files import read_json, write_json
-from whatwhere.report.page import Report, write_report
+from whatwhere.files import read_json, refuse_foreign, write_json
+from whatwhere.report.page import Report, files_of, write_report
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 SCHEMA_VERSION = 1
-FILE = "result.json"
+FILE, STUDY = "result.json", "study.json"
 
 
 class Result:
@@ -91,7 +91,28 @@ class Result:
         """Read result.json of a folder."""
         return cls.from_dict(read_json(Path(folder) / FILE))
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write result.json, table.csv, the figures and index.html; returns the page."""
-        write_json(Path(folder) / FILE, self.to_dict())
-        return write_report(Path(folder), self.report(Path(folder)))
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write result.json, table.csv, the figures and index.html; returns the page.
+
+        Args:
+            folder: made if it is not there; a result of the same kind in it is replaced.
+            overwrite: replace other files of these names as well.
+
+        Raises:
+            InputError: if there are such files.
+        """
+        to, report = Path(folder), self.report(Path(folder))
+        foreign = [f for f in (to / FILE, *files_of(to, report)) if _is_older(f, to / STUDY)]
+        refuse_foreign(to, foreign, ours=self._wrote(to / FILE), overwrite=overwrite)
+        write_json(to / FILE, self.to_dict())
+        return write_report(to, report, overwrite=True)
+
+    def _wrote(self, file: Path) -> bool:
+        """Whether a file is a result of this kind."""
+        seen = read_json(file) if file.is_file() else None
+        return isinstance(seen, dict) and seen.get("kind") == self.kind and "schema_version" in seen
+
+
+def _is_older(file: Path, study: Path) -> bool:
+    """Whether a file was there before the study in its folder was begun, or there is no study."""
+    return file.exists() and (not study.exists() or file.stat().st_mtime_ns < study.stat().st_mtime_ns)

@@ -249,7 +249,7 @@ def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
         InputError: if there are none, or one is not a whole number of at least 0.
     """
     given = tuple(dict.fromkeys(seeds))
-    if not given or not all(isinstance(s, int) and s >= 0 for s in given):
+    if not given or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in given):
         raise InputError(f"seeds={given}: give at least one whole number, each 0 or more.")
     return given
 
@@ -261,5 +261,5 @@ def checked_counts(**counts: int) -> None:
         InputError: naming it.
     """
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{name}={value!r}: give a whole number of at least 1.")

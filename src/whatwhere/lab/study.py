@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell, Store
 from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
 from whatwhere.lab.progress import silence
+from whatwhere.lab.seconds import Seconds
 
 if TYPE_CHECKING:
     from whatwhere.lab.engines import Engine
@@ -43,6 +44,7 @@ class Run:
         device: auto, cpu, cuda or mps.
         fold_only: run nothing, and make the result of the cells that are finished.
         quiet: print no progress.
+        overwrite: replace files in `out` that no study wrote, such as an index.html; another study's never.
         engine: anything with `submit(function, configuration)` that returns handles with `done()` and `result()`; None
             is this process, or `workers` processes.
     """
@@ -53,6 +55,7 @@ class Run:
     device: str = "auto"
     fold_only: bool = False
     quiet: bool = False
+    overwrite: bool = False
     engine: Engine | None = None
 
     @property
@@ -116,11 +119,13 @@ class Study(Generic[R]):
         kind: names the study in its folder's `study.json`.
         plan: the plan's class, or where it is ("package.module:Class").
         result: the result's class, likewise; `load_result` finds it by the `kind` in result.json.
+        usual_out: the folder that the command writes into if it is not told another.
     """
 
     kind: ClassVar[str]
     plan: ClassVar[str | type[Plan[Any, Any]]]
     result: ClassVar[str | type[Result]]
+    usual_out: ClassVar[str] = "out"
 
     def planned(self) -> Plan[Any, R]:
         """The plan of these options."""
@@ -184,6 +189,15 @@ class Plan(Generic[S, R]):
         """The finished cells as one result."""
         raise NotImplementedError
 
+    def weights(self, done: Finished) -> dict[str, Any]:
+        """Fingerprints of weights for the result: of the network that was measured, of those trained by their cells."""
+        found = {cell: plain["weights"] for cell, (_, plain) in done.contents.items() if "weights" in plain}
+        if source := getattr(self.study, "network_source", None):
+            from whatwhere.fingerprints import fingerprint  # torch
+
+            found["measured"] = fingerprint(source.net.module)
+        return {"weights": found} if found else {}
+
     def page(self, how: Run) -> Path:
         """Where the page is after a run."""
         return how.folder / self.folder / "index.html"
@@ -215,14 +229,37 @@ def run_study(study: Study[R], how: Run) -> R:
         _check_run(plan, placed)
         if first := plan.before():
             run_study(first, placed)
-        store = Store(placed.folder / plan.folder, {"study": study.kind, **plan.shared()})
-        asked = list(plan.cells(Finished(store, store.contents()))) if how.fold_only else _run_all(plan, placed, store)
-        done = Finished(store, store.contents(), [c for c in asked if not store.has(c)])
-        folded: Any = plan.fold(done)  # a dataclass, which no type says of `R`
-        result: R = replace(folded, provenance=provenance(started))
-        if how.out is not None:
-            result.save(store.folder)
+        shared = {"study": study.kind, **plan.shared()}
+        store = Store(placed.folder / plan.folder, shared, overwrite=how.overwrite)
+        with counting(store, started, how) as seconds:
+            asked = _asked(plan, placed, store)
+            done = Finished(store, store.contents(), [c for c in asked if not store.has(c)])
+            folded: Any = plan.fold(done)  # a dataclass, which no type says of `R`
+            notes = dict.fromkeys((*folded.notes, *data_notes(plan)))
+            origin = {**provenance(seconds.total), **plan.weights(done)}
+            result: R = replace(folded, notes=tuple(notes), provenance=origin)
+            if how.out is not None:
+                result.save(store.folder, overwrite=how.overwrite)
     return result
+
+
+def counting(store: Store, started: float, how: Run) -> AbstractContextManager[Seconds]:
+    """The seconds of a run, with those of earlier ones; a fold adds none."""
+    seconds = Seconds(store.folder, started if not how.fold_only else time.perf_counter(), store.seconds())
+    return nullcontext(seconds) if how.fold_only else seconds
+
+
+def _asked(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
+    """The cells that were asked for, which have run by now unless they are only folded."""
+    return list(plan.cells(Finished(store, store.contents()))) if how.fold_only else _run_all(plan, how, store)
+
+
+def data_notes(plan: Plan[Any, Any]) -> Iterator[str]:
+    """What the reader must know of a study's pictures or scenes: what was passed over, which classes are absent."""
+    for given in (getattr(plan.study, "data_source", None), getattr(plan, "test_source", None)):
+        yield from [] if given is None else given.data.notes
+    scenes = getattr(plan.study, "scene_source", None)
+    yield from [] if scenes is None else (*scenes.scenes.notes, *scenes.scenes.absent_notes())
 
 
 def _check_run(plan: Plan[Any, Any], how: Run) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from whatwhere.data import Data
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
-from whatwhere.files import read_json, write_json
+from whatwhere.files import read_json, refuse_foreign, write_json
 from whatwhere.fingerprints import fingerprint
 from whatwhere.lab.progress import Meter
 from whatwhere.models.weights import save_weights
@@ -31,6 +31,7 @@ def trained_in(
     *,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Evaluation | SceneEvaluation:
     """Train a network in place, write its weights and history, and evaluate it on the test split.
 
@@ -42,11 +43,13 @@ def trained_in(
         about: recorded in the history.
         seed: of the order of the pictures and their augmentation.
         device: Fabric's accelerator.
+        overwrite: replace weights and a history that no training of ours wrote there.
 
     Raises:
-        InputError: if a training with other initial weights was begun in the folder; as `fit`.
+        InputError: if a training with other initial weights was begun in the folder, or it holds files of others; as
+            `fit`.
     """
-    _check_start(folder, net)
+    _check_start(folder, net, overwrite)
     # A segmentation network is evaluated once, at the end: each evaluation takes as long as an epoch.
     test = data.test if isinstance(data, Data) else None
     with Meter(f"training {net.name}", recipe.epochs * (len(data.train) // recipe.batch_size)) as meter:
@@ -67,17 +70,21 @@ def trained_in(
     return tested
 
 
-def _check_start(folder: Path, net: Network) -> None:
+def _check_start(folder: Path, net: Network, overwrite: bool) -> None:
     """Record with which weights a training began; it resumes from its checkpoint, whatever they are then.
 
     Raises:
-        InputError: if a training with other weights began there.
+        InputError: if a training with other weights began there, or files there are not of a training.
     """
     file, start = folder / START, {"network": net.name, "weights": fingerprint(net.module)}
-    if not (file.exists() and (folder / CHECKPOINT).exists()):
-        write_json(file, start)
-    elif (seen := read_json(file)) != start:
+    written = [folder / name for name in (WEIGHTS, HISTORY, START)]
+    seen = read_json(file) if file.exists() else None
+    begun = isinstance(seen, dict) and seen.keys() == start.keys()
+    refuse_foreign(folder, written, ours=begun or (folder / CHECKPOINT).exists(), overwrite=overwrite)
+    kept = [f.name for f in (folder / CHECKPOINT, folder / WEIGHTS) if f.exists()]
+    if begun and kept and seen != start:
         raise InputError(
-            f"out={str(folder)!r} holds a training that began with other weights ({seen} there, {start} now): another "
-            "model, width, seed or weights; choose another folder, or the same settings."
+            f"out={str(folder)!r} holds a training ({kept[0]}) that began with other weights ({seen} there, {start} "
+            "now): another model, width, seed or weights; choose another folder, or the same settings."
         )
+    write_json(file, start)

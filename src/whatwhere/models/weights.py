@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -38,14 +40,20 @@ def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: boo
         raise InputError(
             f"weights={os.fspath(file)!r} do not fit the network: {_shortened(error)} "
             "Check the model's name, classes and width"
-            + (", or give strict=False to leave out tensors that only one of the two has." if strict else ".")
+            + (", or in Python give strict=False to leave out tensors that only one of the two has." if strict else ".")
         ) from error
     if len(unexpected) == len(state):
         raise InputError(f"weights={os.fspath(file)!r} has no tensor of this network's; it misses {missing[:3]}, …")
 
 
-def save_weights(module: nn.Module, file: str | os.PathLike[str]) -> None:
-    """Write a module's tensors as safetensors; an interrupted write leaves no partial file."""
+def save_weights(module: nn.Module, file: str | os.PathLike[str], about: Mapping[str, str] | None = None) -> None:
+    """Write a module's tensors as safetensors; an interrupted write leaves no partial file.
+
+    Args:
+        module: any.
+        file: where to.
+        about: texts kept in the file's head; see `about_weights`.
+    """
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in module.state_dict().items():
@@ -54,7 +62,16 @@ def save_weights(module: nn.Module, file: str | os.PathLike[str]) -> None:
         at = kept.untyped_storage().data_ptr()
         tensors[name] = kept.clone() if at in seen else kept
         seen.add(at)
-    write_atomically(Path(file), lambda p: save_file(tensors, p))
+    write_atomically(Path(file), lambda p: save_file(tensors, p, metadata=dict(about) if about else None))
+
+
+def about_weights(file: str | os.PathLike[str]) -> Mapping[str, str]:
+    """The texts in a safetensors file's head; none for any other file."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return opened.metadata() or {}
+    except (OSError, SafetensorError):
+        return {}
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ COMMANDS = {
     "curve": "whatwhere.need.studies.curve:Curve",
     "trained": "whatwhere.need.studies.trained:Trained",
     "collapse": "whatwhere.need.commands:collapse",
+    "recover": "whatwhere.need.studies.recover:Recover",
     "demo": "whatwhere.need.studies.demo:Demo",
 }
 

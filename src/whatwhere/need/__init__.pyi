@@ -7,6 +7,8 @@ from .shuffling import shuffle as shuffle
 from .studies.curve import Curve as Curve
 from .studies.curve import curve as curve
 from .studies.demo import Demo as Demo
+from .studies.recover import Recover as Recover
+from .studies.recover_result import RecoverResult as RecoverResult
 from .studies.result import NeedResult as NeedResult
 from .studies.trained import Trained as Trained
 

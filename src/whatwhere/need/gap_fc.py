@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init  # no draws from the global random state
 
 from whatwhere.errors import InputError
+from whatwhere.layers import map_in, with_map
 from whatwhere.network import N, as_module
 from whatwhere.site import (
     POOLS,
@@ -82,8 +83,9 @@ def collapse(
 
     Args:
         net: the network; it is left alone.
-        site: where to pool: the first site of the selection. In a residual network choose the stem or a block
-            (`layer4.0`): inside a block the shortcut would carry spatial information around.
+        site: where to pool: the first site of the selection; of a depth share ("last 30%") the k x k convolution or
+            residual block that it names, where the curve cuts as well. In a residual network choose the stem or a
+            block (`layer4.0`): inside a block the shortcut would carry spatial information around.
         init: `kernel-sum` sums each kernel over space, which keeps what a trained network does to constant maps (and
             turns He's initialisation of a k x k convolution into He's initialisation of the linear map); `fresh`
             draws the later convolutions anew.
@@ -100,9 +102,13 @@ def collapse(
     """
     if init not in ("kernel-sum", "fresh"):
         raise InputError(f"init={init!r}: choose 'kernel-sum' or 'fresh'.")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InputError(f"seed={seed!r}: give a whole number.")
+    if input_size is not None and not _is_size(input_size):
+        raise InputError(f"input_size={input_size!r}: give (channels, height, width), three whole numbers above 0.")
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
-    start = before.select(site)[0]
+    start = before.start(site)
     module, replaced = edit(net, _edits(as_module(net), before, start))
     _check_reached(module, size, [_new_name(r.name, start) for r in replaced], before, start)
     if init == "fresh":
@@ -117,6 +123,10 @@ def collapse(
     )
     module.__dict__["surgery"] = report  # a plain attribute: no parameter, no module
     return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
+
+
+def _is_size(given: Any) -> bool:
+    return isinstance(given, tuple | list) and len(given) == 3 and all(isinstance(n, int) and n > 0 for n in given)
 
 
 def _new_name(name: str, start: Site) -> str:
@@ -222,7 +232,24 @@ def _summed(conv: nn.Conv2d) -> nn.Module:
 
 
 def _pooled(module: nn.Module) -> nn.Module:
-    return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), then=module)).train(module.training)
+    return Pooled(module).train(module.training)
+
+
+class Pooled(nn.Sequential):
+    """A module that sees means over space, however it is called.
+
+    Args:
+        module: the first one behind the pool.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), then=module))
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """The module's output for the pooled map among its arguments."""
+        x = map_in(args, options)
+        args, options = with_map(args, options, self.pool(x))
+        return self.then(*args, **options)
 
 
 def _fold_head(module: nn.Module, pool: str, c: int, h: int, w: int) -> Iterator[tuple[str, Edit]]:

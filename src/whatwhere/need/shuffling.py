@@ -63,7 +63,8 @@ def shuffle(
         when: in training and evaluation, or in one of them.
         block: (rows, columns) of mode `block`; they must divide the map.
         shortcuts: shuffle a residual block's shortcut too (independently) when its first k x k convolution is
-            shuffled; without it spatial information bypasses the convolution.
+            shuffled; without it spatial information bypasses the convolution. Of a projection the input is shuffled,
+            never the output, as by the authors.
         padding: `circular` wraps the shuffled convolutions around: zero padding still marks the borders.
         seed: of the draws; the same seed gives the same draws.
         generator: draw from this CPU generator instead; it can be saved and restored for exact resuming. Of fixed
@@ -78,18 +79,32 @@ def shuffle(
             that was never reached although the network ran.
     """
     _check(mode, scope)
+    check_seed(seed)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(f"generator={generator!r}: give a torch.Generator on the CPU, or None.")
     rng = generator or torch.Generator().manual_seed(seed)
 
     def change(site: Site) -> Change:
         own = _of_site(rng, site.name) if "fixed" in (mode, scope) else rng
         return Shuffler(mode, own, scope=scope, block=block)
 
-    module, places = as_module(net), table or list_sites(net)
+    module, places = as_module(net), checked_table(net, table)
     chosen = spatial_targets(places, sites)
     blocks = shortcut_blocks(places, chosen) if shortcuts else []
     return Intervention(
         module, {s: change(s) for s in chosen}, {b: change(b) for b in blocks}, when=when, padding=padding
     )
+
+
+def checked_table(net: nn.Module | Network, table: Sites | None) -> Sites:
+    """The network's sites, as given or looked for.
+
+    Raises:
+        InputError: if something else was given.
+    """
+    if table is not None and not isinstance(table, Sites):
+        raise InputError(f"table={table!r}: give ww.sites(net), or None.")
+    return table or list_sites(net)
 
 
 def _of_site(generator: torch.Generator, name: str) -> torch.Generator:
@@ -112,7 +127,7 @@ def pool(
     The deterministic counterpart of `shuffle`: each map becomes constant at its mean. With circular padding it equals
     GAP+FC with the kernels summed over space. The arguments are those of `shuffle`.
     """
-    module, places = as_module(net), table or list_sites(net)
+    module, places = as_module(net), checked_table(net, table)
     chosen = spatial_targets(places, sites)
     blocks = shortcut_blocks(places, chosen) if shortcuts else []
     inputs: Mapping[Site, Change] = dict.fromkeys(chosen, spatial_mean)
@@ -161,7 +176,7 @@ class Shuffler:
         _check(mode, scope)
         self.mode, self.generator, self.block = mode, generator, block
         self.scope: Scope = "fixed" if mode == "fixed" else scope
-        self._kept: dict[Shape, Tensor] = {}  # a projection's input and output differ in shape
+        self._kept: dict[Shape, Tensor] = {}  # by shape: one site may see pictures of several sizes
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) with the same entries at other places."""
@@ -249,6 +264,8 @@ def _columns(shape: Shape, g: torch.Generator) -> Tensor:
 
 
 def _within_blocks(shape: Shape, g: torch.Generator, block: tuple[int, int]) -> Tensor:
+    if not (isinstance(block, tuple | list) and len(block) == 2 and all(isinstance(b, int) for b in block)):
+        raise InputError(f"block={block!r}: give (rows, columns), two whole numbers such as (2, 2).")
     (c, h, w), (rows, columns) = shape, block
     if rows < 1 or columns < 1 or h % rows or w % columns:
         raise InputError(
@@ -320,3 +337,13 @@ def _check(mode: str, scope: str) -> None:
         raise unknown("mode", mode, _DRAWS)
     if scope not in ("batch", "sample", "fixed"):
         raise unknown("scope", scope, ("batch", "sample", "fixed"))
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that torch does not take.
+
+    Raises:
+        InputError: for anything but a whole number of 64 bits.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+        raise InputError(f"seed={seed!r}: give a whole number.")

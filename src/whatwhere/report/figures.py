@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and --help does not ne
 # Okabe and Ito's palette, and a marker each, so that colour is never the only difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
+KINDS = ("svg", "png")  # of the files of a figure
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -103,7 +104,7 @@ def _draw(axes: Axes, line: Line, colour: str, marker: str) -> None:
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as SVG and PNG, atomically."""
-    for kind in ("svg", "png"):
+    for kind in KINDS:
         write_bytes(Path(folder) / f"{name}.{kind}", rendered(figure, kind))
 
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from whatwhere.files import write_text
-from whatwhere.report.figures import rendered, save_figure
+from whatwhere.files import refuse_foreign, write_text
+from whatwhere.report.figures import KINDS, rendered, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# In every page's head; the second one is of the first version's.
+MARKS = ('<meta name="generator" content="whatwhere">', ":root { color-scheme: light; --ink: #1b1f24; --soft: #57606a;")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Report:
         conclusion_table: its numbers, before and after.
         facts: nested plain values: data, settings, versions, hardware.
         pages: other pages to link to, by label.
+        commands: what makes that which was measured, to be copied, by label.
     """
 
     title: str
@@ -52,21 +56,42 @@ class Report:
     conclusion_table: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_report(folder: Path, report: Report) -> Path:
+def write_report(folder: Path, report: Report, *, overwrite: bool = False) -> Path:
     """Write table.csv, the figures (SVG and PNG) and index.html; each file is whole or not there.
+
+    Args:
+        folder: made if it is not there; a page of ours in it is replaced, with what belongs to it.
+        report: the content.
+        overwrite: replace other files of these names as well.
 
     Returns:
         The page.
+
+    Raises:
+        InputError: if there are such files.
     """
+    page = folder / "index.html"
+    refuse_foreign(folder, files_of(folder, report), ours=_is_page(page), overwrite=overwrite)
     for name, figure in report.figures.items():
         save_figure(figure, folder, name)
     if report.tables:
         write_text(folder / "table.csv", as_csv(report.tables[0].rows))
-    page = folder / "index.html"
     write_text(page, as_html(report))
     return page
+
+
+def files_of(folder: Path, report: Report) -> list[Path]:
+    """What `write_report` writes."""
+    names = [f"{name}.{kind}" for name in report.figures for kind in KINDS]
+    return [folder / name for name in (*names, *(["table.csv"] if report.tables else []), "index.html")]
+
+
+def _is_page(file: Path) -> bool:
+    """Whether a page is of this package's."""
+    return file.is_file() and any(mark in file.read_text(encoding="utf-8", errors="replace") for mark in MARKS)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

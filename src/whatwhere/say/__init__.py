@@ -3,7 +3,7 @@
 import lazy_loader
 
 COMMANDS = {
-    "demo": "whatwhere.say.commands:demo",
+    "demo": "whatwhere.say.studies.demo:Demo",
     "train": "whatwhere.say.commands:train",
     "compare": "whatwhere.say.studies.compare:Compare",
     "explain": "whatwhere.say.commands:explain",

@@ -5,6 +5,7 @@ from .layer import layer_of as layer_of
 from .layer import overwriting as overwriting
 from .studies.compare import Compare as Compare
 from .studies.compare_result import SayResult as SayResult
+from .studies.demo import Demo as Demo
 from .studies.explain import explain as explain
 from .studies.intervene import intervene as intervene
 

@@ -12,24 +12,6 @@ if TYPE_CHECKING:
 TRUTH = "truth"
 
 
-def demo(out: str = "demo-say") -> str:
-    """Train on drawn streets, insert a bottleneck of parts and materials, and find its planted failure.
-
-    Args:
-        out: folder of the page; the same command resumes there.
-
-    Examples:
-        $ whatwhere say demo
-        $ whatwhere say demo --out streets
-    """
-    from pathlib import Path
-
-    from whatwhere.say.studies.demo import demo as run_demo
-    from whatwhere.say.studies.demo import verdict
-
-    return f"{verdict(run_demo(Path(out)))}\nopen {Path(out) / 'index.html'}"
-
-
 def train(
     data: str,
     out: str,
@@ -46,6 +28,7 @@ def train(
     weights: str | None = None,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> str:
     """Train a segmentation network and keep its weights; the same command resumes after an interruption.
 
@@ -65,6 +48,7 @@ def train(
         weights: file of the weights to start from.
         seed: of the initial weights, the order of the pictures and their augmentation.
         device: auto, cpu, cuda or mps.
+        overwrite: replace weights and a history in the folder that no training of this command wrote.
 
     Examples:
         $ whatwhere say train --data FOLDER --out net
@@ -86,7 +70,7 @@ def train(
     recipe = replace(SCENES, **given_only(changes))
     net = load_model(model, classes=len(scenes.classes), width=width, pretrained=pretrained, weights=weights, seed=seed)
     about = {"model": model, "width": width, "data": scenes.describe()}
-    tested = trained_in(Path(out), net, scenes, recipe, about, seed=seed, device=device)
+    tested = trained_in(Path(out), net, scenes, recipe, about, seed=seed, device=device, overwrite=overwrite)
     return f"{Path(out) / 'weights.safetensors'}: {tested}"
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from whatwhere.data import Data, Split
 from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.intervals import binomial
-from whatwhere.network import Network
+from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
 from whatwhere.training.evaluate_scenes import SceneEvaluation, evaluate_scenes
-from whatwhere.training.scores import check_scores
+from whatwhere.training.scores import check_scores, check_several
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,22 @@ def evaluate(
         Which pictures are right; of scenes, how many pixels of each class were predicted as which.
 
     Raises:
-        InputError: if the pictures have no labels, the network gives no tensor, or fewer scores than there are classes.
+        InputError: if the pictures have no labels or a single class, the network does not run on them, has weights or
+            gives scores that are not finite, gives no tensor, or fewer scores than there are classes.
     """
     net = net if isinstance(net, Network) else Network(net)
+    check_finite(net)
     split = data.test if isinstance(data, Data | Scenes) else data
     return evaluate_scenes(net, split) if isinstance(split, SceneSplit) else _evaluate(net, split, batch_size)
 
 
 def _evaluate(net: Network, split: Split, batch_size: int) -> Evaluation:
+    check_several(split.classes)
     correct, loss = [], 0.0
     with evaluating(net.module):
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):
-            output = net.module(net.prepared(images))
+            with running(net, images.shape[1:]):
+                output = net.module(net.prepared(images))
             check_scores(output, labels)
             _warn_of_more(output.shape[1], split)
             scores, labels = output.float(), labels.to(output.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whatwhere.data.scenes import SceneSplit
+from whatwhere.data.listing import several
+from whatwhere.data.scenes import SceneSplit, absent_note
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
-from whatwhere.network import Network
+from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
 from whatwhere.training.objectives import at_size, check_maps, score_maps
+from whatwhere.training.scores import check_finite_scores, check_several
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,23 @@ class SceneEvaluation:
         return pixel_accuracy(self.confusions.sum(0))
 
     @property
-    def per_group(self) -> Tensor:
-        """(groups, classes, classes): the confusions of pictures that belong together, added."""
-        _, index = self.groups.unique(return_inverse=True)
-        total = torch.zeros(int(index.max()) + 1, *self.confusions.shape[1:], dtype=torch.int64)
-        return total.index_add(0, index, self.confusions)
+    def absent(self) -> tuple[str, ...]:
+        """The classes that never occur in the labels."""
+        there = self.confusions.sum((0, 2)).tolist()
+        return tuple(name for name, n in zip(self.classes, there, strict=True) if not n)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a record; the IoU of a class that never occurs is None."""
+        """Plain values, for a record; the IoU of a class that neither occurs nor is predicted is None."""
         values = (None if math.isnan(v) else v for v in self.iou.tolist())
-        return {"miou": self.miou, "accuracy": self.accuracy, "iou": dict(zip(self.classes, values, strict=True))}
+        found = {"miou": self.miou, "accuracy": self.accuracy, "iou": dict(zip(self.classes, values, strict=True))}
+        return {**found, **({"absent": list(self.absent)} if self.absent else {})}
 
     def __str__(self) -> str:
-        """Both measures, in per cent."""
-        return f"mIoU {100 * self.miou:.2f} %, pixel accuracy {100 * self.accuracy:.2f} %, {len(self.groups)} pictures"
+        """Both measures, in per cent; and the classes that mIoU is not of."""
+        there, every = len(self.classes) - len(self.absent), len(self.classes)
+        of = f" of {there} of {every} classes (not in the labels: {several(self.absent)})" if there < every else ""
+        right = f"pixel accuracy {100 * self.accuracy:.2f} %, {len(self.groups)} pictures"
+        return f"mIoU {100 * self.miou:.2f} %{of}, {right}"
 
 
 def evaluate_scenes(net: nn.Module | Network, split: SceneSplit) -> SceneEvaluation:
@@ -72,21 +78,31 @@ def evaluate_scenes(net: nn.Module | Network, split: SceneSplit) -> SceneEvaluat
         split: scenes.
 
     Raises:
-        InputError: if the network has no score for a label, or says a class without a name.
+        InputError: if no pixel is labelled or there is a single class, the network has no score for a label, or says a
+            class without a name.
     """
+    check_several(split.classes)
     counted = []
     for scores, labels in scored(net, split):
         counted.append(confusion(scores.argmax(1)[0], labels, len(split.classes)))
-    return SceneEvaluation(torch.stack(counted), split.groups, split.classes)
+    found = SceneEvaluation(torch.stack(counted), split.groups, split.classes)
+    if len(found.absent) == len(split.classes):
+        raise InputError(f"split {split.name!r}: no pixel of its label maps is labelled; correct the maps.")
+    if found.absent:
+        warnings.warn(absent_note(split), stacklevel=3)
+    return found
 
 
 def scored(net: nn.Module | Network, split: SceneSplit) -> Iterator[tuple[Tensor, Tensor]]:
     """Each picture's scores (1, classes, H, W) and class map (H, W)."""
     net = net if isinstance(net, Network) else Network(net)
+    check_finite(net)
     with evaluating(net.module):
         for picture, maps in split.rows():
             labels = maps[CLASS].long()
-            scores, _ = score_maps(net.module(net.prepared(picture[None])))
+            with running(net, picture.shape):
+                scores, _ = score_maps(net.module(net.prepared(picture[None])))
+            check_finite_scores(scores)
             check_maps(scores, labels)
             yield at_size(scores, labels).cpu(), labels
 

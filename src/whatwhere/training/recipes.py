@@ -72,10 +72,13 @@ class Recipe:
         """
         for name, (kind, least, most) in BOUNDS.items():
             value = getattr(self, name)
-            if not (isinstance(value, kind) and least <= value <= most):
+            right = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+            if not (right and least <= value <= most):
                 what = "a whole number" if kind is int else "a number"
                 limit = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
                 raise InputError(f"recipe: {name}={value!r} must be {what} {limit}.")
+        if not self.lr:
+            raise InputError(f"recipe: lr={self.lr!r} must be above 0: at 0 nothing is learned.")
         if self.nesterov and self.optimizer == "sgd" and not self.momentum:
             raise InputError("recipe: nesterov=True needs a momentum above 0; momentum=0.9 is usual.")
         choices = {
@@ -168,6 +171,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     # One cycle, Nesterov: nearly the reference accuracy in a fraction of the epochs.
     "fast": Recipe(epochs=20, nesterov=True),
+    # A trained network, changed and trained on: few epochs, at a tenth of the rate that networks are trained anew with.
+    "finetune": Recipe(epochs=5, lr=0.01, nesterov=True),
     # The tasks with known answers of the demo.
     "demo": Recipe(epochs=3, lr=0.05, batch_size=64, crop_padding=0, flip=False, nesterov=True),
 }

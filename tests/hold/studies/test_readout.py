@@ -5,16 +5,22 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.errors import InputError
+from whatwhere.hold.features import Group, Reader, taps_of
+from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.official import Official
+from whatwhere.hold.ridge import RidgeFit
 from whatwhere.hold.studies import fold
 from whatwhere.hold.studies import measure as measuring
+from whatwhere.hold.studies.pictures import pictures_of, prepared
 from whatwhere.hold.studies.readout import Readout, readout
 from whatwhere.hold.studies.readout_result import SHUFFLED, ReadoutResult
+from whatwhere.hold.targets import targets_of
 from whatwhere.intervals import student
 from whatwhere.lab.packed import pack_scores
 
@@ -144,6 +150,56 @@ def test_finished_networks_are_not_measured_again(data, tmp_path, monkeypatch):
     again = position(network(), data, untrained=1, paddings=[], out=tmp_path, **FEW)
     assert ReadoutResult.load(tmp_path).rows == again.rows
     assert (tmp_path / "table.csv").read_text().count("\n") == 1 + 2 * 4
+
+
+def test_a_folder_measured_with_float32_products_is_refused(data, tmp_path):
+    """Its cells hold other numbers, so that nothing may be added to them."""
+    options = {**FEW, "untrained": 1, "paddings": []}
+    position(network(), data, tmp_path, **options)
+    study = json.loads((tmp_path / "study.json").read_text())
+    del study["plan"]["measured"]
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    with pytest.raises(InputError, match="another"):
+        position(network(), data, tmp_path, **options)
+
+
+def test_maps_are_compared_at_the_size_of_the_pictures(held):
+    assert {r.size for r in held.rows} == {16}
+    assert {r["compared at"] for r in held.table()} == {"16 px"}
+    assert "at 16 px" in held.conclusion
+
+
+def test_scores_are_those_of_predictions_brought_to_the_pictures_size(data):
+    """The whole study for one site, written out: ridge on the features, upsampled, rank correlation by SciPy."""
+    net, targets = network(), targets_of(["H"])
+    found = position(net, data, **{**FEW, "targets": ["H"]}, sites=["4"], untrained=0, paddings=[], blanks=[])
+    chosen = pictures_of(data, None, FEW["pictures"], FEW["test_pictures"], 0)
+    (tap,) = taps_of(net, ["4"], input_size=(3, 16, 16))
+    fit = RidgeFit(Group("4", (tap,)), targets, size=14)
+    with Reader(net, [tap], size=14).reading() as read, torch.no_grad():
+        for _, x in prepared(chosen.fit, net.preprocessing, 32):
+            fit.add(read(x))
+        path = fit.solve()
+        for _, x in prepared(chosen.held_out, net.preprocessing, 32):
+            path.add(read(x))
+        ((_, x),) = prepared(chosen.test, net.preprocessing, 32)
+        small = path.best().predict(read(x))
+    large = nn.functional.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False)[:, 0]
+    goal = np.tile(np.arange(16) / 15, (16, 1))
+    spc = [spearmanr(m.flatten().numpy(), goal.flatten())[0] for m in large]
+    mae = [np.abs(m.numpy() - goal).mean() for m in large]
+    (row,) = found.of(site="4")
+    assert row.spc.mean == pytest.approx(np.mean(spc), abs=1e-3)  # ranks of values rounded to 1e-5 of their range
+    assert row.mae.mean == pytest.approx(np.mean(mae), abs=1e-5)
+
+
+def test_a_kernel_worse_than_its_own_centre_is_noted():
+    linear = LinearReadOut(
+        Group("all", ()), 3, 0, torch.zeros(2), torch.zeros(2), (), (0.06, 0.05), (0.04, 0.05), (0.08, 0.08)
+    )
+    (note,) = measuring.worse_than_its_centre(linear, "all", 3, ["H", "G"])
+    assert "3x3 ridge read-out of 'all' predicts H on held-out pictures worse than the 1x1" in note
+    assert "(mean squared error 0.0600, 0.0400)" in note
 
 
 def test_another_network_in_the_same_folder_is_refused(data, tmp_path):

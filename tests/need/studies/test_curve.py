@@ -12,9 +12,10 @@ import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.intervals import Batch
+from whatwhere.lab import parts
 from whatwhere.models.weights import save_weights
 from whatwhere.need.cuts import cuts_of
-from whatwhere.need.studies import curve_plan, curve_worker
+from whatwhere.need.studies import chunk, curve_plan, curve_worker
 from whatwhere.need.studies.chunk import seed_of_draw
 from whatwhere.need.studies.tally import Tally, draws_needed
 
@@ -101,6 +102,73 @@ def test_interrupted_curve_goes_on_and_gives_the_same(trained, digits, tmp_path,
     again = ww.need.curve(trained, digits, out=tmp_path, **options)
     assert calls.count(range(0, 20)) == 1, "the finished chunk was run again"
     assert again.points == whole.points
+
+
+class Killed(BaseException):
+    """As by kill -9: nothing runs that could still save something."""
+
+
+OFTEN = {"methods": ["per-channel", "mean", "gap_fc"], "sites": ["features.11", "features.15"], "repeats": 3}
+
+
+def killed_after(monkeypatch, draws: int) -> None:
+    """The process dies after some draws; what is finished was written a moment ago."""
+    monkeypatch.setattr(parts, "EVERY", 0.0)
+    monkeypatch.setattr(parts.Parts, "__exit__", lambda *_: None)
+    real, left = chunk.right, [draws]
+
+    def dying(*args):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return real(*args)
+
+    monkeypatch.setattr(chunk, "right", dying)
+
+
+def test_a_curve_that_is_killed_again_and_again_ends_with_the_same_numbers(trained, digits, tmp_path):
+    options = {**OFTEN, "batch_size": 40, "quiet": True}
+    whole = ww.need.curve(trained, digits, out=tmp_path / "whole", **options)
+    for _ in range(60):
+        with pytest.MonkeyPatch.context() as patch:
+            killed_after(patch, draws=3)
+            try:
+                again = ww.need.curve(trained, digits, out=tmp_path / "killed", **options)
+                break
+            except Killed:
+                pass
+    else:
+        pytest.fail("it never ends")
+    assert (again.points, again.intact, again.notes) == (whole.points, whole.intact, whole.notes)
+    cells = [
+        {f.name: json.loads(f.read_text())["result"] for f in (tmp_path / which / "cells").iterdir()}
+        for which in ("whole", "killed")
+    ]
+    assert cells[0] == cells[1]
+    assert not list((tmp_path / "killed" / "checkpoints").iterdir()), "finished cells need no parts"
+
+
+def test_no_draw_is_made_twice(trained, digits, tmp_path, monkeypatch):
+    options = {"methods": ["per-channel"], "sites": ["features.11"], "repeats": 3, "batch_size": 40, "quiet": True}
+    with monkeypatch.context() as patch:
+        killed_after(patch, draws=6)  # the first batch: 3 draws, intact; of the second two draws
+        with pytest.raises(Killed):
+            ww.need.curve(trained, digits, out=tmp_path, **options)
+    made, real = [], chunk.Removals.removal
+    monkeypatch.setattr(chunk.Removals, "removal", lambda *a: made.append(a[3:]) or real(*a))
+    ww.need.curve(trained, digits, out=tmp_path, **options)
+    assert [m for m in made[1:] if m[1] < 2] == [(2, 1)]  # made[0] looks where a removal begins
+
+
+def test_parts_of_another_study_in_the_same_folder_count_for_nothing(trained, digits, tmp_path, monkeypatch):
+    options = {"methods": ["per-channel"], "sites": ["features.11"], "repeats": 2, "quiet": True}
+    with monkeypatch.context() as patch:
+        killed_after(patch, draws=1)
+        with pytest.raises(Killed):
+            ww.need.curve(trained, digits, seed=1, out=tmp_path, **options)
+    assert list((tmp_path / "checkpoints").iterdir())
+    other = ww.need.curve(trained, digits, seed=2, out=tmp_path, **options)  # no cell is finished: it may be reused
+    assert other.points == ww.need.curve(trained, digits, seed=2, **options).points
 
 
 def test_another_measurement_in_the_same_folder_is_refused(trained, digits, tmp_path):
@@ -195,17 +263,32 @@ def test_networks_of_another_precision_run(digits, dtype):
 
 def test_a_loader_that_shuffles_is_refused(trained):
     pictures = TensorDataset(torch.randn(20, 3, 32, 32), torch.arange(20) % 10)
-    with pytest.raises(InputError, match="shuffle=False"):
+    with pytest.raises(InputError, match=r"shuffles \(RandomSampler\).*give its Dataset \(load_data\(loader"):
         ww.need.curve(trained, ww.load_data(DataLoader(pictures, 10, shuffle=True)), methods=["gap_fc"], quiet=True)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"within": 5}, "within=5"), ({"within": -1.0}, "within=-1"), ({"batch_size": 0}, "batch_size=0")],
+    [
+        ({"within": 5}, "within=5"),
+        ({"within": -1.0}, "within=-1"),
+        ({"within": "x"}, "within='x'"),
+        ({"within": True}, "within=True"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"repeats": True}, "repeats=True"),
+        ({"tolerance": float("nan")}, "tolerance=nan"),
+        ({"tolerance": float("inf")}, "tolerance=inf"),
+        ({"reach": True}, "reach=True"),
+        ({"reach": 99}, "reach=99: there are 8 cuts; give 1 to 8"),
+        ({"seed": "x"}, "seed='x'"),
+        ({"methods": 5}, "methods=5 matches nothing"),
+        ({"methods": None}, "methods=None matches nothing"),
+    ],
 )
 def test_values_out_of_range_are_refused(trained, digits, given, message):
     with pytest.raises(InputError, match=message):
-        ww.need.curve(trained, digits, methods="mean", quiet=True, **given)
+        ww.need.curve(trained, digits, **{"methods": "mean", "quiet": True, **given})
 
 
 def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
@@ -216,6 +299,33 @@ def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
     with torch.no_grad():
         net.module.classifier[-1].bias += 1  # trained, in a sense
     assert not ww.need.curve(net, digits, methods="mean", quiet=True).notes
+
+
+def test_a_network_without_scores_is_refused_once_before_anything_runs(trained, digits, tmp_path, capfd):
+    with pytest.raises(InputError, match="the network gives scores of shape"):
+        ww.need.curve(trained.module.features, digits, out=tmp_path)
+    assert not (tmp_path / "cells").exists()
+    assert "failed" not in capfd.readouterr().err
+
+
+def test_weights_that_are_no_numbers_are_refused_before_anything_runs(digits, tmp_path):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    with torch.no_grad():
+        net.module.features[0].weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"NaN|nan"):
+        ww.need.curve(net, digits, methods="gap_fc", out=tmp_path, quiet=True)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_scores_that_are_no_numbers_are_never_right():
+    scores = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [0.0, torch.nan], [-torch.inf, 0.0]])
+    assert chunk.right(scores, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]
+
+
+def test_a_single_draw_is_said(trained, digits):
+    options = {"sites": "features.25", "quiet": True}
+    assert any("repeats=1" in n for n in ww.need.curve(trained, digits, methods="shared", repeats=1, **options).notes)
+    assert not ww.need.curve(trained, digits, methods="mean", repeats=1, **options).notes
 
 
 def test_a_plain_module_is_measured_at_the_size_of_the_pictures(trained, digits):
@@ -331,3 +441,33 @@ def test_draws_of_a_chunk_depend_on_those_before_it_whoever_ran_them(trained, di
     again = ww.need.curve(trained, digits, out=tmp_path, **options)
     assert again.points == whole.points
     assert json.loads(last.read_text())["result"] == json.loads(kept)["result"]
+
+
+def test_a_loader_in_a_fixed_order_is_measured_like_its_pictures(trained):
+    """What the message about a loader that shuffles advises must work, for chunks and for collapsed networks."""
+    pictures = TensorDataset(torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8), torch.arange(40) % 10)
+    options = {
+        "methods": ["per-channel", "gap_fc"],
+        "sites": "features.0",
+        "repeats": 2,
+        "batch_size": 10,
+        "quiet": True,
+    }
+    one = ww.need.curve(trained, ww.load_data(DataLoader(pictures, 7)), **options)
+    other = ww.need.curve(trained, ww.load_data(pictures), **options)
+    assert [p.accuracy for p in one.points] == [p.accuracy for p in other.points]
+
+
+def test_a_single_class_is_refused(trained):
+    pictures = TensorDataset(torch.zeros(20, 3, 32, 32, dtype=torch.uint8), torch.zeros(20, dtype=torch.int64))
+    with pytest.raises(InputError, match="data has one class, '0', which any network gets right"):
+        ww.need.curve(trained, ww.load_data(pictures), methods=["gap_fc"], quiet=True)
+
+
+def test_notes_of_the_pictures_reach_the_result(trained):
+    labels = torch.tensor([0, 1, 9, 1]).repeat(10)
+    with pytest.warns(UserWarning, match=r"data 'dataset': labels go to 9, so 10 classes .*, of which 3 occur"):
+        data = ww.load_data(TensorDataset(torch.zeros(40, 3, 32, 32, dtype=torch.uint8), labels))
+    curve = ww.need.curve(trained, data, methods=["mean"], sites="features.0", limit=20, quiet=True)
+    assert data.notes[0] in curve.notes
+    assert curve.data["notes"] == list(data.notes)

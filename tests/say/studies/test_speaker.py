@@ -22,8 +22,8 @@ def test_what_is_said_rests_on_the_maps(speaker):
 def test_rows_are_checked():
     assert checked_rows([2, 0, 2], 3) == [2, 0]
     for wrong in ([], [3], [-1]):
-        with pytest.raises(InputError, match="from 0 to 2"):
-            checked_rows(wrong, 3)
+        with pytest.raises(InputError, match=r"^picture.* from 0 to 2"):
+            checked_rows(wrong, 3, "picture")
 
 
 def test_weights_may_lie_elsewhere(said, tmp_path):

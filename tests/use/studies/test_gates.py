@@ -38,3 +38,10 @@ def test_the_network_is_put_back():
 def test_a_network_without_gates_is_refused():
     with pytest.raises(InputError, match="recalibrate"):
         gates(ww.load_model("cifar/resnet20", classes=10), "digits")
+
+
+def test_counts_are_refused_by_their_names(digits):
+    net = ww.use.recalibrate(ww.load_model("cifar/resnet20", width=0.25, classes=10), "ms_sar")
+    for option in ("pictures", "batch_size"):
+        with pytest.raises(InputError, match=f"{option}=0: give a whole number of at least 1"):
+            ww.use.gates(net, digits, **{option: 0})

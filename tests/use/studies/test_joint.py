@@ -1,5 +1,6 @@
 """The joint study: cells against direct calls, folds against slow loops, resuming, refusals."""
 
+import re
 import shutil
 
 import numpy as np
@@ -137,7 +138,11 @@ def test_another_process_finds_the_same(real, tmp_path):
 
 def test_one_seed_gives_no_answer(real):
     out, found = real
-    assert "one seed cannot show a difference" in found.conclusion
+    assert (
+        "ms_sar was trained with one seed, which cannot show a difference in the position it holds" in found.conclusion
+    )
+    assert "[" not in found.conclusion  # no interval
+    assert found.differences()[0]["SPC: single sites with more, with less"] == ""
     assert " more position" not in found.conclusion
     assert any("one seed" in n for n in found.notes)
     stored = ww.load_result(out / "joint")
@@ -207,6 +212,7 @@ def test_depths_that_are_chosen_are_in_the_recalibrated_network_too(name, first,
 
 
 LOOK = Look(("a", "b"), ("H", "V"))
+MORE = {"gain": 1.5, "loss": 0.6}
 
 
 def cell(seed, gain=0.0, loss=0.0):
@@ -295,14 +301,35 @@ def test_intervals_are_over_seeds_and_pictures_where_cells_hold_them():
 
 
 def test_conclusion_says_more_less_or_that_there_is_no_significant_difference():
-    more = folded(gain=1.5, loss=0.6)[1].conclusion
-    assert "holds more position" in more
-    assert "needs more spatial information" in more
-    assert "more at 2 and less at 0" in more
-    less = folded(gain=-1.5, loss=-0.6)[1].conclusion
-    assert "holds less position" in less
-    assert "needs less spatial information" in less
-    assert "no significant difference in the position it holds" in folded()[1].conclusion
+    more, less, same = (folded(**given)[1] for given in (MORE, {"gain": -1.5, "loss": -0.6}, {}))
+    assert "se holds more position (SPC +" in more.conclusion
+    assert "It needs more spatial information" in more.conclusion
+    assert "se holds less position (SPC -" in less.conclusion
+    assert "It needs less spatial information" in less.conclusion
+    assert "se shows no significant difference in the position it holds" in same.conclusion
+    assert same.conclusion.startswith("Compared with the plain network of the same seed, mean over 2 depths: se ")
+
+
+def test_a_sentence_has_one_number_with_its_interval():
+    """The rest stands in the table below the conclusion."""
+    result = folded(**MORE)[1]
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", result.conclusion.partition(": ")[2])
+    assert [len(re.findall(r"[+-][\d.]+ \[[+-][\d.]+, [+-][\d.]+\]", s)) for s in sentences] == [1, 1]
+    assert all(len(re.findall(r"\d+\.\d+", s)) == 3 for s in sentences)
+
+
+def test_the_table_below_the_conclusion_holds_what_it_rests_on():
+    result = folded(**MORE)[1]
+    (line,) = result.differences()
+    mean = result.at("se", MEAN).measured
+    assert line["SPC: single sites with more, with less"] == "2, 0"
+    assert line["lost: single sites with more, with less"] == "2, 0"
+    for measure in ("SPC", "SPC untrained"):
+        e = mean[above(measure)]
+        assert line[above(measure)] == f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+    e = mean[above("lost")]
+    assert line[f"{above('lost')} %"] == f"{100 * e.mean:+.2f} [{100 * e.low:+.2f}, {100 * e.high:+.2f}]"
+    assert result.report().conclusion_table == [line]
 
 
 def test_figure_has_both_questions_over_the_same_depths():

@@ -1,4 +1,4 @@
-"""What the rows say, in words; never a number without its control."""
+"""What the rows say, in words: one number, its interval and its control; the table has the rest."""
 
 from __future__ import annotations
 
@@ -9,28 +9,56 @@ from whatwhere.hold.studies.pictures import PICTURES
 from whatwhere.hold.studies.readout_result import ALL, Row
 from whatwhere.hold.studies.variants import GIVEN, UNTRAINED
 
+MORE, LESS, ALIKE = "more than", "less than", "neither clearly more nor clearly less than"
+
 
 def conclude(rows: Sequence[Row]) -> str:
-    """One sentence: the best read-out of each target (best on these test pictures), and its untrained control."""
+    """The best read-out of the first target (best on these test pictures) and its control, then the other targets."""
     pictured = [r for r in rows if r.inputs == PICTURES]
     readout, kernel = pictured[0].readout, pictured[0].kernel
     chosen = [r for r in pictured if (r.readout, r.kernel) == (readout, kernel)]
-    sentences = [_sentence(chosen, target) for target in dict.fromkeys(r.target for r in chosen)]
-    return f"With the {kernel}x{kernel} {readout} read-out: {'; '.join(sentences)}."
+    targets = list(dict.fromkeys(r.target for r in chosen))
+    best = {target: _best(chosen, target) for target in targets}
+    first = best[targets[0]]
+    return " ".join([_first(first, _untrained(chosen, first)), *_others(best, targets[1:])])
 
 
-def _sentence(rows: Sequence[Row], target: str) -> str:
+def _best(rows: Sequence[Row], target: str) -> Row:
     own = [r for r in rows if r.network == GIVEN and r.target == target]
-    best = max([r for r in own if r.site != RGB] or own, key=lambda r: r.spc.mean)
+    return max([r for r in own if r.site != RGB] or own, key=lambda r: r.spc.mean)
+
+
+def _untrained(rows: Sequence[Row], best: Row) -> Row | None:
+    return next((r for r in rows if r.network == UNTRAINED and r.place == best.place), None)
+
+
+def _first(best: Row, fresh: Row | None) -> str:
+    where = {ALL: "all sites together", RGB: "the raw input"}.get(best.site, best.site)
+    at = f" at {best.size} px" if best.size else ""
+    spc = f"SPC {best.spc.mean:.2f} [{best.spc.low:.2f}, {best.spc.high:.2f}]{at}"
+    read = (
+        f"{best.target} is read out of {where} with {spc} "
+        f"({best.kernel}x{best.kernel} {best.readout} read-out, {best.spc.n} pictures)"
+    )
     if best.site == RGB:
-        return f"{target} is read out of the raw input with SPC {best.spc.mean:.2f}"
-    site = "all sites together" if best.site == ALL else best.site
-    text = f"{target} is held best by {site} (SPC {best.spc.mean:.2f}"
-    fresh = next((r for r in rows if r.network == UNTRAINED and r.place == best.place), None)
+        return f"{read}."
     if fresh is None:
-        return f"{text}; no untrained network was measured, so this may be the architecture alone)"
+        return f"{read}; no untrained network was measured, so this may be the architecture alone."
     if best.above_untrained is None:
-        return f"{text}; a single untrained network: {fresh.spc.mean:.2f})"
-    above = best.above_untrained
-    verdict = "more than" if above.low > 0 else "less than" if above.high < 0 else "not clearly more or less than"
-    return f"{text}, {verdict} the {fresh.spc.repeats} untrained networks' {fresh.spc.mean:.2f})"
+        return f"{read}; a single untrained network has {fresh.spc.mean:.2f}, too few for an interval."
+    return f"{read}, {_verdict(best)} the {fresh.spc.repeats} untrained networks' {fresh.spc.mean:.2f}."
+
+
+def _verdict(row: Row) -> str:
+    above = row.above_untrained
+    if above is None:
+        return ""
+    return MORE if above.low > 0 else LESS if above.high < 0 else ALIKE
+
+
+def _others(best: dict[str, Row], targets: Sequence[str]) -> list[str]:
+    """Which of the other targets are held more, less or alike; nothing without an interval."""
+    known = [t for t in targets if best[t].site != RGB]
+    found = {verdict: [t for t in known if _verdict(best[t]) == verdict] for verdict in (MORE, LESS, ALIKE)}
+    said = [f"{verdict} untrained for {', '.join(names)}" for verdict, names in found.items() if names]
+    return [f"At their best sites: {'; '.join(said)}."] if said else []

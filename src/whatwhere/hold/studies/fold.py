@@ -58,6 +58,7 @@ def _folded(
         baseline=best_constant(shown),
         above_untrained=_above(scores[0], controls) if group != RGB else None,
         penalty=every[0]["penalty"] if len(every) == 1 else None,
+        size=every[0]["size"],
     )
 
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from whatwhere.data import Split
 from whatwhere.errors import TrainingDiverged
+from whatwhere.fingerprints import fingerprint
 from whatwhere.hold.padding import PaddingMode, with_padding
 from whatwhere.hold.permute import permute_net
-from whatwhere.hold.studies.once import PreparedOnce
+from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.packed import pack
 from whatwhere.lab.sources import GivenData, place
 from whatwhere.models.load import load_model
@@ -100,8 +101,8 @@ def run(train: Tensor, test: Tensor, config: Mapping[str, Any], device: str = "a
     recipe = Recipe.of(config["recipe"])
     train_loss = _train(module, train, recipe, config)
     right = _test(module, test, config["grid"], recipe)
-    hits = pack(right.numpy().astype(np.uint8))
-    return {"n": len(right), "right": int(right.sum()), "hits": hits, "train_loss": train_loss}
+    hits, weights = pack(right.numpy().astype(np.uint8)), fingerprint(module)
+    return {"n": len(right), "right": int(right.sum()), "hits": hits, "train_loss": train_loss, "weights": weights}
 
 
 def build(config: Mapping[str, Any], picture: torch.Size | tuple[int, ...]) -> Network:

@@ -11,19 +11,21 @@ from torch import Tensor
 
 from whatwhere.data import Split
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Reader
+from whatwhere.hold.features import Group, Reader
+from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.official import OfficialReadOut, train_readouts
-from whatwhere.hold.ridge import MOST_COLUMNS, Group, LinearReadOut, RidgeFit, output_size
-from whatwhere.hold.score import Scores, score
+from whatwhere.hold.ridge import MOST_COLUMNS, RidgeFit, RidgePath, output_size
+from whatwhere.hold.score import Goal, Scores, score
 from whatwhere.hold.studies.pictures import PICTURES, blank, prepared
 from whatwhere.hold.studies.reading import Reading
-from whatwhere.hold.targets import stack
+from whatwhere.hold.targets import brought_to, stack
 from whatwhere.lab.packed import pack_maps, pack_scores
 from whatwhere.network import Network
 from whatwhere.site import evaluating
 
 SHOWN = 2  # pictures whose predictions are kept to look at
 CACHE = 2 << 30  # bytes of features that the official read-out may keep instead of running the network again
+WORSE = 0.02  # of a target's spread: a kernel that predicts held-out pictures worse than its centre alone by so much
 FIT, HELD_OUT, TEST, EPOCH = range(4)  # what draws are for, so that no two uses share them
 ReadOut = LinearReadOut | OfficialReadOut
 Key = tuple[str, str, int]  # readout, group, kernel
@@ -55,6 +57,7 @@ class _Measuring:
         self.read: Callable[[Tensor], dict[str, Tensor]] = lambda x: {}
         self.notes: list[str] = []
         self.groups = groups
+        self.side = max(reading.shape(net)[1:])  # maps are compared at the size of the pictures [code]
         self.shares = {g.name: max(t.depth_share for t in g.taps) for g in groups}
         self.shown = groups[-2 if len(groups) > 1 else 0].name  # all together, or the only site; the last is the input
 
@@ -96,15 +99,23 @@ class _Measuring:
             for k in how.kernels
             for g in self._solvable(k)
         }
-        for split, held_out in ((how.pictures.fit, False), (how.pictures.held_out, True)):
-            for rows, x in prepared(split, self.net.preprocessing, how.batch):
-                maps = self.read(x)
-                use = HELD_OUT if held_out else FIT
-                goals = {k: self._goals(output_size(how.size, k, how.padding), rows, use) for k in how.kernels}
-                for (_, _, k), fit in fits.items():
-                    fit.add(maps, held_out, goals[k] if self.control else None)
-                self.on_batch(len(x))
-        return {key: fit.solve() for key, fit in fits.items()}
+        self._fill(how.pictures.fit, FIT, fits)
+        paths = {key: fit.solve() for key, fit in fits.items()}
+        self._fill(how.pictures.held_out, HELD_OUT, paths)
+        found = {key: path.best() for key, path in paths.items()}
+        for (_, name, k), readout in found.items():
+            self.notes += worse_than_its_centre(readout, name, k, [t.name for t in how.targets])
+        return dict(found)
+
+    def _fill(self, split: Split, use: int, filled: Mapping[Key, RidgeFit | RidgePath]) -> None:
+        """Show all pictures of a split to every fit, or to the solutions of every fit."""
+        how = self.reading
+        for rows, x in prepared(split, self.net.preprocessing, how.batch):
+            maps = self.read(x)
+            goals = {k: self._goals(output_size(how.size, k, how.padding), rows, use) for k in how.kernels}
+            for (_, _, k), each in filled.items():
+                each.add(maps, goals[k] if self.control else None)
+            self.on_batch(len(x))
 
     def _goals(self, size: int, rows: Tensor, use: int) -> Tensor:
         """Targets of each picture (N, 2T, h, w): as they are, then with positions in an order of the picture's own."""
@@ -119,7 +130,14 @@ class _Measuring:
         how = self.reading
         readouts = {
             ("official", g.name, k): OfficialReadOut(
-                g, how.targets, kernel=k, padding=how.padding, size=how.size, how=how.official, seed=how.seed
+                g,
+                how.targets,
+                kernel=k,
+                padding=how.padding,
+                size=how.size,
+                at=self.side,
+                how=how.official,
+                seed=how.seed,
             )
             for k in how.kernels
             for g in self.groups
@@ -165,23 +183,28 @@ class _Measuring:
         """A row for each read-out, target and kind of picture; and some predictions to look at."""
         collected: dict[tuple[Key, int, str], list[Scores]] = {}
         shown: dict[str, Any] = {}
-        sizes: dict[Key, int] = {}
         targets = len(self.reading.targets)
         for inputs, rows, x in self._inputs():
             maps = self.read(x)
-            goals: dict[int, Tensor] = {}
+            goals: dict[int, list[Goal]] = {}
             for key, readout in readouts.items():
                 predicted = readout.predict(maps)
                 size = predicted.shape[-1]
-                goals[size] = goals[size] if size in goals else self._goals(size, rows, TEST)
+                goals[size] = goals[size] if size in goals else self._compared(size, rows, inputs == PICTURES)
+                whole = brought_to(predicted, self.side)
                 for t in range(predicted.shape[1] if inputs == PICTURES else targets):
-                    parts = collected.setdefault((key, t, inputs), [])
-                    parts.append(score(predicted[:, t], goals[size][:, t]))
+                    collected.setdefault((key, t, inputs), []).append(score(whole[:, t], goals[size][t]))
                 if inputs == PICTURES and key[1] == self.shown and not shown:
                     shown = {"site": self.shown, "predicted": pack_maps(predicted[:SHOWN, :targets])}
-                sizes[key] = size
-        rows_out = [self._row(*found, parts, readouts[found[0]], sizes[found[0]]) for found, parts in collected.items()]
-        return rows_out, shown
+        return [self._row(*found, parts, readouts[found[0]]) for found, parts in collected.items()], shown
+
+    def _compared(self, size: int, rows: Tensor, pictures: bool) -> list[Goal]:
+        """Targets at the size of the pictures; shuffled positions are those of a map of `size`, brought there."""
+        plain = [Goal.of(target) for target in stack(self.reading.targets, self.side)]
+        if not (self.control and pictures):
+            return plain
+        shuffled = self._goals(size, rows, TEST)[:, len(plain) :]
+        return [*plain, *(Goal.of(target) for target in brought_to(shuffled, self.side).unbind(1))]
 
     def _inputs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         how = self.reading
@@ -191,9 +214,7 @@ class _Measuring:
             x = blank(name, self.net.preprocessing, how.shape(self.net), how.seed)
             yield name, torch.arange(len(x)), x
 
-    def _row(
-        self, key: Key, t: int, inputs: str, parts: Sequence[Scores], readout: ReadOut, size: int
-    ) -> dict[str, Any]:
+    def _row(self, key: Key, t: int, inputs: str, parts: Sequence[Scores], readout: ReadOut) -> dict[str, Any]:
         method, group, kernel = key
         targets = len(self.reading.targets)
         return {
@@ -207,9 +228,27 @@ class _Measuring:
             "spc": pack_scores(np.concatenate([part.spc for part in parts])),
             "mae": pack_scores(np.concatenate([part.mae for part in parts])),
             "constant": sum(part.constant for part in parts),
-            "size": size,
-            "penalty": readout.penalty[t] if isinstance(readout, LinearReadOut) else None,
+            "size": self.side,
+            **_chosen(readout, t),
         }
+
+
+def _chosen(readout: ReadOut, t: int) -> dict[str, float | None]:
+    if not isinstance(readout, LinearReadOut):
+        return {"penalty": None, "held_out": None}
+    return {"penalty": readout.penalty[t], "held_out": readout.loss[t]}
+
+
+def worse_than_its_centre(readout: LinearReadOut, name: str, kernel: int, targets: Sequence[str]) -> list[str]:
+    """A note for every target that a kernel predicts clearly worse than the 1 x 1 at its centre, which it contains."""
+    checked = zip(targets, readout.loss, readout.centre_loss, readout.spread, strict=False)
+    return [
+        f"The {kernel}x{kernel} ridge read-out of {name!r} predicts {target} on held-out pictures worse than the "
+        f"1x1 at its centre (mean squared error {loss:.4f}, {centre:.4f}): there are too few pictures for its "
+        f"{readout.group.channels * kernel**2} columns. Give more pictures, or read the 1x1 (kernels 1)."
+        for target, loss, centre, spread in checked
+        if loss - centre > WORSE * spread
+    ]
 
 
 def _seed(*parts: int) -> int:

@@ -14,7 +14,6 @@ from whatwhere.data import Split
 from whatwhere.errors import InputError
 from whatwhere.hold.border import PatternAt, padding_pattern, pattern_sites
 from whatwhere.hold.features import taps_of
-from whatwhere.hold.studies.once import PreparedOnce
 from whatwhere.hold.studies.pattern import Pattern
 from whatwhere.hold.studies.pattern_result import PatternResult, PatternRow
 from whatwhere.hold.studies.pictures import prepared
@@ -30,6 +29,7 @@ from whatwhere.hold.studies.variants import (
     variants_of,
 )
 from whatwhere.lab.cells import Cell
+from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.options import as_tuple
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.rows import checked_counts
@@ -140,7 +140,7 @@ class PatternPlan(Plan[Pattern, PatternResult]):
         """Measures one network."""
         o = self.study
         given = (o.network_source, o.data_source)
-        return PatternWorker(*given, self.cutting, o.pictures, o.batch_size, how.device, how.quiet)
+        return PatternWorker(*given, self.cutting, o.pictures, o.batch_size, how.device)
 
     def fold(self, done: Finished) -> PatternResult:
         """Rows of every network that was asked for and is finished.
@@ -172,7 +172,6 @@ class PatternWorker(PreparedOnce):
         most: pictures to measure on.
         batch: pictures in a forward pass.
         device: to run the network on.
-        quiet: print no progress.
     """
 
     network: GivenNetwork
@@ -181,7 +180,6 @@ class PatternWorker(PreparedOnce):
     most: int
     batch: int
     device: str = "auto"
-    quiet: bool = False
 
     @cached_property
     def pictures(self) -> Split:
@@ -193,7 +191,7 @@ class PatternWorker(PreparedOnce):
         c, variant, given = self.cutting, Variant(**config), self.cutting.network(self.network.net)
         net = variant.build(given, cut_out(given, c.size))
         title = f"padding pattern of {variant.title}"
-        with placed(net, self.device), Meter(title, len(self.pictures), quiet=self.quiet) as meter:
+        with placed(net, self.device), Meter(title, len(self.pictures)) as meter:
             batches = self._batches(c.preprocessing(net), meter)
             found = padding_pattern(net, batches, size=c.size, margin=c.margin, sites=c.selection)
         return {"rows": [plain_row(p) for p in found]}

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from whatwhere.hold.features import RGB, Tap, rgb_tap, taps_of
+from whatwhere.hold.features import RGB, Group, Tap, rgb_tap, taps_of
 from whatwhere.hold.official import Official
-from whatwhere.hold.ridge import Group
 from whatwhere.hold.studies.pictures import Pictures
 from whatwhere.hold.studies.readout_result import ALL
 from whatwhere.hold.studies.variants import Shape
@@ -18,6 +17,9 @@ from whatwhere.hold.targets import Target
 from whatwhere.network import Network
 
 OWN = "own"  # a target that is a map of the user's
+# Part of a folder's identity: cells of earlier versions, with float32 products and scores at the size of the read-out's
+# output, hold other numbers and are not mixed with these.
+MEASURED = "float64 products; maps compared at the size of the pictures"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Reading:
             "official": asdict(self.official),
             "seed": self.seed,
             "batch_size": self.batch,
+            "measured": MEASURED,
         }
 
     @staticmethod

@@ -23,6 +23,7 @@ from whatwhere.hold.studies.variants import GIVEN, Shape, Variant, cell_of, iden
 from whatwhere.hold.targets import targets_of
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
+from whatwhere.lab.rows import checked_counts
 from whatwhere.lab.sources import GivenData
 from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.weights import random_weights
@@ -48,6 +49,7 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
         super().__init__(study)
         which = [study.targets] if isinstance(study.targets, str) else study.targets
         self.kernels, self.readouts, self.blanks = map(as_tuple, (study.kernels, study.readouts, study.blanks))
+        checked_counts(batch_size=study.batch_size)
         check_choices(self.readouts, self.blanks, study.target_range)
         check_sizes(self.kernels, study.size, study.readout_padding)
         self.targets = tuple(targets_of(which, range=study.target_range))
@@ -123,7 +125,7 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
         o = self.study
         most, read = (o.pictures, o.test_pictures), json.dumps(self.reading.describe())
         given = (o.network_source, o.data_source, self.test_source)
-        return ReadoutWorker(*given, o.input_size, most, read, how.device, how.quiet)
+        return ReadoutWorker(*given, o.input_size, most, read, how.device)
 
     def fold(self, done: Finished) -> ReadoutResult:
         """Rows of every network that was asked for and is finished.

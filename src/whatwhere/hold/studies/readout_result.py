@@ -28,7 +28,8 @@ SHUFFLED = "shuffled positions"
 ALL = "all"
 LEAD = (
     "Absolute position is read out of frozen features, site by site. SPC: Spearman's rank correlation of the predicted "
-    "and the true map, 1 is perfect, 0 is none; MAE: mean absolute error. Every number stands beside its controls."
+    "and the true map, 1 is perfect, 0 is none; MAE: mean absolute error; both at the size of the pictures. "
+    "Every number stands beside its controls."
 )
 
 
@@ -51,6 +52,7 @@ class Row:
         above_untrained: SPC minus the mean of the untrained networks on the same pictures, the interval over pictures
             and networks; None with fewer than two of them.
         penalty: what the ridge chose; None of the official read-out, or where there are several networks.
+        size: height and width in pixels at which maps are compared; None in a result that does not say.
     """
 
     network: str
@@ -66,6 +68,7 @@ class Row:
     baseline: float
     above_untrained: Estimate | None = None
     penalty: float | None = None
+    size: int | None = None
 
     @property
     def place(self) -> tuple[str, str, int, str]:
@@ -128,6 +131,7 @@ class ReadoutResult(Result):
             "kernel": r.kernel,
             "read-out": r.readout,
             **_spc(r),
+            "compared at": _pixels_of(r),
             **{f"SPC {name}": _bare(index.get((name, r.place))) for name in self.controls},
             "SPC rgb": _bare(raw),
             "above untrained": _interval(r.above_untrained),
@@ -154,6 +158,7 @@ class ReadoutResult(Result):
                     "read-out": r.readout,
                     "kernel": r.kernel,
                     "inputs": r.inputs,
+                    "compared at": _pixels_of(r),
                 }
                 row = found.setdefault(tuple(named.values()), named)
                 row.update({f"{r.target} SPC": f"{r.spc.mean:.3f}", f"{r.target} MAE": f"{r.mae.mean:.3f}"})
@@ -167,7 +172,14 @@ class ReadoutResult(Result):
                 continue
             row = found.setdefault(
                 (r.network, r.place),
-                {"network": r.network, "target": r.target, "site": r.site, "kernel": r.kernel, "read-out": r.readout},
+                {
+                    "network": r.network,
+                    "target": r.target,
+                    "site": r.site,
+                    "kernel": r.kernel,
+                    "read-out": r.readout,
+                    "compared at": _pixels_of(r),
+                },
             )
             row.update({f"SPC {r.inputs}": f"{r.spc.mean:.3f}", f"MAE {r.inputs}": f"{r.mae.mean:.3f}"})
         return list(found.values())
@@ -184,7 +196,7 @@ class ReadoutResult(Result):
             for target in dict.fromkeys(r.target for r in chosen)
         }
         title = f"{self.network}: {first.kernel}x{first.kernel} {first.readout} read-out"
-        return panels_figure(panels, ticks, title=title, y="SPC")
+        return panels_figure(panels, ticks, title=title, y=f"SPC at {first.size} px" if first.size else "SPC")
 
     def plot_gallery(self) -> Figure | None:
         """Predicted maps beside their targets, for some pictures."""
@@ -234,6 +246,10 @@ def _line(rows: Sequence[Row], ticks: Sequence[str], label: str) -> Line:
         tuple(r.spc.low for r in ordered),
         tuple(r.spc.high for r in ordered),
     )
+
+
+def _pixels_of(r: Row) -> str:
+    return f"{r.size} px" if r.size else ""
 
 
 def _spc(r: Row) -> dict[str, str]:

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from whatwhere.hold.studies.measure import measure
-from whatwhere.hold.studies.once import PreparedOnce
 from whatwhere.hold.studies.pictures import pictures_of
 from whatwhere.hold.studies.reading import Reading
 from whatwhere.hold.studies.variants import GIVEN, Variant, placed, sized
+from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.sources import GivenData, GivenNetwork
 from whatwhere.network import Network
@@ -30,7 +30,6 @@ class ReadoutWorker(PreparedOnce):
         most: pictures to fit, and to test.
         how: `Reading.describe`, as JSON.
         device: to run the network on.
-        quiet: print no progress.
     """
 
     network: GivenNetwork
@@ -40,7 +39,6 @@ class ReadoutWorker(PreparedOnce):
     most: tuple[int, int]
     how: str
     device: str = "auto"
-    quiet: bool = False
 
     @cached_property
     def net(self) -> Network:
@@ -59,7 +57,7 @@ class ReadoutWorker(PreparedOnce):
         variant, reading = Variant(**config), self.reading
         net = variant.build(self.net, reading.shape(self.net))
         title, control = f"position in {variant.title}", variant.kind == GIVEN
-        with placed(net, self.device), Meter(title, _passes(reading), quiet=self.quiet) as meter:
+        with placed(net, self.device), Meter(title, _passes(reading)) as meter:
             found: Mapping[str, Any] = measure(net, reading, control=control, on_batch=meter.advance)
         return found
 

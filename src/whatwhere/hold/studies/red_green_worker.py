@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from whatwhere.fingerprints import fingerprint
 from whatwhere.hold.studies.red_green_data import Blocks, red_green_data
 from whatwhere.lab.cells import Worker
 from whatwhere.lab.sources import place
@@ -79,6 +80,7 @@ class RedGreenWorker(Worker):
             "similar_only": int((similar & ~dissimilar).sum()),
             "dissimilar_only": int((dissimilar & ~similar).sum()),
             "train_accuracy": float(hits(net, data.train).float().mean()),
+            "weights": fingerprint(net),
             **training,
         }
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from whatwhere.data import Split
 from whatwhere.interventions import Intervention
+from whatwhere.lab.packed import pack, unpack
+from whatwhere.lab.parts import Parts
+from whatwhere.lab.progress import Meter
 from whatwhere.need.branch import AtCut, Resume, SharedPrefix
 from whatwhere.need.shuffling import pool, shuffle
 from whatwhere.need.studies.result import MEAN
@@ -74,13 +79,38 @@ class Removals:
             found[min((*removal.inputs, *removal.shortcuts), key=lambda s: s.order)].append(cut)
         return found
 
+    def batches(self, rows: range) -> range:
+        """The numbers of the batches of some rows, which start at a multiple of the batch size."""
+        return range(rows.start // self.batch_size, -(-rows.stop // self.batch_size))
+
+    def pictures(self, number: int, rows: range) -> range:
+        """The rows of a batch."""
+        first = number * self.batch_size
+        return range(first, min(first + self.batch_size, rows.stop))
+
+    def tasks(self, repeats: Mapping[Place, int]) -> dict[Task, float]:
+        """All that is measured on a batch, with what each costs: the operations for one picture."""
+        total = self.table.total_flops
+        draws: dict[Task, float] = {
+            (method, cut.name, repeat): float(total - entry.flops_before)
+            for entry, cuts in self.entries.items()
+            for cut in cuts
+            for method in self.methods
+            for repeat in range(repeats[method, cut.name])
+        }
+        return {**draws, None: float(total)}
+
+
+Task: TypeAlias = tuple[str, str, int] | None  # (method, site, draw); None: the intact network
+
 
 def measure(
     what: Removals,
     split: Split,
     rows: range,
     repeats: Mapping[Place, int],
-    on_batch: Callable[[int], None] = lambda n: None,
+    parts: Parts | None = None,
+    meter: Meter | None = None,
 ) -> Tallies:
     """Measure some pictures.
 
@@ -89,55 +119,110 @@ def measure(
         split: the pictures.
         rows: of the split; starts at a multiple of the batch size.
         repeats: draws at each (method, cut).
-        on_batch: called after each batch with its number of pictures.
+        parts: what was measured before is not measured again; the numbers are the same either way, since every draw
+            has a seed of its own.
+        meter: told how many of `cost` are done.
 
     Returns:
         For each (method, cut), and for None, the intact network: what was right.
     """
-    parts: dict[Place | None, list[Tally]] = defaultdict(list)
+    parts, tasks = parts or Parts(), what.tasks(repeats)
+    numbers = what.batches(rows)
+    batches = [_Batch(what, n, what.pictures(n, rows), tasks, parts) for n in numbers]
+    for batch in batches:
+        batch.advance(meter, *(t for t in tasks if batch.name(t) in parts))
+    left = [b for b in batches if not b.whole]
     with ExitStack() as stack:
         stack.enter_context(evaluating(what.net.module))
         run = stack.enter_context(SharedPrefix(what.net))
-        order = torch.arange(rows.start, rows.stop)
-        batches = split.batches(what.batch_size, geometry=what.net.preprocessing, order=order)
-        for number, (images, labels) in enumerate(batches, rows.start // what.batch_size):
+        order = torch.tensor([row for b in left for row in b.rows], dtype=torch.int64)
+        pictures = split.batches(what.batch_size, geometry=what.net.preprocessing, order=order)
+        for batch, (images, labels) in zip(left, pictures, strict=True):
             prepared = what.net.prepared(images)
-            batch = _Batch(what, labels.to(prepared.device), number, repeats)
-            for place, tally in batch.run(run, prepared).items():
-                parts[place].append(tally)
-            on_batch(len(labels))
-    return {place: Tally.join(tallies) for place, tallies in parts.items()}
+            batch.run(run, prepared, labels.to(prepared.device), meter)
+    places: list[Place | None] = [*repeats, None]
+    return {place: Tally.join([b.tally(place) for b in batches]) for place in places}
 
 
-@dataclass
+def measure_plain(
+    net: Network, split: Split, batch_size: int, parts: Parts | None = None, meter: Meter | None = None
+) -> Tally:
+    """Measure a network as it is, on all pictures; likewise in parts. The meter is told how many are done."""
+    kept = parts or Parts()
+    batches = {str(n): range(n, min(n + batch_size, len(split))) for n in range(0, len(split), batch_size)}
+    left = [name for name in batches if name not in kept]
+    order = torch.tensor([row for name in left for row in batches[name]], dtype=torch.int64)
+    pictures = split.batches(batch_size, geometry=net.preprocessing, order=order)
+    with evaluating(net.module):
+        for name, (images, labels) in zip(left, pictures, strict=True):
+            scores = net.module(net.prepared(images))
+            check_scores(scores, labels)
+            kept.add(name, pack(right(scores, labels.to(scores.device)).cpu().numpy()))
+            if meter:
+                meter.update(batches[name].stop)
+    return Tally.of(torch.from_numpy(np.concatenate([unpack(kept[name]) for name in batches]))[None].bool())
+
+
+def cost(what: Removals, rows: range, repeats: Mapping[Place, int]) -> float:
+    """What `measure` takes, in operations."""
+    return len(rows) * sum(what.tasks(repeats).values())
+
+
+@dataclass(frozen=True)
 class _Batch:
-    """The labels of some pictures, and what is measured on them."""
+    """A batch, what is measured on it, and what was."""
 
     what: Removals
-    labels: Tensor
     number: int
-    repeats: Mapping[Place, int]
-    tallies: Tallies = field(default_factory=dict)
+    rows: range
+    tasks: Mapping[Task, float]
+    parts: Parts
 
-    def run(self, prefix: SharedPrefix, prepared: Tensor) -> Tallies:
-        """Measure at every cut, then the intact network."""
-        scores = prefix(prepared, {entry: self._at(cuts) for entry, cuts in self.what.entries.items()})
-        check_scores(scores, self.labels)
-        self.tallies[None] = Tally.of(self._right(scores)[None].cpu())
-        return self.tallies
+    def name(self, task: Task) -> str:
+        """Of a task's result among the parts."""
+        return f"{self.number}" if task is None else "/".join(map(str, (self.number, *task)))
 
-    def _at(self, cuts: Sequence[Site]) -> AtCut:
-        def at_cut(resume: Resume) -> None:
-            for cut in cuts:
-                for method in self.what.methods:
-                    runs = [self._draw(resume, method, cut, r) for r in range(self.repeats[method, cut.name])]
-                    self.tallies[method, cut.name] = Tally.of(torch.stack(runs).cpu())
+    @property
+    def whole(self) -> bool:
+        """Whether all is measured."""
+        return all(self.name(t) in self.parts for t in self.tasks)
 
-        return at_cut
+    def tally(self, place: Place | None) -> Tally:
+        """What was right at a place."""
+        of_place = [t for t in self.tasks if (t and t[:2]) == place]
+        runs = [unpack(self.parts[self.name(t)]) for t in of_place]
+        return Tally.of(torch.from_numpy(np.stack(runs)).bool())
 
-    def _draw(self, resume: Resume, method: str, cut: Site, repeat: int) -> Tensor:
-        with self.what.removal(method, cut, repeat, self.number):
-            return self._right(resume())
+    def run(self, prefix: SharedPrefix, prepared: Tensor, labels: Tensor, meter: Meter | None) -> None:
+        """Measure at every cut what is missing there, then the intact network."""
 
-    def _right(self, scores: Tensor) -> Tensor:
-        return scores.argmax(1) == self.labels
+        def done(task: Task, scores: Tensor) -> None:
+            self.parts.add(self.name(task), pack(right(scores, labels).cpu().numpy()))
+            self.advance(meter, task)
+
+        def at(cuts: Sequence[Site]) -> AtCut | None:
+            names = {c.name: c for c in cuts}
+            missing = [t for t in self.tasks if t and t[1] in names and self.name(t) not in self.parts]
+
+            def at_cut(resume: Resume) -> None:
+                for task in missing:
+                    with self.what.removal(task[0], names[task[1]], task[2], self.number):
+                        scores = resume()
+                    done(task, scores)
+
+            return at_cut if missing else None
+
+        cuts = {entry: there for entry, group in self.what.entries.items() if (there := at(group))}
+        scores = prefix(prepared, cuts)
+        check_scores(scores, labels)
+        done(None, scores)
+
+    def advance(self, meter: Meter | None, *tasks: Task) -> None:
+        """Tell how far the batch is."""
+        if meter and tasks:
+            meter.advance(len(self.rows) * sum(self.tasks[t] for t in tasks))
+
+
+def right(scores: Tensor, labels: Tensor) -> Tensor:
+    """(N,) whether the highest score is the label's; where a score is no number, the network recognises nothing."""
+    return (scores.argmax(1) == labels) & ~scores.isnan().any(1)

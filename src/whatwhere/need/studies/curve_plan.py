@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from whatwhere.data import Data, Split
+from whatwhere.depth import cuts_among, within_share
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.lab.cells import Cell
@@ -18,19 +21,22 @@ from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.weights import random_weights
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.shuffling import MODES
+from whatwhere.need.shuffling import MODES, check_seed
 from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
 from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, sized
 from whatwhere.need.studies.labels import check_labels
-from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
-from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation
-from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, read
+from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
+from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
+from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, place_of, read
+from whatwhere.need.studies.typed import collapse_command, share_text, trained_command
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, list_sites
+from whatwhere.training.evaluate import evaluate
 
 FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
-CHUNK_BATCHES = 4  # a kill loses at most one chunk
+CHUNK_BATCHES = 4
+FEW = 8  # pictures that are tried before anything is measured
 INTACT_CELL = Cell({"collapse": None}, "intact network")
 
 
@@ -58,8 +64,11 @@ class CurvePlan(Plan[Curve, NeedResult]):
         """
         data = limited(self.study.data_source.data, self.study.limit)
         check_labels(self.study.data, data.test)
-        if not data.test.ordered:
-            raise InputError("data: the DataLoader shuffles, and pictures are compared one by one; give shuffle=False.")
+        if data.test.unsteady:
+            raise InputError(
+                f"data: the DataLoader {data.test.unsteady}, and pictures are compared one by one over several runs; "
+                "give its Dataset (load_data(loader.dataset)), or a DataLoader in a fixed order."
+            )
         return data
 
     @property
@@ -79,8 +88,15 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     @cached_property
     def cuts(self) -> list[Site]:
-        """Where it is cut."""
-        return cuts_of(self.table) if self.study.sites is None else self.table.select(self.study.sites)
+        """Where it is cut.
+
+        Raises:
+            InputError: if there is no such place, or there are fewer than `reach`.
+        """
+        cuts = cuts_of(self.table) if self.study.sites is None else self.table.select(self.study.sites)
+        if isinstance(self.study.reach, int) and self.study.reach > len(cuts):
+            raise InputError(f"reach={self.study.reach}: there are {len(cuts)} cuts; give 1 to {len(cuts)}, or 'from'.")
+        return cuts
 
     @cached_property
     def pooled(self) -> tuple[list[str], list[str]]:
@@ -108,7 +124,17 @@ class CurvePlan(Plan[Curve, NeedResult]):
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The chunks that can be named, then the intact and the collapsed networks, where GAP+FC is asked for."""
         collapsed = [INTACT_CELL, *map(collapse_cell, self.pooled[0])] if GAP_FC in self.methods else []
-        return [*self.chunks(done), *collapsed]
+        return [*self.chunks(done), *(replace(c, cost=self._cost(c)) for c in collapsed)]
+
+    def _cost(self, cell: Cell) -> float:
+        """The operations of a cell: of a chunk one whole pass, and for each draw what comes after its cut."""
+        before = {s.name: s.flops_before for s in self.table}
+        whole, pictures = self.table.total_flops, len(self.split)
+        if "collapse" in cell.config:
+            return pictures * before.get(cell.config["collapse"], whole)
+        first, last = cell.config["rows"]
+        drawn = sum(n * (whole - before[place_of(name)[1]]) for name, n in cell.config["draws"].items())
+        return (last - first) * (whole + drawn)
 
     def chunks(self, done: Finished) -> list[Cell]:
         """The chunks that can be named: with a tolerance, the draws of one depend on all before it."""
@@ -119,7 +145,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
             if self.study.tolerance is not None and self._named and self._named[-1] not in done:
                 break
             draws = {f"{method} {site}": n for (method, site), n in self._draws(done).items()}
-            self._named.append(Cell({"rows": [first, last], "draws": draws}, f"pictures {first}-{last}"))
+            chunk = Cell({"rows": [first, last], "draws": draws}, f"pictures {first}-{last}")
+            self._named.append(replace(chunk, cost=self._cost(chunk)))
         return self._named
 
     def _draws(self, done: Finished) -> dict[Place, int]:
@@ -143,8 +170,17 @@ class CurvePlan(Plan[Curve, NeedResult]):
         return joined(parts) if parts else {}
 
     def check(self, how: Run) -> None:
-        """A device that is not there is refused; the costs in the recommendation are measured on it, too."""
-        placed(self.study.network_source, self.split, how.device)
+        """Try a few pictures on the device, on which the costs in the recommendation are measured, too.
+
+        Raises:
+            InputError: for a device that is not there, or a network that gives no scores for these pictures.
+        """
+        net = placed(self.study.network_source, self.split, how.device)
+        if math.isnan(evaluate(net, self.split.take(FEW)).loss):
+            raise InputError(
+                "model: its scores are not numbers (NaN) on the first pictures; see that its weights and the pictures "
+                "hold numbers, and that its precision suffices."
+            )
 
     def worker(self, how: Run) -> CurveWorker:
         """Measures one chunk, or one collapsed network."""
@@ -157,8 +193,9 @@ class CurvePlan(Plan[Curve, NeedResult]):
             self.study.reach,
             self.study.seed,
             self.study.batch_size,
+            how.folder,
+            Cell(self.shared()).key,
             how.device,
-            how.quiet,
         )
 
     def fold(self, done: Finished) -> NeedResult:
@@ -186,7 +223,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
             intact=(Point(INTACT, "", 0.0, intact.accuracy),),
             points=tuple(points),
             recommendation=self._advice(intact, points),
-            notes=(*random_weights(self.net), *self.pooled[1], *self._draws_note(), *done.notes()),
+            notes=self._notes(intact, done),
+            commands=self._commands(points),
         )
 
     def _draws_note(self) -> list[str]:
@@ -209,13 +247,52 @@ class CurvePlan(Plan[Curve, NeedResult]):
             for site, method, t in sorted(removed, key=lambda r: -r[0].order)
         ]
 
+    def _notes(self, intact: Tally, done: Finished) -> tuple[str, ...]:
+        own = (*random_weights(self.net), *self._knows_nothing(intact), *self._draws_note())
+        return (*own, *self.pooled[1], *done.notes())
+
+    @property
+    def _advises(self) -> bool:
+        """Whether a recommendation was asked for and can be made."""
+        return self.study.within is not None and self.study.reach == "from"
+
+    def _at_chance(self, intact: Tally) -> str:
+        """What is to be said of an intact network that knows nothing; "" of any other."""
+        chance = max(1 / len(self.split.classes), commonest(self.split.labels))
+        return at_chance(intact.accuracy, chance) if intact.accuracy.low <= chance else ""
+
+    def _knows_nothing(self, intact: Tally) -> list[str]:
+        """The same as a note, where no recommendation says it."""
+        return [said] if not self._advises and (said := self._at_chance(intact)) else []
+
     def _advice(self, intact: Tally, points: list[Point]) -> Recommendation | None:
         within = self.study.within
-        if within is None or self.study.reach != "from":
+        if within is None or not self._advises:
             return None
-        if intact.accuracy.low <= 1 / len(self.split.classes):
-            return Recommendation(AT_CHANCE, within)
-        return recommend(points, within, self.net, lambda site: collapse(self.net, site), retrained=False)
+        if said := self._at_chance(intact):
+            return Recommendation(said, within)
+
+        def collapsed(site: str) -> Network:
+            return collapse(self.net, site)
+
+        return recommend(points, within, self.net, collapsed, retrained=False, recover=self._recover)
+
+    def _recover(self, p: Point) -> str:
+        """What can be done about a loss: training so from the start by a command, or fine-tuning in Python."""
+        model, data = self.study.model, self.study.data
+        if p.method != GAP_FC:
+            return ""
+        near = within_share(cuts := cuts_among(self.table), p.depth_share)
+        named = isinstance(model, str) and isinstance(data, str) and "train" in self.study.data_source.data.splits
+        if not named or not near:
+            return f" Fine-tuning may recover some of it: ww.fit of ww.need.collapse(net, {p.site!r})."
+        command = trained_command(str(model), str(data), self.study.width, share_text(cuts, near))
+        return f" A network that is trained so from the start may lose less: {command}"
+
+    def _commands(self, points: list[Point]) -> dict[str, str]:
+        """What makes each collapsed network that was measured."""
+        places = (p for p in points if p.method == GAP_FC)
+        return {title_of(p): collapse_command(self.study.network_source, p.site) for p in places}
 
 
 def collapse_cell(site: str) -> Cell:
@@ -231,12 +308,14 @@ def check_options(study: Curve) -> None:
     """
     checked_repeats(study.repeats)
     checked_counts(batch_size=study.batch_size)
-    check_within(study.within)
+    check_seed(study.seed)
+    if study.within is not None:
+        check_within(study.within)
     if study.limit is not None:
         checked_counts(limit=study.limit)
     reach, tolerance = study.reach, study.tolerance
-    if reach != "from" and (not isinstance(reach, int) or reach < 1):
+    if reach != "from" and (not isinstance(reach, int) or isinstance(reach, bool) or reach < 1):
         raise InputError(f"reach={reach!r}: give 'from', or a number of cuts from 1.")
-    numbers = isinstance(tolerance, int | float) or tolerance is None
-    if not numbers or (tolerance is not None and (tolerance < 0 or study.repeats < 3)):
+    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and math.isfinite(tolerance)
+    if tolerance is not None and (not number or tolerance < 0 or study.repeats < 3):
         raise InputError(f"tolerance={tolerance!r}: give 0 or more, and at least 3 repeats; None never stops early.")

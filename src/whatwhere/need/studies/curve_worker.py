@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from whatwhere.data import Data, Split
+from whatwhere.lab.cells import Cell
+from whatwhere.lab.once import PreparedOnce
+from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.sources import GivenData, GivenNetwork, Held, place
-from whatwhere.lab.study import Worker
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.studies.chunk import Removals, measure
-from whatwhere.need.studies.tally import Tally, place_of, written
+from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain
+from whatwhere.need.studies.tally import place_of, written
 from whatwhere.network import Network
 from whatwhere.site import list_sites
-from whatwhere.training.evaluate import evaluate
+from whatwhere.surgery import copied
 
 
 @dataclass(frozen=True)
-class CurveWorker(Worker):
+class CurveWorker(PreparedOnce):
     """Measures at test time; the network is traced once in each process.
 
     Attributes:
@@ -33,8 +35,9 @@ class CurveWorker(Worker):
         reach: see `Removals`.
         seed: of the draws.
         batch_size: pictures in a forward pass.
+        folder: of the study; what a cell under way has measured is kept in it.
+        study: stands for all that the cells of the folder share.
         device: for a network by name; `auto` leaves an object where it is.
-        quiet: print no progress.
     """
 
     network: GivenNetwork
@@ -45,12 +48,9 @@ class CurveWorker(Worker):
     reach: str | int
     seed: int
     batch_size: int
+    folder: Path
+    study: str
     device: str = "auto"
-    quiet: bool = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Without what was traced; a process that receives an equal worker again keeps the one it has."""
-        return (_received, tuple(getattr(self, f.name) for f in fields(self)))
 
     @cached_property
     def split(self) -> Split:
@@ -71,29 +71,35 @@ class CurveWorker(Worker):
         return Removals(self.net, table, cuts, self.methods, self.reach, self.seed, self.batch_size)
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Run one cell."""
-        if "collapse" in config:
-            return self._collapsed(config["collapse"])
-        return self._chunk(range(*config["rows"]), config["draws"])
+        """Run one cell; one that was interrupted goes on where it stopped."""
+        with Parts(self.kept(Cell(config)), {"study": self.study, "cell": config}) as parts:
+            if "collapse" in config:
+                return self._collapsed(config["collapse"], parts)
+            return self._chunk(range(*config["rows"]), config["draws"], parts)
 
-    def _chunk(self, rows: range, draws: Mapping[str, int]) -> dict[str, Any]:
+    def kept(self, cell: Cell) -> Path:
+        """Where a cell's parts are until its result is stored."""
+        return self.folder / "checkpoints" / f"{cell.key}.json"
+
+    def stored(self, cell: Cell) -> None:
+        """A cell whose result is stored needs no parts."""
+        self.kept(cell).unlink(missing_ok=True)
+
+    def _chunk(self, rows: range, draws: Mapping[str, int], parts: Parts) -> dict[str, Any]:
         repeats = {place_of(name): n for name, n in draws.items()}
-        with Meter(f"pictures {rows.start}-{rows.stop}", len(rows), quiet=self.quiet) as meter:
-            return written(measure(self.removals, self.split, rows, repeats, on_batch=meter.advance))
+        title, all_of_it = f"pictures {rows.start}-{rows.stop}", cost(self.removals, rows, repeats)
+        with Meter(title, all_of_it) as meter:
+            return written(measure(self.removals, self.split, rows, repeats, parts=parts, meter=meter))
 
-    def _collapsed(self, site: str | None) -> dict[str, Any]:
+    def _collapsed(self, site: str | None, parts: Parts) -> dict[str, Any]:
         net = collapse(self.net, site) if site else self.net
-        return Tally.of(evaluate(net, self.split, batch_size=self.batch_size).correct[None]).to_dict()
-
-
-@lru_cache(maxsize=1)
-def _received(*values: Any) -> CurveWorker:
-    return CurveWorker(*values)
+        with Meter(f"GAP+FC from {site}" if site else "intact network", len(self.split)) as meter:
+            return measure_plain(net, self.split, self.batch_size, parts, meter).to_dict()
 
 
 def limited(data: Data, limit: int | None) -> Data:
     """The pictures, or the test split alone with at most so many of them, balanced over the classes."""
-    return data if limit is None else Data(data.name, {"test": data.test.take(limit)})
+    return data if limit is None else replace(data, splits={"test": data.test.take(limit)})
 
 
 def sized(net: Network, split: Split) -> Network:
@@ -106,4 +112,4 @@ def placed(source: GivenNetwork, split: Split, device: str) -> Network:
     net = sized(source.net, split)
     if not isinstance(source.source, Held):
         return place(net, device)
-    return net if device == "auto" else place(replace(net, module=copy.deepcopy(net.module)), device)
+    return net if device == "auto" else place(replace(net, module=copied(net.module)), device)

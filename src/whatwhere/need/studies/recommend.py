@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
 
 from whatwhere.costs import cost
 from whatwhere.errors import InputError
@@ -11,13 +14,17 @@ from whatwhere.need.studies.result import GAP_FC, LABELS, MEAN, Point, Recommend
 from whatwhere.network import Network
 
 JUDGED = (GAP_FC, MEAN, "per-channel", "shared", "all")  # each removes all positions from a map
-AT_CHANCE = "The intact network is not above chance on these pictures, so its curve does not show what it needs."
-CONFIRM = " This was measured without collapsing: train the collapsed network to confirm it."
-RECOVER = " Training the collapsed network (whatwhere need trained) may recover it."
+CONFIRM = " It was measured by {label}, not on the collapsed network: add gap_fc to methods to measure that one."
 
 
 def recommend(
-    points: Sequence[Point], within: float, intact: Network, collapsed: Callable[[str], Network], *, retrained: bool
+    points: Sequence[Point],
+    within: float,
+    intact: Network,
+    collapsed: Callable[[str], Network],
+    *,
+    retrained: bool,
+    recover: Callable[[Point], str] = lambda p: "",
 ) -> Recommendation:
     """The deepest removal whose loss is within what is allowed.
 
@@ -31,6 +38,7 @@ def recommend(
         intact: the network, to measure.
         collapsed: builds the network collapsed before a site, to measure.
         retrained: whether the removals were trained (or are test-time removals from a network trained with space).
+        recover: a sentence on what could be done about a loss that is shown, for this removal; "" if nothing can.
     """
     drops = {p: p.drop for p in points if p.drop}
     judged = next((there for m in JUDGED if (there := [p for p in drops if p.method == m])), [])
@@ -38,8 +46,7 @@ def recommend(
         return Recommendation(f"No depth is recommended: that needs one of {', '.join(JUDGED)}.", within)
     held = [p for p in judged if drops[p].high <= within]
     if not held:
-        mildest = min(judged, key=lambda p: drops[p].mean)
-        return Recommendation(_nothing(mildest, drops[mildest], within) + ("" if retrained else RECOVER), within)
+        return Recommendation(_nothing({p: drops[p] for p in judged}, within, retrained, recover), within)
     deepest = max(held, key=lambda p: p.depth_share)
     advice = _advice(deepest, drops[deepest], within, retrained)
     try:
@@ -48,34 +55,84 @@ def recommend(
         return Recommendation(f"{advice} No smaller network: {error}", within)
     before, after = cost(intact), cost(small)
     speed = f" The network collapsed there is {before.latency_ms / after.latency_ms:.2f} times as fast."
-    text = advice + speed + ("" if deepest.method == GAP_FC else CONFIRM)
+    text = advice + speed + ("" if deepest.method == GAP_FC else CONFIRM.format(label=_name(deepest)))
     return Recommendation(text, within, deepest.site, before.to_dict(), after.to_dict())
 
 
-def check_within(within: float | None) -> None:
+def commonest(labels: Tensor) -> float:
+    """The accuracy of naming the commonest class whatever the picture, in [0, 1]."""
+    return float(labels.bincount().max()) / len(labels)
+
+
+def at_chance(intact: Estimate, chance: float) -> str:
+    """That the intact network knows no more than which class is the commonest."""
+    mean, low, high = 100 * intact.mean, 100 * intact.low, 100 * intact.high
+    return (
+        f"The intact network's accuracy, {mean:.1f} % [{low:.1f}, {high:.1f}] on {counted(intact.n)}, is "
+        f"not above chance ({100 * chance:.1f} %, the commonest class): its curve does not show what it needs."
+    )
+
+
+def check_within(within: float) -> None:
     """Refuse a loss that is not a share.
 
     Raises:
         InputError: for one below 0 or above 1.
     """
-    if within is not None and not 0 <= within <= 1:
-        raise InputError(f"within={within}: give a share from 0 to 1; 0.01 is one point.")
+    number = isinstance(within, int | float) and not isinstance(within, bool)
+    if not number or not 0 <= within <= 1:
+        raise InputError(f"within={within!r}: give a share from 0 to 1; 0.01 is one point.")
 
 
 def _advice(p: Point, drop: Estimate, within: float, retrained: bool) -> str:
-    how = "after training that way" if retrained else "without retraining"
     return (
         f"Within a loss of {100 * within:.1f} points, the last {100 * p.depth_share:.0f} % of the convolutions need no "
-        f"spatial information: {LABELS.get(p.method, p.method)} from {p.site} on costs {_points(drop)}, {how}."
+        f"spatial information: {_name(p)} from {p.site} on changes accuracy by {_change(drop)} "
+        f"{_basis(p, drop, retrained)}."
     )
 
 
-def _nothing(p: Point, drop: Estimate, within: float) -> str:
-    return (
-        f"No removal by {LABELS.get(p.method, p.method)} is sure to stay within a loss of {100 * within:.1f} points: "
-        f"the mildest, from {p.site} on, costs {_points(drop)}."
-    )
+def _nothing(drops: Mapping[Point, Estimate], within: float, retrained: bool, recover: Callable[[Point], str]) -> str:
+    """Either every removal is shown to lose more, or so many pictures (or seeds) cannot tell."""
+    open_ones = {p: d for p, d in drops.items() if d.low <= within}
+    p = min(open_ones or drops, key=lambda p: drops[p].high)
+    drop, head = drops[p], f"No removal by {_name(p)} is sure to stay within a loss of {100 * within:.1f} points"
+    found = f"from {p.site} on, changes accuracy by {_change(drop)} {_basis(p, drop, retrained)}"
+    if not open_ones:
+        return f"{head}: even the mildest, {found}.{recover(p)}"
+    return f"{head}: the mildest, {found}. " + _unresolved(drop, within, len(p.values) if retrained else 1)
 
 
-def _points(drop: Estimate) -> str:
-    return f"{100 * drop.mean:.2f} points (95 % interval up to {100 * drop.high:.2f})"
+def _unresolved(drop: Estimate, within: float, seeds: int) -> str:
+    """What the pictures or seeds cannot tell, and how many more could."""
+    few = f"Differences under {100 * drop.half_width:.1f} points are not resolved by so few"
+    if seeds > 1:
+        return f"{few} seeds: more seeds narrow the interval."
+    if not 0 < within < drop.half_width:
+        return f"{few} pictures."
+    needed = drop.n * (drop.half_width / within) ** 2
+    digits = 2 - len(str(math.ceil(needed)))
+    return f"{few} pictures: {100 * within:.1f} points take about {round(math.ceil(needed), digits):,}."
+
+
+def _basis(p: Point, drop: Estimate, retrained: bool) -> str:
+    """What a change rests on, and its control."""
+    if not retrained:
+        return f"on {counted(drop.n)}, against the intact network on the same, without retraining"
+    if len(p.values) > 1:
+        return f"over {len(p.values)} seeds, against intact networks trained alike with the same seeds"
+    return f"on {counted(drop.n)} with one seed, against an intact network trained alike"
+
+
+def counted(pictures: int) -> str:
+    """A number of pictures in words."""
+    return f"{pictures:,} picture{'' if pictures == 1 else 's'}"
+
+
+def _change(drop: Estimate) -> str:
+    mean, low, high = (-100 * x + 0.0 for x in (drop.mean, drop.high, drop.low))
+    return f"{mean:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
+
+
+def _name(p: Point) -> str:
+    return LABELS.get(p.method, f"{p.method} shuffling")

@@ -109,6 +109,7 @@ class NeedResult(Result):
         matrix: train-mode x test-mode, where it was measured.
         recommendation: the deepest removal within the stated loss.
         notes: what the reader must know.
+        commands: what makes the networks that were measured: a command, or lines of Python.
         provenance: versions, hardware, command, seconds.
     """
 
@@ -124,6 +125,7 @@ class NeedResult(Result):
     matrix: tuple[Entry, ...] = ()
     recommendation: Recommendation | None = None
     notes: tuple[str, ...] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -159,6 +161,7 @@ class NeedResult(Result):
             conclusion=self.conclusion,
             conclusion_table=_before_after(self.recommendation),
             facts={**measured, **self.provenance},
+            commands=self.commands,
         )
 
     def _line(self, label: str) -> Line:
@@ -184,6 +187,11 @@ class NeedResult(Result):
             for e in self.matrix
         ]
         return [Table("Trained and tested with and without shuffling", rows)] if rows else []
+
+
+def title_of(p: Point) -> str:
+    """How a command calls what it makes."""
+    return f"{p.label} from {p.site} on (the last {100 * p.depth_share:.0f} %)"
 
 
 def line_of(label: str, points: Sequence[Point]) -> Line:

@@ -15,7 +15,10 @@ from whatwhere.intervals import Batch, Estimate, Noise, noise_of, over_pictures,
 from whatwhere.lab.packed import pack, unpack
 
 Place: TypeAlias = tuple[str, str]  # (method, site)
-ONE_DRAW = "There is one draw of each shuffle: 95 % intervals hold for this draw, and leave out what others change."
+ONE_DRAW = (
+    "Each shuffle was drawn once (repeats=1): the intervals hold for this draw and leave out what others would change. "
+    "Give repeats of 2 or more."
+)
 
 
 @dataclass

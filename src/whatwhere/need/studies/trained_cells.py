@@ -36,13 +36,16 @@ class Grid:
         Raises:
             InputError: for options that cannot work.
         """
-        shares = checked_shares("shares", study.shares)
-        matrix = checked_shares("matrix", shares[:1] if study.matrix is None else study.matrix)
+        shares = checked_shares("shares", study.shares, least="above 0")
+        matrix = checked_shares("matrix", shares[:1] if study.matrix is None else study.matrix, least="above 0")
         if strange := set(matrix) - set(shares):
             raise InputError(f"matrix={sorted(strange)}: give some of shares={list(shares)}, which are trained.")
         methods = checked_names("methods", as_tuple(study.methods), (GAP_FC, *MODES))
         seeds = checked_seeds(as_tuple(study.seeds))
-        return Grid(methods, shares, seeds, matrix, checked_shares("plain_shares", study.plain_shares))
+        plain = checked_shares("plain_shares", study.plain_shares)
+        if not shares and not plain:
+            raise InputError("shares is empty; give at least one, such as 0.31.")
+        return Grid(methods, shares, seeds, matrix, plain)
 
     @property
     def shuffles(self) -> tuple[str, ...]:
@@ -61,6 +64,8 @@ class TrainedCells:
         recipe: how every network is trained.
         repeats: draws for each test under a shuffle.
         cuts: where the network can be cut.
+        pictures: to train and to test on.
+        flops: of the intact network, for one picture.
     """
 
     model: str
@@ -69,6 +74,8 @@ class TrainedCells:
     recipe: Recipe
     repeats: int
     cuts: Sequence[Site]
+    pictures: tuple[int, int]
+    flops: int
 
     def cut(self, share: float) -> Site:
         """The site from which on a share of the convolutions loses spatial information."""
@@ -109,7 +116,15 @@ class TrainedCells:
             "watch": True,
         }
         note = ", no augmentation" if recipe != self.recipe else ""
-        return Cell(config, f"{config['method']} {100 * share:.0f} %, seed {seed}{note}")
+        label = f"{config['method']} {100 * share:.0f} %, seed {seed}{note}"
+        # A step is a forward pass and a backward one, which takes twice as long; each epoch ends with a test.
+        passes = recipe.epochs * (3 * self.pictures[0] + self.pictures[1]) + self._tests(method if site else INTACT)
+        whole = self.flops if method != GAP_FC or not site else self.cut(share).flops_before
+        return Cell(config, label, float(passes * whole))
+
+    def _tests(self, method: str) -> int:
+        """Pictures that a test looks at, each draw's."""
+        return self.pictures[1] * (1 if method in (INTACT, GAP_FC) else self.repeats)
 
     def test(self, trained: Cell, method: str, share: float) -> Cell:
         """The cell that tests a trained network under a method."""
@@ -120,7 +135,7 @@ class TrainedCells:
             "site": self.site(share) if method != INTACT else None,
             "repeats": self.repeats,
         }
-        return Cell(config, f"{trained.label}, tested {method}")
+        return Cell(config, f"{trained.label}, tested {method}", float(self._tests(method) * self.flops))
 
     def training(self, grid: Grid) -> Iterator[Cell]:
         """All cells that train, seed by seed, the most telling ones first."""
@@ -170,13 +185,21 @@ class TrainedCells:
         return (*given, *sorted(depth[site] for site in more))
 
 
-def checked_shares(name: str, given: Any) -> tuple[float, ...]:
+def checked_shares(name: str, given: Any, *, least: str = "from 0") -> tuple[float, ...]:
     """Shares, each once.
 
+    Args:
+        name: of the option.
+        given: one or several.
+        least: "from 0", or "above 0" where the intact network is no choice.
+
     Raises:
-        InputError: for anything other than numbers from 0 to 1.
+        InputError: for anything other than numbers from there to 1.
     """
     shares = as_tuple(given)
-    if not all(isinstance(s, int | float) and 0 <= s <= 1 for s in shares):
-        raise InputError(f"{name}={list(shares)}: give shares from 0 to 1, such as 0.31,0.54.")
+    for share in shares:
+        number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not number or not 0 <= share <= 1 or (share == 0 and least != "from 0"):
+            as_share = f"; {share:g} % is {share / 100:g}" if number and 1 < share <= 100 else ""
+            raise InputError(f"{name}={share!r}: give shares {least} to 1, such as 0.31,0.54{as_share}.")
     return shares

@@ -77,6 +77,12 @@ class Fold:
             group = PLAIN if plain else ""
             yield Point(method, site.name, site.depth_share, accuracy, drop, group, accuracies(found.values()))
 
+    def example(self, p: Point) -> str:
+        """The key of a cell that trained a network of a point."""
+        share = next(s for s in self.grid.shares if s and self.cells.site(s) == p.site)
+        cells = (self.cells.train(p.method, share, seed) for seed in self.grid.seeds)
+        return next(c.key for c in cells if c in self.done)
+
     def matrix(self) -> Iterator[Entry]:
         """Train-mode x test-mode, the diagonal from the training cells."""
         for share in self.grid.matrix:

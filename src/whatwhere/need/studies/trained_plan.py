@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from whatwhere.data import Data
+from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.packed import checked_repeats
 from whatwhere.lab.study import Finished, Plan, Run
@@ -14,14 +15,16 @@ from whatwhere.models.load import load_model
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.labels import check_labels
-from whatwhere.need.studies.recommend import AT_CHANCE, check_within, recommend
-from whatwhere.need.studies.result import NeedResult, Point, Recommendation
+from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
+from whatwhere.need.studies.result import GAP_FC, NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.trained import Trained
 from whatwhere.need.studies.trained_cells import Grid, TrainedCells
 from whatwhere.need.studies.trained_fold import Fold
 from whatwhere.need.studies.trained_worker import TrainedWorker
+from whatwhere.need.studies.typed import trained_network
 from whatwhere.network import Network
 from whatwhere.site import list_sites
+from whatwhere.training.recipes import Recipe
 
 
 class TrainedPlan(Plan[Trained, NeedResult]):
@@ -36,6 +39,10 @@ class TrainedPlan(Plan[Trained, NeedResult]):
     def __init__(self, study: Trained) -> None:
         super().__init__(study)
         self.grid = Grid.of(study)
+        if not isinstance(study.recipe, str | Recipe):
+            raise InputError(f"recipe={study.recipe!r}: give a name such as 'fast', or a Recipe.")
+        if not isinstance(study.width, int | float):
+            raise InputError(f"width={study.width!r}: give a number above 0.")
         self.recipe = study.how
         checked_repeats(study.repeats)
         check_within(study.within)
@@ -62,9 +69,17 @@ class TrainedPlan(Plan[Trained, NeedResult]):
     def named(self) -> TrainedCells:
         """Makes the cells."""
         data, net = self.data, self.net
-        cuts = cuts_of(list_sites(net, input_size=data.train.shape(net.preprocessing)))
-        fingerprints = {"train": data.train.fingerprint, "test": data.test.fingerprint}
-        return TrainedCells(self.study.model, self.options, fingerprints, self.recipe, self.study.repeats, cuts)
+        table = list_sites(net, input_size=data.train.shape(net.preprocessing))
+        return TrainedCells(
+            self.study.model,
+            self.options,
+            {"train": data.train.fingerprint, "test": data.test.fingerprint},
+            self.recipe,
+            self.study.repeats,
+            cuts_of(table),
+            (len(data.train), len(data.test)),
+            table.total_flops,
+        )
 
     def shared(self) -> Mapping[str, Any]:
         """The model, its options, the pictures, the recipe and the draws of a test."""
@@ -84,7 +99,7 @@ class TrainedPlan(Plan[Trained, NeedResult]):
         grid = self.named.widened(self.grid, [config for config, _ in done])
         folded = Fold(self.named, grid, done)
         folded.check()
-        points = tuple(folded.points())
+        points, intact = tuple(folded.points()), tuple(folded.intact())
         settings = {"recipe": self.recipe.to_dict(), "seeds": grid.seeds, "repeats": self.study.repeats}
         return NeedResult(
             protocol="train-and-test",
@@ -92,21 +107,28 @@ class TrainedPlan(Plan[Trained, NeedResult]):
             data=self.data.describe(),
             preprocessing=self.net.preprocessing.to_dict(),
             settings={**settings, **self.options},
-            intact=tuple(folded.intact()),
+            intact=intact,
             points=points,
             matrix=tuple(folded.matrix()),
-            recommendation=self._advice([p for p in points if not p.group]),
+            recommendation=self._advice([p for p in intact if not p.group], [p for p in points if not p.group]),
             notes=tuple(folded.notes()),
+            commands=self._commands(folded, points),
         )
 
     def _title(self) -> str:
         model, width = self.study.model, self.study.width
         return model if width == 1.0 else f"{model} (width {width:g})"
 
-    def _advice(self, points: Sequence[Point]) -> Recommendation | None:
+    def _commands(self, folded: Fold, points: Sequence[Point]) -> dict[str, str]:
+        """What loads one of the networks of each collapse."""
+        places = [p for p in points if p.method == GAP_FC and not p.group]
+        return {title_of(p): trained_network(self.named, p.site, folded.example(p)) for p in places}
+
+    def _advice(self, intact: Sequence[Point], points: Sequence[Point]) -> Recommendation | None:
+        within, labels = self.study.within, self.data.test.labels
         if not points:
             return None
-        first, within = points[0], self.study.within
-        if first.drop and first.accuracy.mean + first.drop.mean <= 1 / len(self.data.classes):
-            return Recommendation(AT_CHANCE, within)
+        chance = max(1 / len(self.data.classes), commonest(labels))
+        if intact and intact[0].accuracy.mean <= chance:
+            return Recommendation(at_chance(intact[0].accuracy, chance), within)
         return recommend(points, within, self.net, lambda site: collapse(self.net, site), retrained=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from whatwhere.data import Split
+from whatwhere.fingerprints import fingerprint
 from whatwhere.lab.packed import pack
 from whatwhere.lab.sources import place
 from whatwhere.lab.trainer import Trainer
@@ -50,6 +51,7 @@ class TrainedWorker(Trainer):
             "epochs": history.epochs,
             "best": history.best,
             "parameters": count_parameters(net.module),
+            "weights": fingerprint(net.module),
             "flops": list_sites(net).total_flops,
         }
 

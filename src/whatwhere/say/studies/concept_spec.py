@@ -47,7 +47,7 @@ def _named(name: str) -> dict[str, Any]:
         return {BRODEN: folder}
     if not Path(name).is_file():
         raise unknown("concepts", name, [CITYSCAPES, f"{BRODEN}/FOLDER", "<a JSON file>"])
-    plain = read_json(Path(name))
+    plain = read_json(Path(name), remedy="correct it")
     if not isinstance(plain, dict):
         raise InputError(f'concepts={name!r} must hold an object, such as {{"colours": true}}.')
     return plain

@@ -27,6 +27,7 @@ LEAST = 0.02  # of a picture that a class must take for its reasons to be listed
 TOP = 3  # concepts for each class
 SHOWN = 5  # failures
 MARGIN = 3  # cells around an example region
+ROWS = "pictures (rows in Python)"
 Box: TypeAlias = tuple[slice, slice]
 Region: TypeAlias = tuple[Mapping[str, Any], tuple[int, Box] | None]  # a failure, and the picture and box to show
 
@@ -63,7 +64,8 @@ def explain(
     speaker = Speaker(study, folder, site, weights_folder=weights_folder)
     failures = speaker.result["failures"]
     regions = [(f, largest_region(speaker.said, f["true"], f["said"])) for f in failures[:SHOWN]]
-    chosen = checked_rows(rows, len(speaker.test)) if rows is not None else _examples(regions, len(speaker.test), n)
+    total = len(speaker.test)
+    chosen = checked_rows(rows, total, ROWS) if rows is not None else _examples(regions, total, n)
     return write_report(Path(folder) / "explain", _report(speaker, chosen, failures, regions))
 
 

@@ -16,9 +16,10 @@ from whatwhere.resampling import over_groups
 from whatwhere.say.studies.compare_cell import SURE, finite
 from whatwhere.say.studies.compare_result import ALTERED, SayResult
 from whatwhere.say.studies.concept_spec import BRODEN
+from whatwhere.say.studies.inspection import counts_of, difference
 from whatwhere.say.studies.kinds import CEILING
 from whatwhere.say.studies.say_row import Interval, SayRow
-from whatwhere.say.studies.words import on_broden
+from whatwhere.say.studies.words import CONTROLS, LIKE, on_broden
 from whatwhere.training.evaluate_scenes import class_iou, pixel_accuracy
 
 Key = tuple[str, str, int]
@@ -64,23 +65,34 @@ def folded(
 
 def _rows(found: Mapping[Key, Mapping[str, Any]], about: Mapping[str, Any], classes: int) -> Iterator[SayRow]:
     for site in about["sites"]:
-        intact = found.get((site, "intact", 0))
-        for kind in about["kinds"]:
-            drawn = (0,) if kind == "intact" else about["seeds"]
-            there = [found[site, kind, s] for s in drawn if (site, kind, s) in found]
-            if there and intact:
-                yield _row(site, kind, there, intact, classes)
+        at_site = {kind: _seeds_of(found, site, kind, about["seeds"]) for kind in about["kinds"]}
+        if at_site.get("intact"):
+            yield from (_row(site, kind, at_site, classes) for kind, there in at_site.items() if there)
 
 
-def _row(site: str, kind: str, there: Sequence[Mapping[str, Any]], intact: Mapping[str, Any], classes: int) -> SayRow:
-    each = [_per_group(cell, classes) for cell in there]
-    plain, mean = _per_group(intact, classes), np.mean(each, 0)
-    first, every = there[0], np.stack(each)
-    paired = np.stack([every, np.broadcast_to(plain, every.shape)], 2)
-    change = None if kind == "intact" else _interval(paired, _miou_change, low=-1.0)
+def _seeds_of(
+    found: Mapping[Key, Mapping[str, Any]], site: str, kind: str, seeds: Sequence[int]
+) -> list[Mapping[str, Any]]:
+    drawn = (0,) if kind == "intact" else seeds
+    return [found[site, kind, s] for s in drawn if (site, kind, s) in found]
+
+
+def _row(site: str, kind: str, at_site: Mapping[str, Sequence[Mapping[str, Any]]], classes: int) -> SayRow:
+    """One kind, beside what else there is at its site."""
+    each = [_per_group(cell, classes) for cell in at_site[kind]]
+    mean, every, first = np.mean(each, 0), np.stack(each), at_site[kind][0]
+
+    def change(control: str) -> Interval:
+        """Seed by seed where both have as many, else from the control's mean."""
+        plain = np.stack([_per_group(cell, classes) for cell in at_site[control]])
+        plain = plain if len(plain) == len(every) else plain.mean(0)[None]
+        return _interval(np.stack([every, np.broadcast_to(plain, every.shape)], 2), _miou_change, low=-1.0)
+
     extras = {k: first[k] for k in ("confidence", "inspection", "failures", "leakage") if k in first}
     if kind not in SURE:
         extras.pop("confidence", None)
+    if "inspection" in extras:
+        extras["inspection"] = _inspection(kind, at_site)
     if "leakage" in extras:
         extras["leakage"] = _leakage(extras["leakage"], first["names"])
     return SayRow(
@@ -90,11 +102,22 @@ def _row(site: str, kind: str, there: Sequence[Mapping[str, Any]], intact: Mappi
         names=tuple(first["names"]),
         miou=_interval(every, _miou),
         accuracy=_interval(every, _accuracy),
-        change=change,
+        change=None if kind == "intact" else change("intact"),
+        against={c: change(c) for c in CONTROLS if kind not in (c, "intact") and at_site.get(c)},
         seeds=tuple(round(_miou(e.sum(0)), 6) for e in each),
         iou=tuple(finite(v) for v in class_iou(torch.from_numpy(mean.sum(0))).tolist()),
         extras=extras,
     )
+
+
+def _inspection(kind: str, at_site: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """What the first seed measured, and how far its AUiC is above that of the site's other channels."""
+    own = at_site[kind][0]["inspection"]
+    others = {c: at_site[c][0].get("inspection", {}) for c in LIKE if c != kind and at_site.get(c)}
+    counts = counts_of(own)
+    pairs = {c: counts_of(seen) for c, seen in others.items()} if counts is not None else {}
+    against = {c: difference(counts, other) for c, other in pairs.items() if counts is not None and other is not None}
+    return {**{k: v for k, v in own.items() if k != "counts"}, "against": against}
 
 
 def _leakage(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -125,13 +148,18 @@ def _interval(counts: Counts, statistic: Any, low: float = 0.0) -> Interval:
 
 
 def _miou(total: Counts, whole: Counts | None = None) -> float:
-    """Of some groups: over the classes of all pictures; one that they lack counts as it does in all of them."""
-    seen = torch.from_numpy(np.asarray(total))
-    iou, there = class_iou(seen), seen.sum(-1) > 0
-    if whole is not None and not there.all():
-        every = torch.from_numpy(np.asarray(whole))
-        iou, there = iou.where(there, class_iou(every)), every.sum(-1) > 0
+    """Of a draw: over the classes of all pictures; one that the draw lacks counts as it does in all of them."""
+    every = total if whole is None else whole
+    there = every.sum(-1) > 0
+    iou = np.where(total.sum(-1) > 0, _class_iou(total), _class_iou(every))
     return float(iou[there].mean())
+
+
+def _class_iou(total: Counts) -> Counts:
+    """As `class_iou`; a thousand draws of a few classes take a fifth of its time."""
+    right = total.diagonal()
+    union = total.sum(-1) + total.sum(-2) - right
+    return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
 
 def _miou_change(total: Counts, whole: Counts) -> float:

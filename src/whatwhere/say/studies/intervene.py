@@ -62,7 +62,7 @@ def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], bo
     Raises:
         InputError: for an unknown concept, a value outside [0, 1], labels that the scenes lack, or an empty box.
     """
-    checked_rows([row], len(speaker.test))
+    checked_rows([row], len(speaker.test), "picture (row in Python)")
     own, names = speaker.said.concepts[row], speaker.layer.names
     edited, inside = own.clone(), _inside(box, own.shape[-2:])
     for pattern, value in values.items():

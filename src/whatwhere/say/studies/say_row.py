@@ -29,6 +29,11 @@ class Interval:
     covers: str = ""
     level: float = LEVEL
 
+    @property
+    def resolves(self) -> float:
+        """Half the width of the interval: a smaller value cannot be told from 0."""
+        return (self.high - self.low) / 2
+
     def percent(self, sign: bool = False) -> str:
         """For a table: value and interval, in per cent."""
         form = "+.2f" if sign else ".2f"
@@ -46,9 +51,11 @@ class SayRow:
         names: of the concepts; numbers for unnamed ones.
         miou: mean intersection over union, pooled over the test pictures; of several seeds from their mean confusions.
         accuracy: share of labelled pixels that are right.
-        change: of the mIoU from the intact network's, paired.
+        change: of the mIoU from the intact network's, paired; it contains what the fine-tuning alone does.
         seeds: mIoU of each.
         iou: of each class; None for one that neither occurs nor is predicted.
+        against: the difference of the mIoU from other kinds at this site that were fine-tuned alike, paired: `tuned`,
+            without a bottleneck, and `learned`, of the same width.
         extras: of the first seed: confidence, inspection, failures, leakage, where they were measured.
     """
 
@@ -62,6 +69,7 @@ class SayRow:
     seeds: tuple[float, ...]
     iou: tuple[float | None, ...]
     extras: Mapping[str, Any] = field(default_factory=dict)
+    against: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def row_of(rows: tuple[SayRow, ...], site: str, kind: str) -> SayRow | None:

@@ -188,15 +188,22 @@ def settings_in(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return plain
 
 
-def checked_rows(rows: Sequence[int], total: int) -> list[int]:
+def checked_rows(rows: Sequence[int], total: int, argument: str = "rows") -> list[int]:
     """Row numbers, each once.
+
+    Args:
+        rows: that were given.
+        total: number of test pictures.
+        argument: that they were given as, for the error.
 
     Raises:
         InputError: if there are none, or no such test picture.
     """
     if not rows:
-        raise InputError(f"rows is empty; give numbers of test pictures, from 0 to {total - 1}.")
+        raise InputError(f"{argument} is empty; give numbers of test pictures, from 0 to {total - 1}.")
     wrong = [r for r in rows if not 0 <= r < total]
     if wrong:
-        raise InputError(f"rows={list(rows)}: there is no test picture {wrong[0]}; give numbers from 0 to {total - 1}.")
+        raise InputError(
+            f"{argument}={list(rows)}: there is no test picture {wrong[0]}; give numbers from 0 to {total - 1}."
+        )
     return list(dict.fromkeys(rows))

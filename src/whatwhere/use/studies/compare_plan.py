@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from whatwhere.errors import InputError
+from whatwhere.fingerprints import fingerprint
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
 from whatwhere.lab.packed import pack, unpack
@@ -138,6 +139,7 @@ class CompareWorker(Trainer):
             "hits": pack(tested.correct.numpy().astype(np.uint8)),
             "epochs": history.epochs,
             "parameters": count_parameters(net.module),
+            "weights": fingerprint(net.module),
             "flops": list_sites(net).total_flops,
         }
 

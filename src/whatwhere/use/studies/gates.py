@@ -14,6 +14,7 @@ from torch import nn
 from whatwhere.data import Data
 from whatwhere.data.load import load_pictures
 from whatwhere.errors import InputError
+from whatwhere.lab.rows import checked_counts
 from whatwhere.network import Network
 from whatwhere.report.panels import maps_figure
 from whatwhere.site import evaluating
@@ -62,6 +63,7 @@ def gates(
     Raises:
         InputError: if the network has no such module.
     """
+    checked_counts(pictures=pictures, batch_size=batch_size)
     net, split = net if isinstance(net, Network) else Network(net), load_pictures(data).test.take(pictures)
     modules = {name: m for name, m in net.module.named_modules() if isinstance(m, MSSAR)}
     if not modules:

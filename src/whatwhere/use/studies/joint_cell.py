@@ -8,6 +8,7 @@ from typing import Any
 
 from whatwhere.data import Data
 from whatwhere.hold.studies.pictures import PICTURES
+from whatwhere.hold.studies.reading import MEASURED
 from whatwhere.hold.studies.readout import Readout
 from whatwhere.hold.studies.readout_plan import ReadoutPlan
 from whatwhere.hold.studies.variants import GIVEN, Variant, cell_of
@@ -44,13 +45,15 @@ class Look:
     limit: int = 2000
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in a cell."""
-        return {**asdict(self), "sites": list(self.sites), "targets": list(self.targets)}
+        """Plain values, as in a cell; with what the read-out's numbers rest on, so that no others are mixed in."""
+        plain = {**asdict(self), "sites": list(self.sites), "targets": list(self.targets)}
+        return {**plain, "measured": MEASURED}
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> Look:
         """From a cell's plain values."""
-        return Look(**{**plain, "sites": tuple(plain["sites"]), "targets": tuple(plain["targets"])})
+        known = {name: value for name, value in plain.items() if name != "measured"}
+        return Look(**{**known, "sites": tuple(plain["sites"]), "targets": tuple(plain["targets"])})
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ RGB = "rgb"  # the read-out's name for the raw input
 SPC, FRESH, ACCURACY, LOST = "SPC", "SPC untrained", "accuracy", "lost"
 MEAN = "mean over depths"
 WHERE = "spatial information"
+SINGLE = "single sites with more, with less"
 HOLD, NEED = "Hold: position read out of a site", "Need: shuffled from a site on"
 LEAD = (
     "Hold: absolute position is read out of the frozen features of each trained network (Spearman's rank correlation, "
@@ -62,9 +63,13 @@ class JointResult(RowsResult):
 
     @property
     def conclusion(self) -> str:
-        """For each method: whether it holds and needs more than the plain network."""
-        head = f"Mean over {len(self.sites)} depths, compared with the plain network of the same seed."
-        return " ".join([head, *(self._sentence(m) for m in self.methods if m != NONE)])
+        """For each method: whether it holds and needs more than the plain network; a number in each sentence."""
+        head = f"Compared with the plain network of the same seed, mean over {len(self.sites)} depths:"
+        return " ".join([head, *(sentence for m in self.methods if m != NONE for sentence in self._sentences(m))])
+
+    def differences(self) -> list[dict[str, str]]:
+        """What the conclusion rests on: of each method, the differences from the plain network over all depths."""
+        return [self._differences(m) for m in self.methods if m != NONE]
 
     @property
     def title(self) -> str:
@@ -94,6 +99,7 @@ class JointResult(RowsResult):
             tables=[Table("Position held and accuracy kept, by site", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,
+            conclusion_table=self.differences(),
             facts=self.facts,
         )
 
@@ -130,17 +136,29 @@ class JointResult(RowsResult):
             "seeds": str(next(iter(e.values())).repeats),
         }
 
-    def _sentence(self, method: str) -> str:
-        hold, fresh, need = (self.at(method, MEAN).measured[above(m)] for m in (SPC, FRESH, LOST))
-        held = f"SPC {_sure(hold, _more)}{self._alone(method, SPC)}; untrained {_sure(fresh, _more)}"
-        lost = f"share of accuracy lost to shuffling {_sure(need, _more_points)} %{self._alone(method, LOST)}"
-        return f"{method}: {_answer(hold, 'holds', 'position')} ({held}); {_answer(need, 'needs', WHERE)} ({lost})."
+    def _sentences(self, method: str) -> tuple[str, str]:
+        hold, need = (self.at(method, MEAN).measured[above(m)] for m in (SPC, LOST))
+        lost = f"share of accuracy lost to shuffling {_sure(need, _more_points)} points"
+        held = f"{method} {_answer(hold, 'holds', 'position')} (SPC {_sure(hold, _more)})."
+        return held, f"It {_answer(need, 'needs', WHERE)} ({lost})."
+
+    def _differences(self, method: str) -> dict[str, str]:
+        mean = self.at(method, MEAN).measured
+        return {
+            "method": method,
+            above(SPC): _sure(mean[above(SPC)], _more),
+            f"{SPC}: {SINGLE}": self._alone(method, SPC),
+            above(FRESH): _sure(mean[above(FRESH)], _more),
+            f"{above(LOST)} %": _sure(mean[above(LOST)], _more_points),
+            f"{LOST}: {SINGLE}": self._alone(method, LOST),
+        }
 
     def _alone(self, method: str, measure: str) -> str:
         """At how many single sites there is more or less: a mean may hide that they differ."""
         found = [self.at(method, site).measured[above(measure)] for site in self.sites]
-        more, less = sum(e.low > 0 for e in found), sum(e.high < 0 for e in found)
-        return f"; more at {more} and less at {less} of the single sites" if more or less else ""
+        if found[0].repeats < 2:
+            return ""  # one seed shows no difference
+        return f"{sum(e.low > 0 for e in found)}, {sum(e.high < 0 for e in found)}"
 
 
 def _kept(lost: Line) -> Line:
@@ -155,10 +173,10 @@ def _kept(lost: Line) -> Line:
 
 def _answer(e: Estimate, verb: str, what: str) -> str:
     if e.repeats < 2:
-        return f"one seed cannot show a difference in the {what} it {verb}"
+        return f"was trained with one seed, which cannot show a difference in the {what} it {verb}"
     if e.low > 0 or e.high < 0:
         return f"{verb} {'more' if e.low > 0 else 'less'} {what}"
-    return f"no significant difference in the {what} it {verb}"
+    return f"shows no significant difference in the {what} it {verb}"
 
 
 Format = Callable[[float], str]

@@ -18,9 +18,9 @@ class PreparedOnce(Worker):
     def __reduce__(self) -> tuple[Any, ...]:
         """The attributes alone, without what was prepared."""
         worker: Any = self  # every subclass is a dataclass
-        return (_of_this_process, (type(self), *(getattr(self, f.name) for f in fields(worker))))
+        return (_of_this_process, (type(self), *((f.name, getattr(self, f.name)) for f in fields(worker))))
 
 
 @lru_cache(maxsize=1)
-def _of_this_process(kind: type[PreparedOnce], *attributes: Any) -> PreparedOnce:
-    return kind(*attributes)
+def _of_this_process(kind: type[PreparedOnce], *attributes: tuple[str, Any]) -> PreparedOnce:
+    return kind(**dict(attributes))

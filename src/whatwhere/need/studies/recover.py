@@ -1,0 +1,48 @@
+"""How much of the accuracy that a collapse costs does fine-tuning bring back?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from whatwhere.lab.options import AnyRecipe, Measured, Tuning
+from whatwhere.lab.study import Study
+
+if TYPE_CHECKING:
+    from whatwhere.need.studies.recover_result import RecoverResult as RecoverResult
+
+
+@dataclass(frozen=True)
+class Recover(Tuning, Measured, Study["RecoverResult"]):
+    """Collapse a trained network (GAP+FC), fine-tune it, and see how much of the lost accuracy comes back.
+
+    The control is the intact network, fine-tuned alike: the same recipe, the same order of the same pictures. The
+    weights of every fine-tuned network are kept in the folder's weights. Sites and seeds may be added later in the
+    same folder: the result is of all that is finished there. An interrupted training resumes from its last epoch.
+
+    Attributes:
+        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`. Its
+            train split is fine-tuned on, its test split is measured.
+        recipe: finetune (5 epochs), or one that networks are trained anew with: fan2020-cifar, fan2020-small-imagenet,
+            fan2020-imagenet, fast or demo; in Python also a `Recipe`.
+        sites: where to collapse, each in turn: names such as layer4.0, or shares of the convolutions such as
+            "last 30%", which begin at a residual block or at a convolution outside of them.
+        seeds: of the order of the pictures and their augmentation; at least two for intervals that contain the noise
+            of training.
+        pictures: at most this many training pictures, balanced over the classes.
+        limit: at most this many test pictures, likewise.
+
+    Examples:
+        $ whatwhere need recover --model timm/resnet18 --pretrained true --data FOLDER --sites layer4.0 --out recover
+        $ whatwhere need recover --model cifar/vgg16 --weights w.safetensors --data digits --seeds 0 --epochs 2
+    """
+
+    kind: ClassVar[str] = "recover"
+    plan: ClassVar[str] = "whatwhere.need.studies.recover_plan:RecoverPlan"
+    result: ClassVar[str] = "whatwhere.need.studies.recover_result:RecoverResult"
+
+    recipe: AnyRecipe = "finetune"
+    sites: tuple[str, ...] = ("last 30%",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    pictures: int | None = None
+    limit: int | None = None

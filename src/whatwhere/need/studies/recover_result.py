@@ -1,0 +1,132 @@
+"""What fine-tuning brought back: the collapsed networks before and after it, beside the intact one tuned alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from whatwhere.intervals import Estimate
+from whatwhere.lab.rows import Row, RowsResult
+from whatwhere.report.page import Report, Table
+
+ACCURACY, BELOW, GAINED, RECOVERED = "accuracy", "below intact fine-tuned", "gained", "share recovered"
+INTACT, TUNED = "intact", "fine-tuned"
+LEAD = (
+    "A trained network is collapsed (GAP+FC) and fine-tuned. The control is the intact network, fine-tuned alike: "
+    "accuracy lost is what a network has less than the control, on the same test pictures."
+)
+
+
+def name_of(site: str | None, tuned: bool) -> str:
+    """The name of a row."""
+    return f"{site or INTACT}, {TUNED}" if tuned else site or INTACT
+
+
+def label_of(site: str | None, tuned: bool, shares: Mapping[str, float]) -> str:
+    """How tables call it."""
+    network = f"GAP+FC from {site} on (last {100 * shares[site]:.0f} %)" if site else INTACT
+    return f"{network}, {TUNED}" if tuned else network
+
+
+@dataclass(frozen=True)
+class RecoverResult(RowsResult):
+    """Accuracy of the intact and the collapsed networks, before and after fine-tuning, and what came back.
+
+    Attributes:
+        each: the fine-tuned networks one by one, with intervals over test pictures.
+        cost: parameters and FLOPs per picture, by site; "" is the intact network.
+        weights: by row, the files of its fine-tuned networks in the folder (or the `weights_folder`), seed by seed.
+    """
+
+    kind: ClassVar[str] = "recover"
+    plotted: ClassVar[tuple[str, ...]] = (ACCURACY,)
+
+    each: tuple[Row, ...] = ()
+    cost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    weights: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def chance(self) -> float | None:
+        """The accuracy of a guess."""
+        return 1 / int(self.data["classes"])
+
+    @property
+    def title(self) -> str:
+        """Above the figure."""
+        return f"{self.settings['network']} on {self.data.get('name', 'data')}"
+
+    @property
+    def conclusion(self) -> str:
+        """How much of the lost accuracy came back, at each site."""
+        shares = {site: e for site in self.sites if (e := self._measured(name_of(site, True), RECOVERED))}
+        others = {site: e for site in self.sites if site not in shares and (e := self._measured(site, BELOW))}
+        kept = [_lossless(site, e) for site, e in others.items() if e.low <= 0]
+        back = " and ".join(_back(site, e) for site, e in shares.items())
+        return " ".join([*([f"Fine-tuning recovers {back}{self._basis(next(iter(shares)))}."] if back else []), *kept])
+
+    @property
+    def sites(self) -> list[str]:
+        """Where the network was collapsed."""
+        return list(self.settings["sites"])
+
+    def _measured(self, row: str, measure: str) -> Estimate | None:
+        return next((r.measured.get(measure) for r in self.rows if r.name == row), None)
+
+    def _basis(self, site: str) -> str:
+        e = self[name_of(site, True)].measured[BELOW]
+        seeds = "one seed" if e.repeats == 1 else f"{e.repeats} seeds"
+        return f", compared with the intact network fine-tuned alike ({e.n:,} test pictures, {seeds})"
+
+    def table(self) -> list[dict[str, Any]]:
+        """One line for each network, before and after fine-tuning, in per cent, with its cost."""
+        return in_order([{**line, **self._cost(line["row"])} for line in super().table()])
+
+    def each_table(self) -> list[dict[str, Any]]:
+        """One line for each fine-tuned network: intervals over test pictures, and the file of its weights."""
+        files = [file for there in self.weights.values() for file in there]
+        lines = [self._line(r) for r in self.each]
+        return in_order([{**line, "weights": file} for line, file in zip(lines, files, strict=True)])
+
+    def _cost(self, row: str) -> dict[str, str]:
+        site = row.removesuffix(f", {TUNED}")
+        cost = self.cost["" if site == INTACT else site]
+        return {"parameters": f"{cost['parameters']:,}", "FLOPs per picture": f"{cost['flops']:,}"}
+
+    def report(self, folder: Path | None = None) -> Report:
+        """The page's content."""
+        return Report(
+            title=f"How much does {self.settings['network']} recover from a collapse?",
+            lead=LEAD,
+            figures={"recover": self.plot()},
+            tables=[
+                Table("Before and after fine-tuning", self.table()),
+                Table("Each fine-tuned network: intervals over test pictures, and its weights", self.each_table()),
+            ],
+            notes=self.notes,
+            conclusion=self.conclusion,
+            facts=self.facts,
+        )
+
+
+def in_order(lines: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Lines that all have all columns: what was measured, then how often, then the rest."""
+    columns = dict.fromkeys(name for line in lines for name in line)
+    last = ("seeds", "pictures", "parameters", "FLOPs per picture", "weights")
+    ordered = [*(c for c in columns if c not in last), *(c for c in last if c in columns)]
+    return [{name: line.get(name, "") for name in ordered} for line in lines]
+
+
+def _back(site: str, share: Estimate) -> str:
+    return (
+        f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}] of the accuracy that GAP+FC from "
+        f"{site} on had lost"
+    )
+
+
+def _lossless(site: str, lost: Estimate) -> str:
+    return (
+        f"GAP+FC from {site} on loses no significant accuracy even before fine-tuning: {100 * lost.mean:.2f} points "
+        f"[{100 * lost.low:.2f}, {100 * lost.high:.2f}]."
+    )

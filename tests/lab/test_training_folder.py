@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+import whatwhere as ww
+from whatwhere.cli import main
+from whatwhere.data import Data
+from whatwhere.errors import InputError
+from whatwhere.lab.training_folder import trained_in
+
+RECIPE = ww.Recipe(epochs=1, batch_size=32, lr=0.02, crop_padding=0, flip=False)
+
+
+@pytest.fixture(scope="module")
+def few() -> Data:
+    data = ww.load_data("digits")
+    return Data("few", {"train": data.train.take(64), "test": data.test.take(20)})
+
+
+def train(folder: Path, data: Data, seed: int = 0, **options: bool) -> None:
+    net = ww.load_model("cifar/vgg11", classes=10, width=1 / 16, seed=seed)
+    trained_in(folder, net, data, RECIPE, {}, device="cpu", **options)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "history.json", "start.json"])
+def test_files_of_others_are_not_replaced_unless_told_to(name: str, tmp_path: Path, few: Data) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(
+        InputError, match=rf"{name} is there already, and this command did not write it.*overwrite=true"
+    ):
+        train(tmp_path, few)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: "{}"}
+    train(tmp_path, few, overwrite=True)
+    assert (tmp_path / "weights.safetensors").stat().st_size > 1000
+
+
+def test_trained_weights_outlive_another_training_although_the_checkpoint_is_gone(tmp_path: Path, few: Data) -> None:
+    train(tmp_path, few)
+    kept = (tmp_path / "weights.safetensors").read_bytes()
+    (tmp_path / "checkpoint.pt").unlink()  # to save room
+    with pytest.raises(InputError, match=r"holds a training \(weights\.safetensors\) that began with other weights"):
+        train(tmp_path, few, seed=1)
+    assert (tmp_path / "weights.safetensors").read_bytes() == kept
+    train(tmp_path, few)  # the same one may be made again
+    assert (tmp_path / "weights.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize("command", [["train", "--model", "cifar/vgg11", "--data", "digits"], ["say", "train"]])
+def test_both_commands_refuse_before_they_train(command: list[str], tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("whatwhere.lab.training_folder.fit", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "weights.safetensors").write_text("mine")
+    where = [] if command[0] == "train" else ["--data", "drawn/streets", "--width", "0.25"]
+    with pytest.raises(SystemExit) as left:
+        main([*command, *where, "--out", str(tmp_path)])
+    assert left.value.code == 2
+    assert "weights.safetensors is there already" in capsys.readouterr().err
+    assert (tmp_path / "weights.safetensors").read_text() == "mine"

@@ -1,0 +1,326 @@
+"""Collapse, fine-tune, compare: known answers, cells, resuming, refusals."""
+
+import copy
+import json
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import whatwhere as ww
+from whatwhere.cli import main
+from whatwhere.data import Data, Split
+from whatwhere.data.sources import Memory
+from whatwhere.errors import InputError
+from whatwhere.models.weights import save_weights
+from whatwhere.need.studies.recover_plan import start_of
+from whatwhere.need.studies.recover_worker import RecoverWorker
+from whatwhere.training import checkpoint
+
+RECIPE = ww.Recipe(epochs=6, batch_size=16, lr=0.05, crop_padding=0, flip=False)
+EDGES = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]]) / 8
+
+
+def pictures(task: str, n: int, seed: int) -> Split:
+    """Two classes of noise: "stripes" that lie or stand, which the mean colour does not tell; few or many "dots"."""
+    draws, labels = torch.Generator().manual_seed(seed), torch.arange(n) % 2
+    images = torch.randint(0, 60, (n, 3, 8, 8), generator=draws, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        if task == "stripes":
+            (image[:, ::2] if label else image[:, :, ::2]).add_(150)
+        else:
+            image.view(3, 64)[:, torch.randperm(64, generator=draws)[: 28 if label else 8]] += 150
+    return Split("some", Memory(images), labels, ("a", "b"))
+
+
+def data(task: str = "stripes") -> Data:
+    return Data(task, {"train": pictures(task, 128, 0), "test": pictures(task, 60, 1)})
+
+
+def network(seed: int = 0) -> ww.Network:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+        )
+    return ww.Network(module.eval(), name="toy")
+
+
+@pytest.fixture(scope="module")
+def striped() -> ww.Network:
+    net = network()
+    ww.fit(net, data().train, RECIPE, device="cpu")
+    assert ww.evaluate(net, data()).accuracy > 0.95
+    return net
+
+
+def recover(net: ww.Network, source: Data, out=None, how=(), **options):
+    return ww.need.Recover(net, source, **{"sites": ("0",), "recipe": RECIPE, "seeds": (0,), **options}).run(
+        out, quiet=True, device="cpu", **dict(how)
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("recover")
+
+
+@pytest.fixture(scope="module")
+def result(striped, folder):
+    return recover(striped, data(), folder)
+
+
+def values(found, row: str, measure: str = "accuracy") -> tuple[float, ...]:
+    return found[row].values[measure]
+
+
+def test_what_depends_on_where_does_not_come_back(result):
+    share = result["0, fine-tuned"].measured["share recovered"]
+    assert share.low <= 0 <= share.high < 0.5
+    assert values(result, "0, fine-tuned") == pytest.approx((0.5,), abs=0.1)
+    assert "Fine-tuning recovers" in result.conclusion
+    assert "(60 test pictures, one seed)" in result.conclusion
+
+
+def test_what_the_mean_tells_comes_back():
+    """Kernels that sum to zero see nothing in a mean; how many dots there are stands in the mean all the same."""
+    net, dots = network(), data("dots")
+    conv, head = net.module[0], net.module[4]
+    with torch.no_grad():
+        conv.weight.copy_(EDGES.expand_as(conv.weight) * torch.linspace(-1, 1, 8)[:, None, None, None])
+        conv.bias.fill_(0.1)
+    for p in conv.parameters():
+        p.requires_grad_(False)
+    ww.fit(net, dots.train, replace(RECIPE, epochs=12), device="cpu")
+    for p in conv.parameters():
+        p.requires_grad_(True)
+    found = recover(net, dots, recipe=replace(RECIPE, epochs=20))
+    assert values(found, "intact")[0] > 0.9
+    assert values(found, "0")[0] == 0.5  # one answer for all
+    share = found["0, fine-tuned"].measured["share recovered"]
+    assert share.low > 0.5
+    assert head.weight.requires_grad
+
+
+def test_a_collapse_that_costs_nothing_is_said_so(striped):
+    dots, net = data("dots"), network(1)
+    ww.fit(net, dots.train, replace(RECIPE, epochs=12), device="cpu")
+    found = recover(net, dots)
+    assert "share recovered" not in found["0, fine-tuned"].measured
+    assert found.conclusion.startswith("GAP+FC from 0 on loses no significant accuracy even before fine-tuning: ")
+
+
+def test_each_number_is_what_a_loop_of_ones_own_gives(striped, folder, result):
+    """The slow way: collapse, fit and count by hand, network by network."""
+    intact, small, test = copy.deepcopy(striped.module), ww.need.collapse(striped, "0"), data().test
+    tuned = {"intact": replace(striped, module=intact), "0": ww.need.collapse(striped, "0")}
+    for net in tuned.values():
+        ww.fit(net, data().train, RECIPE, seed=0, device="cpu")
+
+    def right(net: ww.Network) -> Tensor:
+        images, labels = next(test.batches(len(test)))
+        with torch.no_grad():
+            return net.module.eval()(net.preprocessing.normalise(images)).argmax(1) == labels
+
+    hits = {"intact": right(striped), "0": right(small), **{f"{n}, fine-tuned": right(net) for n, net in tuned.items()}}
+    for name, own in hits.items():
+        assert values(result, name) == (own.float().mean().item(),)
+        if name != "intact, fine-tuned":
+            lost = (hits["intact, fine-tuned"].float() - own.float()).mean().item()
+            assert values(result, name, "below intact fine-tuned") == pytest.approx((lost,))
+    gained = (hits["0, fine-tuned"].float() - hits["0"].float()).mean().item()
+    assert values(result, "0, fine-tuned", "gained") == pytest.approx((gained,))
+    for name, net in tuned.items():
+        (file,) = result.weights[f"{name}, fine-tuned"]
+        kept = load_file(folder / file)
+        assert all(torch.equal(kept[k], v) for k, v in net.module.state_dict().items())
+    for site, net in (("", striped), ("0", small)):
+        cost = ww.cost(net, input_size=(3, 8, 8), seconds=0)
+        assert result.cost[site] == {"parameters": cost.parameters, "flops": cost.flops}
+
+
+def test_the_given_network_is_left_alone(striped):
+    before = {k: v.clone() for k, v in striped.module.state_dict().items()}
+    mode = torch.get_rng_state()
+    recover(striped, data(), recipe=replace(RECIPE, epochs=1))
+    assert torch.equal(torch.get_rng_state(), mode)
+    assert all(torch.equal(before[k], v) for k, v in striped.module.state_dict().items())
+    assert not striped.module.training
+    assert striped.input_size is None
+
+
+def test_the_result_is_read_back_with_its_page(folder, result):
+    back = ww.load_result(folder)
+    assert isinstance(back, ww.need.RecoverResult)
+    assert (back.rows, back.each, back.cost, back.weights) == (result.rows, result.each, result.cost, result.weights)
+    assert (back.conclusion, back.table()) == (result.conclusion, result.table())
+    page = (folder / "index.html").read_text()
+    assert result.conclusion in page
+    assert result.weights["0, fine-tuned"][0] in page
+    table = (folder / "table.csv").read_text().splitlines()
+    assert len(table) == 1 + 4
+    assert "share recovered %" in table[0]
+    assert [line["row"] for line in result.each_table()] == ["intact, fine-tuned", "0, fine-tuned"]
+    assert (folder / result.each_table()[1]["weights"]).is_file()
+    assert len(result.to_frame()) == sum(len(r.measured) for r in result.rows)
+
+
+def test_finished_cells_are_not_run_again_and_seeds_and_sites_may_be_added(striped, folder, result, monkeypatch):
+    ran, call = [], RecoverWorker.__call__
+    monkeypatch.setattr(
+        RecoverWorker,
+        "__call__",
+        lambda self, c: ran.append((c["do"], c["site"], c.get("seed"))) or call(self, c),
+    )
+    assert recover(striped, data(), folder).rows == result.rows
+    assert ran == []
+    more = recover(striped, data(), folder, seeds=(1,), sites=("0", "1"))
+    assert set(ran) == {("test", "1", None), ("tune", "0", 1), ("tune", "1", 1), ("tune", None, 1)}
+    assert more["0, fine-tuned"].measured["accuracy"].repeats == 2
+    assert more["1, fine-tuned"].measured["accuracy"].repeats == 1
+    assert values(more, "0, fine-tuned")[1:] == values(result, "0, fine-tuned")
+
+
+def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_it_had_not(
+    striped, folder, result, tmp_path, monkeypatch
+):
+    save = checkpoint.save
+
+    def killed(path, progress, *given, **about):
+        save(path, progress, *given, **about)
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recover(striped, data(), tmp_path)
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    seen, load = [], checkpoint.load
+
+    def loading(path, progress, *given, **about):
+        load(path, progress, *given, **about)
+        seen.append(progress.epoch)
+
+    monkeypatch.setattr(checkpoint, "load", loading)
+    again = recover(striped, data(), tmp_path)
+    assert seen == [3]
+    assert (again.rows, again.weights) == (result.rows, result.weights)
+    for file in (f for there in again.weights.values() for f in there):
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_what_is_missing_is_named(striped, folder, result, tmp_path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "study.json").write_bytes((folder / "study.json").read_bytes())
+    with pytest.raises(InputError, match="no cell is finished"):
+        recover(striped, data(), tmp_path, how={"fold_only": True})
+    for file in (folder / "cells").iterdir():
+        config = json.loads(file.read_text())["config"]
+        if config.get("seed") is None or config["site"] == "0":
+            (tmp_path / "cells" / file.name).write_bytes(file.read_bytes())
+    partial = recover(striped, data(), tmp_path, how={"fold_only": True})
+    assert [r.name for r in partial.rows if not r.name.startswith("1")] == ["intact", "0", "0, fine-tuned"]
+    assert "Not finished: intact, seed 0." in partial.notes
+    assert "gained" in partial["0, fine-tuned"].measured
+    assert "share recovered" not in partial["0, fine-tuned"].measured
+    assert partial.conclusion == ""
+    assert partial.table()
+
+
+def test_another_recipe_or_network_in_the_same_folder_is_refused(striped, folder, result):
+    with pytest.raises(InputError, match=r"another study[\s\S]*recipe"):
+        recover(striped, data(), folder, lr=0.5)
+    with pytest.raises(InputError, match=r"another study[\s\S]*weights"):
+        recover(network(5), data(), folder)
+
+
+def loaders() -> Data:
+    splits = {name: TensorDataset(torch.rand(32, 3, 8, 8), torch.arange(32) % 2) for name in ("train", "test")}
+    found = ww.load_data({name: DataLoader(each, 16) for name, each in splits.items()})
+    assert isinstance(found, Data)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sites": ()}, "sites is empty"),
+        ({"sites": ("layer4",)}, r"layer4.*matches nothing"),
+        ({"seeds": (-1,)}, r"seeds=\(-1,\)"),
+        ({"pictures": 0}, "pictures=0"),
+        ({"limit": 0}, "limit=0"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": 129}, "batch_size=129 is more than the 128 training pictures"),
+        ({"pictures": 10}, "batch_size=16 is more than the 10 training pictures"),
+        ({"recipe": "finetun"}, "'finetune'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_runs(given, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        recover(network(), data(), tmp_path, **given)
+    assert not list(tmp_path.glob("cells/*"))
+
+
+def test_networks_and_pictures_that_cannot_be_fine_tuned_are_refused():
+    frozen, normed = network(), network()
+    for p in frozen.module.parameters():
+        p.requires_grad_(False)
+    with pytest.raises(InputError, match="no parameter takes a gradient"):
+        recover(frozen, data())
+    normed.module.insert(1, nn.BatchNorm2d(8))
+    with pytest.raises(InputError, match="batch_size=1: batch norm"):
+        recover(normed, data(), batch_size=1)
+    with pytest.raises(InputError, match="give the DataLoader's Dataset for train"):
+        recover(network(), loaders())
+    with pytest.raises(InputError, match="no split to train on"):
+        recover(network(), Data("one", {"test": pictures("dots", 20, 0)}))
+
+
+def test_half_precision_is_trained_in_single():
+    net, before = network(), network().module.half().state_dict()
+    net.module.half()
+    found = recover(net, data(), recipe=replace(RECIPE, epochs=1))
+    assert 0 <= values(found, "0, fine-tuned")[0] <= 1
+    assert all(torch.equal(before[k], v) and v.dtype == torch.float16 for k, v in net.module.state_dict().items())
+
+
+def test_a_share_begins_where_the_network_can_be_cut():
+    sites = {name: ww.sites(ww.load_model(f"cifar/{name}", width=0.125)) for name in ("vgg16", "resnet20")}
+    assert start_of(sites["vgg16"], "last 30%").name == "features.30"  # 4 of 13 convolutions, as the paper counts
+    assert start_of(sites["resnet20"], "last 30%").name == "layers.2.1"  # a block, which no shortcut bypasses
+    assert start_of(sites["resnet20"], "layers.2.0.conv1").name == "layers.2.0.conv1"  # what was named is taken
+
+
+def test_a_worker_is_sent_with_names_alone():
+    study = ww.need.Recover("cifar/vgg11", "digits", width=0.07, pictures=64, limit=20)
+    worker = study.planned().worker(ww.Run("out"))
+    assert pickle.loads(pickle.dumps(worker)) == worker
+    assert (len(worker.data.train), len(worker.data.test)) == (64, 20)
+    assert len(pickle.dumps(worker)) < 2000
+
+
+def test_from_the_command_line_to_a_network_in_python(tmp_path, capsys):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    save_weights(net.module, tmp_path / "w.safetensors")
+    words = f"--model cifar/vgg11 --width 0.07 --weights {tmp_path / 'w.safetensors'} --data digits --seeds 0 --quiet"
+    more = "--epochs 1 --batch-size 32 --pictures 64 --limit 30 --augment false --out"
+    main(["need", "recover", *words.split(), *more.split(), str(tmp_path / "out")])
+    assert f"open {tmp_path / 'out' / 'index.html'}" in capsys.readouterr().out
+    found = ww.load_result(tmp_path / "out")
+    assert isinstance(found, ww.need.RecoverResult)
+    assert found.sites == ["features.22"]
+    (recipe,) = [note for note in found.notes if note.startswith("To load")]
+    (file,) = found.weights["features.22, fine-tuned"]
+    code = recipe.partition(": ")[2].partition(". The intact")[0]
+    names: dict = {"SITE": "features.22", "FILE": tmp_path / "out" / file}
+    exec(code, names)
+    digits = ww.load_data("digits")
+    assert isinstance(digits, Data)
+    tested = ww.evaluate(names["net"], digits.test.take(30))
+    assert tested.accuracy == pytest.approx(found["features.22, fine-tuned"].values["accuracy"][0])

@@ -1,0 +1,157 @@
+"""What a user may type wrong: each is one line that names the argument, what was seen and what to give, exit code 2."""
+
+import pytest
+
+from whatwhere.cli import main
+from whatwhere.errors import unknown
+
+NET = "--model cifar/vgg11 --width 0.05"
+PLAIN = "--model cifar/resnet20"
+DIGITS = "--data digits"
+READ = f"hold readout {NET} {DIGITS}"
+CURVE = f"need curve {NET} {DIGITS}"
+TRAINED = f"need trained {NET} {DIGITS}"
+COMPARE = f"use compare {PLAIN} {DIGITS}"
+TRAIN = f"train {NET} {DIGITS} --out t"
+
+# A command with one mistake in it -> what its message must hold: the argument, what was seen or what to give.
+WRONG = {
+    "ned curve": ("'ned'", "Did you mean 'need'"),
+    "need curv": ("'curv'", "Did you mean 'curve'"),
+    "--bogus": ("'--bogus'", "Choices: need"),
+    "hold readot": ("'readot'", "Did you mean 'readout'"),
+    "sites": ("give --model",),
+    "report": ("give --folder",),
+    f"need curve {NET}": ("give --data",),
+    f"train {NET} {DIGITS}": ("give --out",),
+    f"{CURVE} --repeat 3": ("--repeat", "Did you mean --repeats"),
+    f"{TRAINED} --tolerance 0.1": ("no option --tolerance",),
+    "hold red-green --model cifar/vgg11": ("no option --model",),
+    f"use cost {PLAIN} {DIGITS} --seeds 0,1": ("no option --seeds",),
+    f"sites {NET} --widht 2": ("no option --widht", "Did you mean --width"),
+    # networks
+    "sites --model cifar/vgg1": ("model='cifar/vgg1'", "Did you mean 'cifar/vgg16'"),
+    "sites --model nothing": ("model='nothing'", "Choices"),
+    "sites --model timm/resnet1": ("model='timm/resnet1'", "Did you mean"),
+    "sites --model torchvision/resnet1": ("model='torchvision/resnet1'", "Did you mean"),
+    "sites --model cifar/vgg11 --input_size 0": ("--input_size", "3 whole numbers"),
+    "sites --model cifar/vgg11 --input_size 3,32": ("--input_size", "3 whole numbers"),
+    f"evaluate {DIGITS} --model cifar/vgg11 --width 0": ("width=0",),
+    f"evaluate {DIGITS} --model cifar/vgg11 --width -1": ("width=-1",),
+    f"evaluate {DIGITS} --model cifar/vgg11 --width nan": ("width=nan", "number"),
+    f"evaluate {DIGITS} --model cifar/vgg11 --width 1e9": ("width",),
+    f"evaluate {NET} {DIGITS} --classes 0": ("classes=0",),
+    f"evaluate {NET} {DIGITS} --pretrained maybe": ("--pretrained=maybe", "true or false"),
+    f"evaluate {NET} {DIGITS} --weights nosuch": ("weights='nosuch'", "no such file"),
+    f"evaluate {NET} {DIGITS} --weights file.txt": ("weights='file.txt'",),
+    f"evaluate {NET} {DIGITS} --device gpu": ("device='gpu'", "'cpu'"),
+    # data
+    f"evaluate {NET} --data nosuch": ("data='nosuch'", "Choices"),
+    f"evaluate {NET} --data empty": ("data='empty'", "no pictures"),
+    f"evaluate {NET} --data file.txt": ("data='file.txt'", "folder"),
+    f"evaluate {NET} --data known/nothing": ("data='known/nothing'", "known/what"),
+    f"evaluate {NET} --data hf/": ("data='hf/'",),
+    "report --folder nosuch": ("folder='nosuch'", "result.json"),
+    "report --folder empty": ("folder='empty'", "result.json"),
+    # need
+    f"{CURVE} --methods nothing": ("nothing",),
+    f"{CURVE} --repeats 0": ("repeats=0",),
+    f"{CURVE} --repeats x": ("--repeats=x", "whole number"),
+    f"{CURVE} --batch_size 0": ("batch_size=0",),
+    f"{CURVE} --limit 0": ("limit=0",),
+    f"{CURVE} --sites nothing": ("sites='nothing'",),
+    f"{CURVE} --tolerance -1": ("tolerance=-1",),
+    f"{CURVE} --workers -2": ("workers=-2",),
+    f"{TRAINED} --shares 38": ("shares", "0.38"),
+    f"{TRAINED} --shares -0.1": ("shares", "-0.1"),
+    f"{TRAINED} --seeds -1": ("seeds=(-1,)",),
+    f"{TRAINED} --epochs 0": ("epochs=0",),
+    f"{TRAINED} --lr 0": ("lr=0",),
+    f"{TRAINED} --recipe fsat": ("recipe='fsat'", "Did you mean 'fast'"),
+    # hold
+    f"{READ} --kernels 0": ("kernel=0", "odd"),
+    f"{READ} --kernels 2": ("kernel=2", "odd"),
+    f"{READ} --kernels 31": ("kernel=31", "smaller kernel"),
+    f"{READ} --kernels three": ("--kernels=three", "whole numbers"),
+    f"{READ} --targets X": ("targets='X'", "Choices: H"),
+    f"{READ} --target_range 0..2": ("--target_range=0..2", "-1..1"),
+    f"{READ} --readouts lasso": ("readouts='lasso'", "ridge"),
+    f"{READ} --readout_padding -1": ("padding=-1",),
+    f"{READ} --layers 4": ("layers=4",),
+    f"{READ} --untrained -1": ("untrained=-1",),
+    f"{READ} --untrained 1.5": ("--untrained=1.5", "whole number"),
+    f"{READ} --paddings mirror": ("paddings='mirror'", "circular"),
+    f"{READ} --blanks grey": ("blanks='grey'", "white"),
+    f"{READ} --input_size 0": ("input_size=0",),
+    f"{READ} --pictures 1": ("pictures=1", "at least 2"),
+    f"{READ} --test_pictures 0": ("test_pictures=0",),
+    f"{READ} --size 0": ("size=0",),
+    f"{READ} --size 1": ("size=1",),
+    f"{READ} --batch_size 0": ("batch_size=0",),
+    f"{READ} --seed x": ("--seed=x",),
+    f"hold pattern {NET} {DIGITS} --margin 0": ("margin=0",),
+    f"hold pattern {NET} {DIGITS} --pictures 0": ("pictures=0",),
+    f"hold pattern {NET} {DIGITS} --paddings mirror": ("paddings='mirror'",),
+    "hold red-green --paddings mirror": ("paddings='mirror'",),
+    "hold red-green --epochs 0": ("epochs=0",),
+    "hold red-green --pictures 10": ("--pictures", "3 whole numbers"),
+    "hold red-green --pictures 0,0,0": ("pictures=(0, 0, 0)", "at least 2"),
+    f"hold location {DIGITS} --grid 1": ("grid=1", "at least 2"),
+    f"hold location {DIGITS} --rows nothing": ("rows='nothing'",),
+    f"hold location {DIGITS} --epochs 0": ("epochs=0",),
+    f"hold location {DIGITS} --lr 0": ("lr=0",),
+    # use
+    f"{COMPARE} --methods nothing": ("method='nothing'", "ms_sar"),
+    f"{COMPARE} --seeds x": ("--seeds=x", "whole numbers"),
+    f"{COMPARE} --epochs 0": ("epochs=0",),
+    f"{COMPARE} --lr -0.1": ("lr=-0.1",),
+    f"{COMPARE} --batch_size 0": ("batch_size=0",),
+    f"use joint {PLAIN} {DIGITS} --repeats 0": ("repeats=0",),
+    f"use joint {PLAIN} {DIGITS} --limit 0": ("limit=0",),
+    f"use cost {PLAIN} {DIGITS} --batch 0": ("batch=0",),
+    f"use cost {PLAIN} {DIGITS} --rounds 0": ("rounds=0",),
+    # training
+    f"{TRAIN} --epochs 0": ("epochs=0",),
+    f"{TRAIN} --lr 0": ("lr=0", "above 0"),
+    f"{TRAIN} --lr inf": ("lr=inf",),
+    f"{TRAIN} --batch_size 1000000": ("batch_size=1000000", "1347"),
+    f"{TRAIN} --precision 8bit": ("--precision=8bit", "bf16-mixed"),
+    f"{TRAIN} --augment maybe": ("--augment=maybe", "true or false"),
+    f"train {NET} {DIGITS} --out file.txt --epochs 1": ("file.txt",),
+    # say
+    "say compare --model nothing --data empty": ("data='empty'", "classes.json"),
+    "say explain": ("give --data and --weights",),
+}
+
+
+def test_the_list_is_long():
+    assert len(WRONG) >= 80
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_a_mistake_is_answered_in_one_line(command, folder, capsys):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    lines = [line for line in said.splitlines() if line.startswith("whatwhere: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in said
+    for expected in WRONG[command]:
+        assert expected in lines[0]
+    assert (folder / "file.txt").read_text() == "mine"
+    assert set(before) <= set(folder.rglob("*"))
+
+
+def test_unknown_names_the_nearest():
+    error = unknown("recipe", "fsat", ["fast", "demo"])
+    assert str(error) == "recipe='fsat' matches nothing. Did you mean 'fast'? Choices: fast, demo."
