@@ -100,8 +100,8 @@ def verdict(what: NeedResult, where: NeedResult) -> str:
     return (
         f"{'As expected' if held else 'NOT as expected'}: the collapse costs at most {100 * lost.high:.1f} points "
         f"where a bag of textures is enough ({_points(lost)}; allowed {100 * COST:.0f}); where the class is the "
-        f"arrangement, accuracy falls from {_points(intact)} % to {_points(left)} % (chance is {100 * CHANCE:.1f} %), each on "
-        f"{left.n} test pictures."
+        f"arrangement, accuracy falls from {_points(intact)} % to {_points(left)} % (chance is {100 * CHANCE:.1f} %), "
+        f"each on {left.n} test pictures."
     )
 
 

@@ -55,6 +55,6 @@ def verdict(result: SayResult) -> str:
     return (
         f"{word}: against {CONTROLS[CONTROL].format(control.channels)}, {ssb.channels} concepts cost at most "
         f"{-100 * cost.low:.2f} points of mIoU ({-100 * cost.value:.2f} on {result.data['sizes']['test']} test "
-        f"pictures; allowed {100 * WITHIN:.0f}), and the commonest failure is {first['true']} predicted as {first['predicted']} "
-        f"({first['share of the class']} of the class), for {reason}."
+        f"pictures; allowed {100 * WITHIN:.0f}), and the commonest failure is {first['true']} predicted as "
+        f"{first['predicted']} ({first['share of the class']} of the class), for {reason}."
     )
