@@ -512,3 +512,18 @@ def test_a_site_that_is_called_with_keywords_is_pooled_as_any_other(how: str) ->
         with torch.no_grad():
             assert torch.equal(plain(x), asked(x))
             assert not torch.equal(plain(x), Net(how).eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": "x", "init": "fresh"}, "seed='x': give a whole number"),
+        ({"input_size": 5}, r"input_size=5: give \(channels, height, width\)"),
+        ({"input_size": (3,)}, r"input_size=\(3,\): give"),
+        ({"input_size": (3, 0, 32)}, r"input_size=\(3, 0, 32\): give"),
+        ({"input_size": "x"}, "input_size='x': give"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        collapse(make("vgg11", classes=3, width=1 / 16), "features.25", **options)

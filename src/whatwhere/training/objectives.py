@@ -169,8 +169,9 @@ def score_maps(output: Any) -> tuple[Tensor, Tensor | None]:
     second = output.get("aux") if isinstance(output, Mapping) else None
     if isinstance(output, tuple | list) and len(output) == 2:
         second = output[1]
-    auxiliary = isinstance(second, Tensor) and second.ndim == 4 and second.shape[1] == main.shape[1]
-    return main.float(), second.float() if auxiliary and second is not main else None
+    if isinstance(second, Tensor) and second is not main and second.ndim == 4 and second.shape[1] == main.shape[1]:
+        return main.float(), second.float()
+    return main.float(), None
 
 
 def at_size(scores: Tensor, labels: Tensor) -> Tensor:

@@ -269,11 +269,26 @@ def test_a_loader_that_shuffles_is_refused(trained):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"within": 5}, "within=5"), ({"within": -1.0}, "within=-1"), ({"batch_size": 0}, "batch_size=0")],
+    [
+        ({"within": 5}, "within=5"),
+        ({"within": -1.0}, "within=-1"),
+        ({"within": "x"}, "within='x'"),
+        ({"within": True}, "within=True"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"repeats": True}, "repeats=True"),
+        ({"tolerance": float("nan")}, "tolerance=nan"),
+        ({"tolerance": float("inf")}, "tolerance=inf"),
+        ({"reach": True}, "reach=True"),
+        ({"reach": 99}, "reach=99: there are 8 cuts; give 1 to 8"),
+        ({"seed": "x"}, "seed='x'"),
+        ({"methods": 5}, "methods=5 matches nothing"),
+        ({"methods": None}, "methods=None matches nothing"),
+    ],
 )
 def test_values_out_of_range_are_refused(trained, digits, given, message):
     with pytest.raises(InputError, match=message):
-        ww.need.curve(trained, digits, methods="mean", quiet=True, **given)
+        ww.need.curve(trained, digits, **{"methods": "mean", "quiet": True, **given})
 
 
 def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
@@ -284,6 +299,33 @@ def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
     with torch.no_grad():
         net.module.classifier[-1].bias += 1  # trained, in a sense
     assert not ww.need.curve(net, digits, methods="mean", quiet=True).notes
+
+
+def test_a_network_without_scores_is_refused_once_before_anything_runs(trained, digits, tmp_path, capfd):
+    with pytest.raises(InputError, match="the network gives scores of shape"):
+        ww.need.curve(trained.module.features, digits, out=tmp_path)
+    assert not (tmp_path / "cells").exists()
+    assert "failed" not in capfd.readouterr().err
+
+
+def test_weights_that_are_no_numbers_are_refused_before_anything_runs(digits, tmp_path):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    with torch.no_grad():
+        net.module.features[0].weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"NaN|nan"):
+        ww.need.curve(net, digits, methods="gap_fc", out=tmp_path, quiet=True)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_scores_that_are_no_numbers_are_never_right():
+    scores = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [0.0, torch.nan], [-torch.inf, 0.0]])
+    assert chunk.right(scores, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]
+
+
+def test_a_single_draw_is_said(trained, digits):
+    options = {"sites": "features.25", "quiet": True}
+    assert any("repeats=1" in n for n in ww.need.curve(trained, digits, methods="shared", repeats=1, **options).notes)
+    assert not ww.need.curve(trained, digits, methods="mean", repeats=1, **options).notes
 
 
 def test_a_plain_module_is_measured_at_the_size_of_the_pictures(trained, digits):
