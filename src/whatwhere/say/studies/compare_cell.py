@@ -153,7 +153,7 @@ class CompareWorker(Worker):
         if not file.is_file():
             raise InputError(
                 f"{file} is missing: the network was not kept. If it was moved, give weights_folder; else delete "
-                f"cells/{cell.key}.json, and the same command trains it again."
+                f"cells/{cell.key}.json, and `whatwhere say compare` with the same options trains it again."
             )
         made = _Run(self, cell.config, tuple(names)).placed
         load_weights(made, file)
