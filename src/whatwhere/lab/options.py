@@ -34,7 +34,8 @@ class Measured:
     """A trained network, and the pictures that it is measured on.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME or cifar/NAME; in Python also a module or a `Network`; never changed.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
+            network; in Python also a module or a `Network`; never changed.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`.
         weights: file of the trained network's weights (.safetensors, or a PyTorch checkpoint of tensors).
         pretrained: take the library's own weights, which it downloads.
@@ -72,7 +73,8 @@ class Learned:
     """Networks by name that are trained anew, and how.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME or cifar/NAME.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
+            network with fresh weights.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; its train split is trained on.
         width: width factor of cifar/ networks.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast or demo; in Python also a `Recipe`.
@@ -109,7 +111,8 @@ class Learned:
         """
         if not isinstance(self.model, str):
             raise InputError(
-                f"model is a {type(self.model).__name__}; networks that are trained anew are given by name."
+                f"model is a {type(self.model).__name__}; networks that are trained anew are given by name, those of "
+                "your own as 'package.module:function', a function that makes one."
             )
         given = recipe_named(self.recipe) if isinstance(self.recipe, str) else self.recipe
         changes = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "precision": self.precision}
