@@ -212,7 +212,7 @@ def check_finite(net: nn.Module | Network) -> None:
         InputError: naming the first such tensor.
     """
     for name, tensor in as_module(net).state_dict().items():
-        found = _broken(name, tensor)
+        found = broken_values(name, tensor)
         if found:
             raise InputError(
                 f"net: {name} holds {found} in {int((~tensor.isfinite()).sum())} of its {tensor.numel()} values, so "
@@ -220,7 +220,7 @@ def check_finite(net: nn.Module | Network) -> None:
             )
 
 
-def _broken(name: str, tensor: Any) -> str:
+def broken_values(name: str, tensor: Any) -> str:
     """What is wrong with a tensor's values; "" if nothing is."""
     if not isinstance(tensor, Tensor) or tensor.is_meta or not tensor.is_floating_point():
         return ""
