@@ -138,13 +138,13 @@ WRONG = [
     *(
         ("trained", f"{TRAINED} {options}", said)
         for options, said in [
-            ("--shares 38", "shares=38.0: give shares above 0 to 1, such as 0.31,0.54; 38 % is 0.38"),
-            ("--shares 0", "shares=0.0: give shares above 0 to 1"),
-            ("--shares -0.1", "shares=-0.1: give shares above 0 to 1"),
+            ("--shares 38", "shares=[38.0]: give shares from 0 to 1, such as 0.31,0.54; 38 % is 0.38"),
+            ("--shares 0", "shares=[0.0]: 0 is the intact network, which is trained anyway; give more than 0"),
+            ("--shares -0.1", "shares=[-0.1]: give shares from 0 to 1"),
             ("--shares 0.01", "share=1 %: no cut is near; this network can be cut at 100, 88"),
             ("--shares 0.5 --matrix 0.7", "matrix=[0.7]: give some of shares=[0.5]"),
-            ("--matrix 38", "matrix=38.0: give shares above 0 to 1"),
-            ("--plain_shares 38", "plain_shares=38.0: give shares from 0 to 1"),
+            ("--matrix 38", "matrix=[38.0]: give shares from 0 to 1"),
+            ("--plain_shares 38", "plain_shares=[38.0]: give shares from 0 to 1"),
             ("--seeds -1", "seeds=(-1,): give at least one whole number, each 0 or more"),
             ("--methods mean", "methods='mean' matches nothing"),
             ("--repeats 0", "repeats=0 must be a whole number"),
