@@ -1,11 +1,17 @@
-import pytest
+"""Weights from a seed."""
 
-from whatwhere.errors import InputError
-from whatwhere.models.cifar import CIFAR_MODELS
-from whatwhere.models.load import load_model
+import torch
+from torch import nn
+
+from whatwhere.models.seeding import seeded
 
 
-@pytest.mark.parametrize("model", [*(f"cifar/{n}" for n in CIFAR_MODELS if "dense" not in n), "pspnet/resnet18"])
-def test_a_width_that_no_memory_holds_is_refused_before_anything_is_drawn(model: str) -> None:
-    with pytest.raises(InputError, match=r"width=20000: the network's weights would take [\d,]+ GiB, and .* are free"):
-        load_model(model, classes=10, width=20000.0)
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_state() -> None:
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    first, again, other = (seeded(s, lambda: nn.Linear(3, 4)).weight for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert torch.equal(first, nn.Linear(3, 4).weight)

@@ -125,7 +125,7 @@ WRONG = [
             ("--sites 'last 5%'", "sites='last 5%' matches nothing: no cut is that deep. Choices: features.0"),
             ("--sites 'last x%'", "sites='last x%': write a percentage such as 'last 30%'"),
             ("--width 0", "width=0.0, classes=10: give a width above 0"),
-            ("--width 1000000", "width=1e+06: the network's weights would take"),
+            ("--width 1000000", "width=1e+06"),
             ("--seed x", "--seed=x: give a whole number"),
             ("--seed 99999999999999999999", "seed=99999999999999999999: give a whole number"),
             ("--weights nothing.pt", "weights='nothing.pt': there is no such file"),

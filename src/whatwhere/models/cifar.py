@@ -18,7 +18,6 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from whatwhere.errors import InputError
 from whatwhere.models.bagnet import BagNet
-from whatwhere.models.seeding import check_room
 
 VGG_PLANS: dict[int, tuple[tuple[int, int], ...]] = {  # (convolutions, channels) of each stage
     11: ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512)),
@@ -233,6 +232,5 @@ def make(name: str, *, seed: int = 0, **options: object) -> nn.Module:
         **options: classes, width, channels, stage_end.
     """
     with torch.random.fork_rng(devices=[]):
-        check_room(float(options.get("width", 1.0)), lambda: CIFAR_MODELS[name](**options))  # type: ignore[arg-type]
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
         return initialise(CIFAR_MODELS[name](**options))

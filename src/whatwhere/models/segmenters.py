@@ -7,7 +7,7 @@ from typing import Any
 
 from whatwhere.errors import InputError, downloading, unknown
 from whatwhere.models.pspnet import PSPNet
-from whatwhere.models.seeding import check_room, seeded
+from whatwhere.models.seeding import seeded
 from whatwhere.network import Network, Preprocessing
 
 IMAGENET = Preprocessing(
@@ -18,7 +18,6 @@ CLASSES = 21  # Pascal VOC's, torchvision's default
 
 def _pspnet(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
     wanted = CLASSES if classes is None else classes
-    check_room(width, lambda: PSPNet(name, classes=wanted, width=width))
     module = seeded(seed, lambda: PSPNet(name, classes=wanted, width=width, pretrained=pretrained))
     return Network(module.eval(), IMAGENET, f"pspnet/{name}", (3, 96, 128))
 
