@@ -13,7 +13,6 @@ from whatwhere.hold.studies.red_green_data import draw_blocks, red_green_data
 from whatwhere.hold.studies.red_green_plan import row_of
 from whatwhere.hold.studies.red_green_result import RedGreenResult, verdict
 from whatwhere.hold.studies.red_green_worker import PADDINGS, RedGreenWorker, red_green_net
-from whatwhere.lab.rows import accuracy, difference
 
 OPTIONS = {"pictures": (200, 20, 40), "epochs": 1}
 run_cell = RedGreenWorker("cpu")
@@ -150,17 +149,6 @@ def test_one_seed_gets_intervals_over_pictures(folder, result):
     assert e.repeats == 1
     assert 0 <= e.low < e.mean < e.high <= 1
     assert any("one seed" in n for n in one.notes)
-
-
-def test_intervals_of_accuracies_and_pairs():
-    assert accuracy([90], 100).low == pytest.approx(0.8256, abs=1e-4)  # Wilson, by hand
-    assert accuracy([100, 100], 100).high == 1.0
-    pairs = difference([30], [10], 100)
-    assert pairs.mean == pytest.approx(0.2)
-    spread = np.std([1] * 30 + [-1] * 10 + [0] * 60, ddof=1)
-    assert pairs.half_width == pytest.approx(1.98422 * spread / 10, rel=1e-3)  # Student's t of 99
-    over = difference([30, 40], [10, 10], 100)
-    assert (over.mean, over.repeats) == (pytest.approx(0.25), 2)
 
 
 def test_verdict_names_what_lets_location_in():
