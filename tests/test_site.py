@@ -14,7 +14,6 @@ from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
 from whatwhere.errors import InputError
-from whatwhere.maps import as_maps, from_maps
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, evaluating, expected_input_size, list_sites
@@ -227,35 +226,6 @@ def test_a_convolution_inside_attention_takes_a_map() -> None:
     net = nn.Sequential()
     net.add_module("attn", Attention())
     assert "attn.conv" in layouts(net, (3, 6, 5))
-
-
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "tokens+0", "tokens+2"])
-def test_maps_and_back(layout: str) -> None:
-    n, c, h, w = 2, 3, 4, 5
-    maps = torch.arange(float(n * c * h * w)).view(n, c, h, w)
-    prefix = int(layout[-1]) if layout.startswith("tokens") else 0
-    site = Site("s", "s", 1, 0, "other", layout, (c, h, w), None, 1.0, 0)
-    if layout == "NCHW":
-        x = maps.clone()
-    elif layout == "NHWC":
-        x = torch.empty(n, h, w, c)
-    else:
-        x = torch.full((n, prefix + h * w, c), -1.0)
-    if layout != "NCHW":
-        for i in range(n):
-            for a in range(h):
-                for b in range(w):
-                    for k in range(c):
-                        if layout == "NHWC":
-                            x[i, a, b, k] = maps[i, k, a, b]
-                        else:
-                            x[i, prefix + a * w + b, k] = maps[i, k, a, b]
-    assert torch.equal(as_maps(x, site), maps)
-    assert torch.equal(from_maps(as_maps(x, site), x, site), x)
-    changed = from_maps(maps + 1, x, site)
-    assert torch.equal(as_maps(changed, site), maps + 1)
-    if prefix:
-        assert (changed[:, :prefix] == -1).all()
 
 
 # ---- selections

@@ -1,4 +1,4 @@
-"""The closed form against scikit-learn on the explicit design matrix, and the moments against slow sums."""
+"""The closed form against scikit-learn on the explicit design matrix."""
 
 import numpy as np
 import pytest
@@ -6,72 +6,15 @@ import torch
 from sklearn.linear_model import Ridge
 from torch.nn import functional
 
+from small_design import SIZE, design, pictures
 from whatwhere.errors import InputError
 from whatwhere.hold.features import Group, Tap
-from whatwhere.hold.moments import Moments, axis_of
 from whatwhere.hold.ridge import PENALTIES, RidgeFit, output_size, solutions
 from whatwhere.hold.targets import stack, targets_of
-
-SIZE = 9
 
 
 def group(*channels):
     return Group("all", tuple(Tap(f"f{i}", c, (SIZE, SIZE)) for i, c in enumerate(channels, 1)))
-
-
-def pictures(n, channels, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, channels, SIZE, SIZE, generator=g) * torch.rand(channels, 1, 1, generator=g) * 3
-    return x + 5 * torch.rand(channels, 1, 1, generator=g) + torch.linspace(0, 1, SIZE) * torch.rand(1, generator=g)
-
-
-def design(x, kernel, padding=0):
-    """(rows, columns): one row for each picture and position, columns by shift, then channel."""
-    p = padding
-    x = functional.pad(x, (p, p, p, p)).double()
-    out = x.shape[-1] - kernel + 1
-    rows = []
-    for picture in x:
-        for y in range(out):
-            for z in range(out):
-                patch = picture[:, y : y + kernel, z : z + kernel]
-                rows.append(patch.permute(1, 2, 0).reshape(-1))
-    return torch.stack(rows).numpy()
-
-
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("padding", [0, 1])
-def test_the_moments_are_those_of_the_design_matrix(kernel, padding):
-    x, y = pictures(4, 3), stack(targets_of(["H", "G"]), output_size(SIZE, kernel, padding))
-    m = Moments(3, 2, kernel, padding, torch.tensor([1.0, -2.0, 0.5]))
-    m.add(x[:1], y)
-    m.add(x[1:], y)
-    a = design(x, kernel, padding) - np.tile([1.0, -2.0, 0.5], kernel * kernel)
-    b = np.tile(y.reshape(2, -1).numpy().T, (4, 1))
-    assert m.rows == len(a)
-    np.testing.assert_allclose(m.products.numpy(), a.T @ a, rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(m.cross.numpy(), a.T @ b, rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(m.column_sums.numpy(), a.sum(0), rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(m.target_products.numpy(), (b.astype(float) ** 2).sum(0), rtol=1e-12)
-
-
-def test_targets_that_differ_between_pictures():
-    g = torch.Generator().manual_seed(1)
-    x, y = pictures(3, 2), torch.rand(3, 2, SIZE - 2, SIZE - 2, generator=g)
-    m = Moments(2, 2, 3, 0, torch.zeros(2))
-    m.add(x, y)
-    b = y.permute(0, 2, 3, 1).reshape(-1, 2).double().numpy()
-    np.testing.assert_allclose(m.cross.numpy(), design(x, 3).T @ b, rtol=1e-12)
-    np.testing.assert_allclose(m.target_sums.numpy(), b.sum(0), rtol=1e-12)
-
-
-def test_parts_of_an_axis_tile_every_window():
-    for size, kernel in [(9, 3), (7, 5), (4, 4), (6, 1)]:
-        for difference in range(-kernel + 1, kernel):
-            axis = axis_of(size, kernel, difference)
-            for used, shift in zip(axis.uses, axis.first, strict=True):
-                covered = [i for u, (a, b) in zip(used, axis.parts, strict=True) if u for i in range(a, b)]
-                assert covered == list(range(shift, shift + size - kernel + 1))
 
 
 def fitted(channels, x, held_out, targets, kernel=1, padding=0, size=SIZE):

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
-from matplotlib.figure import Figure
 
+from small_result import SquaresResult
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
 from whatwhere.lab.cells import Cell, Worker
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.result import Result
 from whatwhere.lab.study import Finished, Plan, Run, Study, run_study
-from whatwhere.report.page import Report, Table
-
-
-@dataclass(frozen=True)
-class SquaresResult(Result):
-    kind: ClassVar[str] = "squares"
-
-    rows: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    schema_version: int = 1
-
-    @property
-    def conclusion(self) -> str:
-        return f"{len(self.rows)} squares."
-
-    def records(self) -> Iterable[Mapping[str, Any]]:
-        return self.rows
-
-    def table(self) -> list[dict[str, Any]]:
-        return [dict(r) for r in self.rows]
-
-    def plot(self) -> Figure:
-        return Figure()
-
-    def report(self, folder: Path | None = None) -> Report:
-        return Report("Squares", "A test.", {}, [Table("All", self.table())], self.notes, self.conclusion)
-
 
 RAN: list[tuple[int, str]] = []
 
@@ -188,18 +159,6 @@ def test_seconds_of_a_folder_of_the_first_version_are_those_of_its_cells(tmp_pat
     assert Squares().run(tmp_path, fold_only=True, quiet=True).provenance["seconds"] == pytest.approx(400, abs=1)
 
 
-def test_a_result_saved_beside_others_of_its_kind_replaces_them_and_no_other_file(tmp_path):
-    result = Squares().run(quiet=True)
-    result.save(tmp_path)
-    result.save(tmp_path)
-    (tmp_path / "result.json").write_text('{"kind": "cubes", "schema_version": 1}')
-    with pytest.raises(InputError, match=r"result\.json, table\.csv, index\.html are there already"):
-        result.save(tmp_path)
-    assert "cubes" in (tmp_path / "result.json").read_text()
-    result.save(tmp_path, overwrite=True)
-    assert SquaresResult.load(tmp_path) == result
-
-
 def test_a_folder_with_a_page_of_the_users_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "index.html").write_text("my page")
     with pytest.raises(InputError, match=r"index\.html is there already, and this command did not write it"):
@@ -208,12 +167,6 @@ def test_a_folder_with_a_page_of_the_users_is_refused_before_anything_runs(tmp_p
     assert {p.name for p in tmp_path.iterdir()} == {"index.html"}
     Squares().run(tmp_path, quiet=True, overwrite=True)
     assert "Squares" in (tmp_path / "index.html").read_text()
-
-
-def test_another_kind_or_version_is_refused():
-    for wrong in ({"kind": "cubes", "schema_version": 1}, {"kind": "squares", "schema_version": 2}):
-        with pytest.raises(InputError, match="reads kind 'squares', version 1"):
-            SquaresResult.from_dict({**wrong, "rows": []})
 
 
 def test_a_fold_needs_a_study_and_weights_need_a_training(tmp_path):

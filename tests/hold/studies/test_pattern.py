@@ -1,37 +1,18 @@
 """The study of the padding pattern: its controls, cells, resuming, refusals."""
 
 import pytest
-import torch
-from torch import nn
 
 import whatwhere as ww
+from small_classifier import small_classifier as network
 from whatwhere.errors import InputError
-from whatwhere.hold.border import padding_pattern
 from whatwhere.hold.studies.pattern import Pattern, pattern
-from whatwhere.hold.studies.pattern_plan import plain_row, row_of
-from whatwhere.hold.studies.pattern_result import PatternResult, PatternRow
+from whatwhere.hold.studies.pattern_result import PatternResult
 
 FEW = {"input_size": 8, "margin": 4, "pictures": 12, "paddings": ("circular",)}
 
 
-@pytest.fixture(scope="module")
-def data():
-    return ww.load_data("digits")
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    module = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(4, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 10),
-    ).eval()
-    return ww.Network(module, ww.Preprocessing(size=(16, 16)), "small", (3, 16, 16))
+def run(net, data, out=None, how=(), **options) -> PatternResult:
+    return Pattern(net, data, **{**FEW, **options}).run(out, quiet=True, **dict(how))
 
 
 def test_the_pattern_of_padding_and_its_controls(data, tmp_path):
@@ -43,26 +24,6 @@ def test_the_pattern_of_padding_and_its_controls(data, tmp_path):
     assert first.by_border[2] == 0  # a 3 x 3 convolution reaches one pixel
     assert PatternResult.load(tmp_path).rows == found.rows
     assert "SNR untrained" in (tmp_path / "table.csv").read_text()
-
-
-def test_a_pattern_where_features_are_zero_is_infinite_not_none(tmp_path):
-    """A convolution that fires at padding only: inside there is nothing to compare it with."""
-    conv = nn.Conv2d(1, 1, 3, padding=1)
-    nn.init.constant_(conv.weight, -1.0)
-    nn.init.constant_(conv.bias, 8.5)
-    found = padding_pattern(nn.Sequential(conv, nn.ReLU()), [torch.ones(4, 1, 24, 24)], size=8, margin=8, sites="1")[0]
-    loud = row_of("network", plain_row(found))
-    weak = PatternRow("network", "weak", 4, 0.01, (0.1, 0.0))
-    assert (loud.snr, loud.by_border[:2]) == (None, (None, 0.0))
-    result = PatternResult("net", {}, {}, {}, (weak, loud))
-    assert "most at 1: signal to noise infinite" in result.conclusion
-    assert result.table()[1]["at the border"] == "infinite"
-    result.save(tmp_path)
-    assert PatternResult.load(tmp_path).rows == result.rows
-
-
-def run(net, data, out=None, how=(), **options) -> PatternResult:
-    return Pattern(net, data, **{**FEW, **options}).run(out, quiet=True, **dict(how))
 
 
 @pytest.fixture(scope="module")
@@ -132,34 +93,6 @@ def test_a_fold_without_the_given_network_is_an_error(data, tmp_path):
     (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="not measured yet"):
         run(network(), data, tmp_path, how={"fold_only": True})
-
-
-def test_a_padding_that_the_network_cannot_have_is_a_note(data):
-    resnet = ww.load_model("timm/resnet18", classes=10)
-    found = run(resnet, data, sites=("conv1",), paddings=("none",), untrained=0, input_size=32, margin=16, pictures=4)
-    assert {r.network for r in found.rows} == {"network"}
-    assert any("Padding none is left out" in n for n in found.notes)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"untrained": 2}, "untrained=2"),
-        ({"untrained": -1}, "untrained=-1"),
-        ({"paddings": ("mirror",)}, "paddings='mirror'"),
-        ({"pictures": 0}, "pictures=0"),
-        ({"pictures": 1}, "at least 2"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"input_size": 0}, "input_size=0"),
-        ({"margin": 0}, "margin=0"),
-        ({"margin": 5}, "margin=5.*multiple of 2"),
-        ({"sites": ("9",)}, "sites='9'"),
-    ],
-)
-def test_wrong_arguments_are_refused_before_anything_runs(data, tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
-        run(network(), data, tmp_path, **options)
-    assert not (tmp_path / "cells").exists()
 
 
 def test_the_convenience_is_the_study(data, result):

@@ -1,16 +1,10 @@
 """The pictures of the read-out: divided without overlap, and blank ones."""
 
-import pytest
 import torch
 
 import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.hold.studies.pictures import blank, pictures_of
-
-
-@pytest.fixture(scope="module")
-def data():
-    return ww.load_data("digits")
 
 
 def test_pictures_are_divided_without_overlap(data):

@@ -5,51 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 
 import whatwhere as ww
-from whatwhere.data import Data
+from small_classifier import small_classifier as network
+from small_readout import FEW, position
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Group, Reader, taps_of
-from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.official import Official
-from whatwhere.hold.ridge import RidgeFit
-from whatwhere.hold.studies import fold
-from whatwhere.hold.studies import measure as measuring
-from whatwhere.hold.studies.pictures import pictures_of, prepared
-from whatwhere.hold.studies.readout import Readout, readout
+from whatwhere.hold.studies.readout import readout
 from whatwhere.hold.studies.readout_result import SHUFFLED, ReadoutResult
-from whatwhere.hold.targets import targets_of
 from whatwhere.intervals import student
-from whatwhere.lab.packed import pack_scores
-
-
-@pytest.fixture(scope="module")
-def data():
-    return ww.load_data("digits")
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    module = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(4, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 10),
-    ).eval()
-    return ww.Network(module, ww.Preprocessing(size=(16, 16)), "small", (3, 16, 16))
-
-
-FEW = {"pictures": 20, "test_pictures": 6, "targets": ["H", "G"], "kernels": [1], "size": 14}
-
-
-def position(net, data, out=None, how=(), **options) -> ReadoutResult:
-    return Readout(net, data, **options).run(out, quiet=True, **dict(how))
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +98,6 @@ def test_the_official_readout_is_measured_beside(data):
     assert all(r.penalty is None for r in held.rows if r.readout == "official")
 
 
-def test_features_that_do_not_fit_are_read_again(data, monkeypatch):
-    options = {**FEW, "readouts": ["official"], "official": Official(epochs=2, batch_size=8)}
-    cached = position(network(), data, untrained=0, paddings=[], **options)
-    monkeypatch.setattr(measuring, "CACHE", 0)
-    streamed = position(network(), data, untrained=0, paddings=[], **options)
-    for a, b in zip(cached.rows, streamed.rows, strict=True):
-        assert a.spc.mean == pytest.approx(b.spc.mean, abs=1e-3)
-
-
 @pytest.mark.slow
 def test_finished_networks_are_not_measured_again(data, tmp_path, monkeypatch):
     position(network(), data, untrained=1, paddings=[], out=tmp_path, **FEW)
@@ -169,39 +125,6 @@ def test_maps_are_compared_at_the_size_of_the_pictures(held):
     assert "at 16 px" in held.conclusion
 
 
-def test_scores_are_those_of_predictions_brought_to_the_pictures_size(data):
-    """The whole study for one site, written out: ridge on the features, upsampled, rank correlation by SciPy."""
-    net, targets = network(), targets_of(["H"])
-    found = position(net, data, **{**FEW, "targets": ["H"]}, sites=["4"], untrained=0, paddings=[], blanks=[])
-    chosen = pictures_of(data, None, FEW["pictures"], FEW["test_pictures"], 0)
-    (tap,) = taps_of(net, ["4"], input_size=(3, 16, 16))
-    fit = RidgeFit(Group("4", (tap,)), targets, size=14)
-    with Reader(net, [tap], size=14).reading() as read, torch.no_grad():
-        for _, x in prepared(chosen.fit, net.preprocessing, 32):
-            fit.add(read(x))
-        path = fit.solve()
-        for _, x in prepared(chosen.held_out, net.preprocessing, 32):
-            path.add(read(x))
-        ((_, x),) = prepared(chosen.test, net.preprocessing, 32)
-        small = path.best().predict(read(x))
-    large = nn.functional.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False)[:, 0]
-    goal = np.tile(np.arange(16) / 15, (16, 1))
-    spc = [spearmanr(m.flatten().numpy(), goal.flatten())[0] for m in large]
-    mae = [np.abs(m.numpy() - goal).mean() for m in large]
-    (row,) = found.of(site="4")
-    assert row.spc.mean == pytest.approx(np.mean(spc), abs=1e-3)  # ranks of values rounded to 1e-5 of their range
-    assert row.mae.mean == pytest.approx(np.mean(mae), abs=1e-5)
-
-
-def test_a_kernel_worse_than_its_own_centre_is_noted():
-    linear = LinearReadOut(
-        Group("all", ()), 3, 0, torch.zeros(2), torch.zeros(2), (), (0.06, 0.05), (0.04, 0.05), (0.08, 0.08)
-    )
-    (note,) = measuring.worse_than_its_centre(linear, "all", 3, ["H", "G"])
-    assert "3x3 ridge read-out of 'all' predicts H on held-out pictures worse than the 1x1" in note
-    assert "(mean squared error 0.0600, 0.0400)" in note
-
-
 def test_another_network_in_the_same_folder_is_refused(data, tmp_path):
     position(network(), data, untrained=0, paddings=[], out=tmp_path, **FEW)
     with pytest.raises(InputError, match="another study"):
@@ -219,35 +142,6 @@ def test_ones_own_target(data):
     own = {"mine": np.arange(256.0).reshape(16, 16) ** 2}
     held = position(network(), data, untrained=0, paddings=[], **{**FEW, "targets": own})
     assert {r.target for r in held.rows} == {"mine"}
-
-
-def test_a_padding_that_the_network_cannot_have_is_an_error_if_it_was_asked_for(data):
-    resnet = ww.load_model("timm/resnet18", classes=10)
-    few = {**FEW, "sites": ["layer1"], "targets": ["H"]}
-    with pytest.raises(InputError, match="none"):
-        position(resnet, data, untrained=0, paddings=["none"], input_size=16, **few)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"readouts": ["lasso"]}, "readouts='lasso'"),
-        ({"blanks": ["grey"]}, "blanks='grey'"),
-        ({"readouts": []}, "readouts is empty"),
-        ({"target_range": "0..2"}, "target_range='0..2'"),
-        ({"readout_padding": -1}, "readout_padding=-1"),
-        ({"kernels": []}, "kernels"),
-        ({"kernels": [40]}, "smaller kernel"),
-        ({"untrained": -1}, "untrained=-1"),
-        ({"paddings": ["mirror"]}, "paddings='mirror'"),
-        ({"pictures": 1}, "pictures=1"),
-        ({"test_pictures": 1}, "test_pictures=1"),
-        ({"input_size": 0}, "input_size=0"),
-    ],
-)
-def test_wrong_arguments_say_what_to_give(data, options, message):
-    with pytest.raises(InputError, match=message):
-        position(network(), data, **{**FEW, **options})
 
 
 def test_deeper_readouts_are_scored_at_their_own_size(data):
@@ -297,29 +191,6 @@ def test_the_same_weights_with_another_padding_are_another_measurement(data, tmp
         )
 
 
-def test_the_difference_from_untrained_networks_varies_with_the_networks():
-    shared = [{"spc": pack_scores([m - 0.1, m, m + 0.1, m])} for m in (0.2, 0.6, 0.4)]
-    above = fold._above(np.array([0.5, 0.6, 0.7, 0.6]), shared)
-    assert above.mean == pytest.approx(0.2)
-    # The pictures do not vary, the three networks do: Student's t over them.
-    assert above.half_width == pytest.approx(student(2) * 0.2 / 3**0.5)
-    assert fold._above(np.array([0.5, 0.6]), shared[:1]) is None
-    assert fold._above(np.zeros(4), [{"spc": pack_scores([0.0] * 4)}] * 2).half_width == 0
-
-
-def test_only_the_closed_form_has_a_limit_of_columns(data, monkeypatch):
-    monkeypatch.setattr(measuring, "MOST_COLUMNS", 10)
-    held = position(
-        network(), data, readouts=["ridge", "official"], official=Official(epochs=1), untrained=0, paddings=[], **FEW
-    )
-    assert "all" not in {r.site for r in held.rows if r.readout == "ridge"}
-    assert "all" in {r.site for r in held.rows if r.readout == "official"}
-    assert any("left out" in n for n in held.notes)
-    monkeypatch.setattr(measuring, "MOST_COLUMNS", 1)
-    with pytest.raises(InputError, match="columns"):
-        position(network(), data, untrained=0, paddings=[], **FEW)
-
-
 def test_a_network_that_does_not_pad_has_no_padding_controls(data):
     torch.manual_seed(0)
     module = nn.Sequential(
@@ -335,12 +206,6 @@ def test_double_precision_networks_are_read(data):
     net = network()
     net.module.double()
     assert position(net, data, untrained=0, paddings=[], **FEW).rows
-
-
-def test_testing_on_the_fitting_pictures_is_noted(data):
-    one = Data("one", {"test": data.test})
-    held = position(network(), one, test_data=one, untrained=0, paddings=[], **FEW)
-    assert any("too high" in n for n in held.notes)
 
 
 # ---- as a study
@@ -379,25 +244,6 @@ def test_a_fold_without_the_given_network_is_an_error(data, tmp_path):
     (tmp_path / "study.json").write_text("{}")  # begun, and nothing finished
     with pytest.raises(InputError, match="not measured yet"):
         position(network(), data, tmp_path, {"fold_only": True}, **FEW)
-
-
-def test_paddings_that_the_network_cannot_have_never_become_cells(data, tmp_path):
-    """Maps of 1 x 1 cannot be padded by reflection or wrapped around."""
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.Conv2d(4, 4, 5, padding=2), nn.Flatten(), nn.Linear(16, 10))
-    net = ww.Network(module.eval(), ww.Preprocessing(size=(16, 16)), "deep", (3, 16, 16))
-    held = position(net, data, tmp_path, untrained=0, **{**FEW, "sites": ("0",)})
-    assert held.controls == [SHUFFLED, "padding circular", "padding replicate"]
-    assert sum(n.startswith("Padding reflect is left out") for n in held.notes) == 1
-    assert len(list((tmp_path / "cells").iterdir())) == 3
-
-
-def test_layers_is_an_option_of_the_official_readout(data):
-    how = {**FEW, "readouts": ["official"], "untrained": 0, "paddings": [], "blanks": []}
-    deep = Readout(network(), data, layers=2, **how).planned().shared()["plan"]["official"]
-    assert deep == {**Official().__dict__, "layers": 2}
-    with pytest.raises(InputError, match="layers=4"):
-        position(network(), data, layers=4, **how)
 
 
 def test_the_convenience_is_the_study(data, held):

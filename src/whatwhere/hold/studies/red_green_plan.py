@@ -127,9 +127,7 @@ def checked_pictures(pictures: Sequence[int]) -> list[int]:
         or len(pictures) != 3
         or not all(isinstance(n, int) and n >= 2 for n in pictures)
     ):
-        raise InputError(
-            f"pictures={tuple(pictures)}: give three whole numbers of at least 2: train, validation, test."
-        )
+        raise InputError(f"pictures={pictures!r}: give three whole numbers of at least 2: train, validation, test.")
     return list(pictures)
 
 

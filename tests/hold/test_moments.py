@@ -1,0 +1,68 @@
+"""The moments against slow sums over the design matrix."""
+
+import numpy as np
+import pytest
+import torch
+
+from small_design import SIZE, design, pictures
+from whatwhere.errors import InputError
+from whatwhere.hold.moments import Moments, axis_of
+from whatwhere.hold.ridge import output_size
+from whatwhere.hold.targets import stack, targets_of
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_the_moments_are_those_of_the_design_matrix(kernel, padding):
+    x, y = pictures(4, 3), stack(targets_of(["H", "G"]), output_size(SIZE, kernel, padding))
+    m = Moments(3, 2, kernel, padding, torch.tensor([1.0, -2.0, 0.5]))
+    m.add(x[:1], y)
+    m.add(x[1:], y)
+    a = design(x, kernel, padding) - np.tile([1.0, -2.0, 0.5], kernel * kernel)
+    b = np.tile(y.reshape(2, -1).numpy().T, (4, 1))
+    assert m.rows == len(a)
+    np.testing.assert_allclose(m.products.numpy(), a.T @ a, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(m.cross.numpy(), a.T @ b, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(m.column_sums.numpy(), a.sum(0), rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(m.target_products.numpy(), (b.astype(float) ** 2).sum(0), rtol=1e-12)
+
+
+def test_targets_that_differ_between_pictures():
+    g = torch.Generator().manual_seed(1)
+    x, y = pictures(3, 2), torch.rand(3, 2, SIZE - 2, SIZE - 2, generator=g)
+    m = Moments(2, 2, 3, 0, torch.zeros(2))
+    m.add(x, y)
+    b = y.permute(0, 2, 3, 1).reshape(-1, 2).double().numpy()
+    np.testing.assert_allclose(m.cross.numpy(), design(x, 3).T @ b, rtol=1e-12)
+    np.testing.assert_allclose(m.target_sums.numpy(), b.sum(0), rtol=1e-12)
+
+
+def test_parts_of_an_axis_tile_every_window():
+    for size, kernel in [(9, 3), (7, 5), (4, 4), (6, 1)]:
+        for difference in range(-kernel + 1, kernel):
+            axis = axis_of(size, kernel, difference)
+            for used, shift in zip(axis.uses, axis.first, strict=True):
+                covered = [i for u, (a, b) in zip(used, axis.parts, strict=True) if u for i in range(a, b)]
+                assert covered == list(range(shift, shift + size - kernel + 1))
+
+
+def test_batches_add_up_and_memory_does_not_grow_with_pictures():
+    x, y = pictures(5, 2), stack(targets_of(["H"]), SIZE - 2)
+    whole, parts = (Moments(2, 1, 3, 0, torch.zeros(2)) for _ in range(2))
+    whole.add(x, y)
+    for part in x.split(2):
+        parts.add(part, y)
+    assert parts.rows == whole.rows == 5 * (SIZE - 2) ** 2
+    for name in ("column_sums", "products", "target_sums", "target_products", "cross"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-12, atol=1e-9)
+    assert parts.products.shape == (18, 18)
+    assert torch.equal(whole.products, whole.products.T)
+
+
+def test_what_cannot_be_added_is_refused():
+    m, y = Moments(2, 1, 3, 0, torch.zeros(2)), stack(targets_of(["H"]), SIZE)
+    with pytest.raises(InputError, match=r"targets are \(9, 9\), the read-out's output is \(7, 7\)"):
+        m.add(pictures(1, 2), y)
+    with pytest.raises(InputError, match="not finite"):
+        m.add(torch.full((1, 2, SIZE, SIZE), float("inf")), y)
+    assert m.rows == 0
