@@ -159,8 +159,8 @@ def score_maps(output: Any) -> tuple[Tensor, Tensor | None]:
     second = output.get("aux") if isinstance(output, Mapping) else None
     if isinstance(output, tuple | list) and len(output) == 2:
         second = output[1]
-    auxiliary = isinstance(second, Tensor) and second.ndim == 4 and second.shape[1] == main.shape[1]
-    return main.float(), second.float() if auxiliary and second is not main else None
+    fits = isinstance(second, Tensor) and second.ndim == 4 and second.shape[1] == main.shape[1]
+    return main.float(), second.float() if isinstance(second, Tensor) and fits and second is not main else None
 
 
 def at_size(scores: Tensor, labels: Tensor) -> Tensor:
