@@ -208,7 +208,7 @@ def test_use_joint_is_one_command(capsys, tmp_path):
     run(capsys, "report", "--folder", tmp_path / "joint")
 
 
-@pytest.mark.parametrize("command", ["--help", "need --help", "sites --model cifar/resnet20", "need curve --help"])
+@pytest.mark.parametrize("command", ["--help", "need --help", "sites --model cifar/resnet20"])
 def test_a_closed_pipe_ends_a_command_quietly(command: str) -> None:
     """As `whatwhere ... | head -0`: nobody reads any more."""
     reading, writing = os.pipe()

@@ -22,6 +22,11 @@ Pruning = prune.BasePruningMethod
 ITERATIONS = 15  # of the power method, as torch's own constructor
 
 
+def parametrised(module: nn.Module) -> dict[str, Any]:
+    """The chains of parametrizations of a layer, by the tensor's name."""
+    return dict(getattr(module, "parametrizations", {}).items()) if parametrize.is_parametrized(module) else {}
+
+
 def hooks_of(module: nn.Module) -> dict[str, Any]:
     """The forward hooks that compute tensors of a layer, by the tensor's name, in the order in which they run."""
     every = module._forward_pre_hooks.values()
@@ -36,8 +41,7 @@ def _computed_by(hook: Any) -> str:
 
 def computed(module: nn.Module) -> list[str]:
     """The names of a layer's tensors that are computed from others."""
-    parametrised = list(module.parametrizations) if parametrize.is_parametrized(module) else []
-    return [*parametrised, *hooks_of(module)]
+    return [*parametrised(module), *hooks_of(module)]
 
 
 def plain_twin(module: nn.Module, copied: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -52,12 +56,11 @@ def plain_twin(module: nn.Module, copied: Callable[[nn.Module], nn.Module]) -> n
         if _computed_by(hook):
             hook.remove(twin)
             del twin._forward_pre_hooks[key]
-    if parametrize.is_parametrized(module):
-        # Not torch's remove_parametrizations, which changes the class, and copies share it with the given layer.
-        twin.__class__ = parametrize.type_before_parametrizations(module)
-        names = list(twin._modules.pop("parametrizations"))  # type: ignore[arg-type]
-        for name in names:
-            twin.register_parameter(name, nn.Parameter(getattr(module, name).detach().clone()))
+    # Not torch's remove_parametrizations, which changes the class, and copies share it with the given layer.
+    twin.__class__ = parametrize.type_before_parametrizations(module)
+    for name in parametrised(module):
+        twin._modules.pop("parametrizations", None)
+        twin.register_parameter(name, nn.Parameter(getattr(module, name).detach().clone()))
     return twin
 
 
@@ -72,8 +75,8 @@ def give(module: nn.Module, name: str, value: Tensor) -> None:
     Raises:
         ValueError: if the computation cannot be turned round.
     """
-    if parametrize.is_parametrized(module, name):
-        _give_parametrised(module.parametrizations[name], value)  # type: ignore[index]
+    if name in parametrised(module):
+        _give_parametrised(parametrised(module)[name], value)
         return
     hook = hooks_of(module).get(name)
     if hook is None:

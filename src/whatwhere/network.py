@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedParameter
 
 from whatwhere.errors import InputError
 
@@ -199,7 +199,7 @@ def as_module(net: nn.Module | Network) -> nn.Module:
             f"{f'net.{scripted}' if scripted else 'net'} is TorchScript (torch.jit), whose layers cannot be looked "
             "into or changed; pass the module that was scripted or traced."
         )
-    lazy = next((n for n, p in module.named_parameters() if isinstance(p, UninitializedTensorMixin)), None)
+    lazy = next((n for n, p in module.named_parameters() if isinstance(p, UninitializedParameter)), None)
     if lazy is not None:
         raise InputError(f"net.{lazy} has no size yet (a lazy layer); run the network once on a picture before.")
     return module

@@ -94,7 +94,7 @@ def untrained_notes(net: nn.Module | Network) -> list[str]:
         InputError: as `untrained`, before anything is measured.
     """
     try:
-        fresh: Any = as_module(untrained(net, 0))
+        fresh: Any = untrained(as_module(net), 0)
     except InputError as error:
         raise InputError(f"{error} Or measure without this control: untrained=0.") from error
     return [fresh.surgery.unusual] if fresh.surgery.unusual else []
@@ -224,7 +224,7 @@ def _draw(m: nn.Module) -> None:
 # ---- rules: a value and what a report says of it, or None
 
 
-Found = tuple[Tensor | float, str] | None
+Found = tuple[Tensor, str] | None
 
 
 def _of_a_norm(place: _Place) -> Found:
@@ -239,8 +239,8 @@ def _of_timm(place: _Place) -> Found:
     path = place.name.split(".")
     for depth in range(len(path) - 1, -1, -1):
         around = place.redraw.given.get_submodule(".".join(path[:depth]))
-        config = getattr(around, "pretrained_cfg", None) or getattr(around, "default_cfg", None)
-        architecture = config.get("architecture") if hasattr(config, "get") else None
+        config: Any = getattr(around, "pretrained_cfg", None) or getattr(around, "default_cfg", None)
+        architecture = config.get("architecture") if config else None
         if architecture:
             fresh = _built(architecture, place.redraw.built).get("_".join(path[depth:]).replace(".", "_"))
             return None if fresh is None else (_like(fresh, place.trained), f"as in a new {architecture} of timm's")

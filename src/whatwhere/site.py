@@ -125,9 +125,8 @@ class Sites(Sequence[Site]):
         return found
 
     def _named(self, text: str) -> list[Site]:
-        exact = [s for s in self if text in (s.name, s.module)]
-        if exact:  # a name with brackets or colons in it names itself
-            return exact
+        if exact := [s for s in self if text in (s.name, s.module)]:
+            return exact  # also a name with brackets or colons in it
         if text.startswith("last "):
             return from_share(self, self._whole, text)
         if ":" in text:

@@ -247,9 +247,9 @@ class Pooled(nn.Sequential):
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """The module's output for the pooled map among its arguments."""
-        x = map_in(args, options)
-        args, options = with_map(args, options, self.pool(x))
-        return self.then(*args, **options)
+        pool, then = self
+        args, options = with_map(args, options, pool(map_in(args, options)))
+        return then(*args, **options)
 
 
 def _fold_head(module: nn.Module, pool: str, c: int, h: int, w: int) -> Iterator[tuple[str, Edit]]:

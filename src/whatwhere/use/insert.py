@@ -240,7 +240,8 @@ class Recalibrated(nn.Sequential):
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """The layer's output, recalibrated, however the layer is called."""
-        return self.gate(self.layer(*args, **options))
+        layer, gate = self
+        return gate(layer(*args, **options))
 
 
 def _accept_plain(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
