@@ -166,7 +166,7 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
         yield from random_weights(self.net)
         yield from NOTES
         if len(self.reading.pictures.test) < FEW:
-            yield f"There are fewer than {FEW} test pictures: where some are read far worse, 95 % intervals hold 88 to 93 %."
+            yield f"Fewer than {FEW} test pictures: where some are read far worse, 95 % intervals hold 88 to 93 %."
         if self.test_data is not None and self.test_data.test.fingerprint == _fitted(self.data):
             yield "The read-outs were fitted to the test pictures themselves: scores are too high."
         yield from self._possible[1]
