@@ -1,7 +1,7 @@
 """A small run of every protocol, whose cells and numbers must stay what they are (see test_golden.py).
 
-`python tests/golden_runs.py FOLDER [NAME ...]` writes the runs' folders again; only a number that is known to have been
-wrong is a reason to commit them.
+`python tests/golden_runs.py FOLDER [NAME ...]` writes the runs' folders again, and with `--fold` only their results, from
+the cells that are there; only a number that is known to have been wrong is a reason to commit them.
 """
 
 from __future__ import annotations
@@ -148,11 +148,12 @@ def cost() -> dict[str, Any]:
     return {name: {k: v for k, v in c.to_dict().items() if "latency" not in k} for name, c in found.items()}
 
 
-def write(folder: Path, names: list[str]) -> None:
+def write(folder: Path, names: list[str], *, fold: bool = False) -> None:
     """Run, and keep what was asked for and what came out: no weights, no figures."""
     for name in names or RUNS:
         print(name, flush=True)
-        shutil.rmtree(folder / name, ignore_errors=True)
+        if not fold:
+            shutil.rmtree(folder / name, ignore_errors=True)
         RUNS[name](folder / name)
         for folder_or_file in sorted((folder / name).rglob("*")):
             if folder_or_file.name in ("checkpoints", "weights", "features"):
@@ -164,6 +165,8 @@ def write(folder: Path, names: list[str]) -> None:
             elif folder_or_file.is_file():
                 plain = json.loads(folder_or_file.read_text())
                 folder_or_file.write_text(json.dumps(plain, separators=(",", ":")) + "\n")
+    if fold:
+        return
     (folder / "cost.json").write_text(json.dumps(cost(), indent=1) + "\n")
     machine = {"cpu": hardware()["cpu"], "capability": torch.backends.cpu.get_cpu_capability()}
     (folder / "machine.json").write_text(json.dumps({**machine, "torch": torch.__version__}, indent=1) + "\n")
@@ -171,4 +174,5 @@ def write(folder: Path, names: list[str]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    write(Path(sys.argv[1]), sys.argv[2:])
+    given = [a for a in sys.argv[1:] if a != "--fold"]
+    write(Path(given[0]), given[1:], fold="--fold" in sys.argv)

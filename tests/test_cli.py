@@ -1,5 +1,6 @@
 """The command line as a whole: help, typos, Ctrl-C, and one user's way through."""
 
+import os
 import subprocess
 import sys
 
@@ -205,3 +206,18 @@ def test_use_joint_is_one_command(capsys, tmp_path):
     assert f"open {tmp_path / 'joint' / 'index.html'}" in out
     assert (tmp_path / "index.html").exists()
     run(capsys, "report", "--folder", tmp_path / "joint")
+
+
+@pytest.mark.parametrize("command", ["--help", "need --help", "sites --model cifar/resnet20"])
+def test_a_closed_pipe_ends_a_command_quietly(command: str) -> None:
+    """As `whatwhere ... | head -0`: nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "whatwhere", *command.split()], stdout=writing, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 141

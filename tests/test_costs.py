@@ -3,8 +3,10 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from whatwhere.costs import cost, kept_bytes
+from whatwhere.errors import InputError
 from whatwhere.network import Network
 
 
@@ -96,3 +98,16 @@ def test_dropout_draws_nothing_from_the_callers_generator() -> None:
     before = torch.get_rng_state()
     cost(net, input_size=(3, 6, 6), seconds=0.001)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("options", [{"batch": 0}, {"batch": -1}, {"seconds": -1.0}])
+def test_impossible_counts_are_refused(options):
+    with pytest.raises(InputError, match="give at least one picture, and a time of 0 or more"):
+        cost(nn.Conv2d(3, 3, 3), input_size=(3, 8, 8), **options)
+
+
+def test_pruned_networks_have_a_cost():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    prune.l1_unstructured(net[0], "weight", 0.5)
+    net(torch.randn(1, 3, 8, 8))
+    assert cost(net, input_size=(3, 8, 8), batch=1, seconds=0).kept_bytes > 0

@@ -598,3 +598,75 @@ def test_gradient_checkpointing_is_refused(reentrant: bool) -> None:
         net(torch.randn(2, 3, 8, 8)).sum().backward()
     with pool(net, "0", table=table):  # what is not run again may be changed
         net(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
+# ---- modules called with keywords, or with None first
+
+
+class Called(nn.Module):
+    """A network whose block and convolution are called in one way or another."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.a, self.block, self.c = nn.Conv2d(3, 4, 3, padding=1), Asked(), nn.Conv2d(4, 4, 3, padding=1)
+        self.head, self.how = nn.Linear(4, 3), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        calls = {
+            "positional": lambda: self.c(self.block(x)),
+            "keywords": lambda: self.c(input=self.block(hidden_states=x)),
+            "None first": lambda: self.c(input=self.block(None, x)),
+        }
+        return self.head(calls[self.how]().relu().mean((2, 3)))
+
+
+class Asked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.conv2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.downsample: nn.Module | None = None
+
+    def forward(self, mask: Any = None, hidden_states: Any = None) -> Tensor:
+        x = mask if hidden_states is None else hidden_states
+        return self.conv2(self.bn1(self.conv1(input=x))).relu() + x
+
+
+@pytest.mark.parametrize("how", ["keywords", "None first"])
+@pytest.mark.parametrize("sites", ["block", "c", "block.conv1", None])
+def test_calls_with_keywords_are_changed_as_positional_ones(how: str, sites: str | None) -> None:
+    x, scores = torch.randn(4, 3, 8, 8), {}
+    for way in ("positional", how):
+        net = Called(way).eval()
+        table = list_sites(net, input_size=(3, 8, 8))
+        with torch.no_grad(), shuffle(net, sites, seed=1, table=table) as run:
+            scores[way] = net(x)
+        assert all(run.ran[name] == 1 for name in run.matched)
+        assert not torch.equal(scores[way], net(x))
+    assert torch.equal(scores["positional"], scores[how])
+    assert [(s.name, s.shape_in) for s in list_sites(Called(how), input_size=(3, 8, 8))] == [
+        (s.name, s.shape_in) for s in table
+    ]
+
+
+def test_a_call_without_a_map_is_explained() -> None:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.given = nn.Conv2d(3, 3, 1), Passing(), True
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            return x + self.act(x if self.given else None)
+
+    net = Sometimes().eval()
+    table = list_sites(net, input_size=(3, 4, 4))
+    net.given = False
+    with pytest.raises(InputError, match="act is called without a map here"), shuffle(net, "act", table=table):
+        net(torch.randn(1, 3, 4, 4))
+
+
+class Passing(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return 0 if x is None else x

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whatwhere.layers import branch_parts, certain_layout, chw, is_residual_block, kind_of, leaf_flops
+from whatwhere.layers import (
+    branch_parts,
+    certain_layout,
+    chw,
+    is_residual_block,
+    kind_of,
+    leaf_flops,
+    map_in,
+    with_map,
+)
 
 
 def block(*names: str, shortcut: bool = True) -> nn.Module:
@@ -96,3 +105,25 @@ def test_operations_of_other_leaves() -> None:
     assert leaf_flops(Gate(), torch.zeros(2, 4)) == 2 * 3 * 8
     assert leaf_flops(nn.ReLU(), out) == 0
     assert leaf_flops(nn.Linear(4, 7), None) == 0
+
+
+def test_the_map_is_found_however_a_module_is_called() -> None:
+    maps, tokens, mask, new = torch.zeros(1, 2, 3, 4), torch.zeros(1, 5, 2), torch.zeros(1, 5), torch.ones(1)
+    assert map_in((maps,), {}) is maps
+    assert map_in((None, mask), {"x": maps, "y": tokens}) is maps
+    assert map_in((), {"mask": mask, "hidden_states": tokens}) is tokens
+    assert map_in((mask, [maps]), {}) is None
+    args, options = with_map((None, mask), {"x": maps, "scale": 2}, new)
+    assert args == (None, mask)
+    assert options == {"x": new, "scale": 2}
+    args, options = with_map((maps, mask), {"mask": None}, new)
+    assert args[0] is new
+    assert args[1] is mask
+    assert options == {"mask": None}
+
+
+def test_a_map_given_twice_is_changed_twice() -> None:
+    maps, new = torch.zeros(1, 2, 3, 4), torch.ones(1, 2, 3, 4)
+    args, options = with_map((maps,), {"query": maps}, new)
+    assert args[0] is options["query"] is new
+    assert isinstance(nn.Identity()(args[0]), torch.Tensor)

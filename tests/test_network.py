@@ -1,12 +1,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.network import Network, Preprocessing, as_module
+from whatwhere.network import Network, Preprocessing, as_module, check_finite, grey, running
 
 
 def test_normalise_by_loops() -> None:
@@ -102,3 +104,101 @@ def test_pictures_may_keep_their_bytes_scale():
     assert p.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten().tolist() == pytest.approx(
         [255 * 0.515, 255, 0], abs=1e-3
     )
+
+
+def test_what_is_no_network_is_refused_where_it_is_made() -> None:
+    with pytest.raises(InputError, match=r"module=5: a Network is made of a torch.nn.Module, not of a int"):
+        Network(5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"preprocessing='imagenet': give a whatwhere.Preprocessing"):
+        Network(nn.ReLU(), "imagenet")  # type: ignore[arg-type]
+    for size in ((3, 0, 8), (8, 8), (3, 8.5, 8)):
+        with pytest.raises(InputError, match=r"input_size=.*give .channels, height, width."):
+            Network(nn.ReLU(), input_size=size)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scripted_and_lazy_modules_are_refused_by_name() -> None:
+    conv = nn.Conv2d(3, 4, 3)
+    made = [torch.jit.script(conv), torch.jit.trace(conv, torch.zeros(1, 3, 8, 8))]
+    for scripted in made:
+        with pytest.raises(InputError, match=r"net is TorchScript .torch.jit."):
+            as_module(scripted)
+        with pytest.raises(InputError, match=r"net\.1 is TorchScript"):
+            as_module(nn.Sequential(conv, scripted))
+    with pytest.raises(InputError, match=r"net\.0\.weight has no size yet.*run the network once"):
+        as_module(nn.Sequential(nn.LazyConv2d(4, 3)))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    check_finite(net)
+    with torch.no_grad():
+        net[0].weight.fill_(3e38)  # the sum overflows, the weights do not
+        check_finite(net)
+        net[0].weight[0, 0, 0, 0] = torch.inf
+    with pytest.raises(InputError, match=r"net: 0\.weight holds infinity in 1 of its 108 values"):
+        check_finite(net)
+    with torch.no_grad():
+        net[0].weight.zero_()
+    net[1].running_var[2] = torch.nan
+    with pytest.raises(InputError, match=r"net: 1\.running_var holds NaN in 1 of its 4 values"):
+        check_finite(Network(net))
+
+
+def test_infinity_in_a_mask_is_meant() -> None:
+    net = nn.Sequential(nn.Linear(3, 3))
+    net.register_buffer("attn_mask", torch.full((3, 3), -torch.inf))
+    check_finite(net)
+    net.attn_mask[0, 0] = torch.nan
+    with pytest.raises(InputError, match="attn_mask holds NaN"):
+        check_finite(net)
+
+
+def test_pictures_follow_the_channels_of_the_network() -> None:
+    def channels(net: nn.Module, size: tuple[int, int, int] | None = None) -> int | None:
+        return Network(net, input_size=size).preprocessing.channels
+
+    assert channels(nn.Sequential(nn.Conv2d(1, 2, 3))) == 1
+    assert channels(nn.Sequential(nn.Conv2d(4, 2, 3))) == 4
+    assert channels(nn.Sequential(nn.Conv2d(3, 2, 3))) is None
+    assert channels(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2)) == 1
+
+    class Reversed(nn.Module):  # its stem is defined last
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.stem = nn.Conv2d(1, 1, 1), nn.Conv2d(3, 1, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gate(self.stem(x))
+
+    assert channels(Reversed()) is None
+    assert "channels" not in Preprocessing().to_dict()
+    assert Preprocessing(**Preprocessing(channels=1).to_dict()) == Preprocessing(channels=1)
+
+
+def test_grey_is_pillows() -> None:
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    for image, found in zip(images, grey(images), strict=True):
+        expected = np.array(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L"))
+        assert (found[0].numpy() == expected).all()
+    same = images[:, :1].expand(2, 3, 16, 16)
+    assert torch.equal(grey(same), images[:, :1])
+
+
+def test_bytes_of_other_channels_become_grey_or_are_refused() -> None:
+    images = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    prep = Preprocessing(channels=1)
+    assert torch.equal(prep.normalise(images), Preprocessing().normalise(grey(images)))
+    with pytest.raises(InputError, match="takes pictures of 4 channels, and these have 3; give pictures of 4"):
+        Preprocessing(channels=4).normalise(images)
+
+
+def test_a_pass_that_fails_says_what_the_network_takes() -> None:
+    net = nn.Conv2d(1, 2, 3)
+    with (
+        pytest.raises(InputError, match=r"shape \(3, 8, 8\).*takes 1 channels.*input_size=\(1, 8, 8\)"),
+        running(net, (3, 8, 8)),
+    ):
+        net(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(torch.OutOfMemoryError), running(net, (1, 8, 8)):
+        raise torch.OutOfMemoryError

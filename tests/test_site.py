@@ -413,3 +413,47 @@ def test_maps_that_are_not_square_though_the_picture_is() -> None:
     assert seen["1"] == ("NCHW", (3, 3, 2))
     square = nn.Sequential(nn.Conv2d(3, 5, (1, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(75, 2))
     assert layouts(square, (3, 5, 5))["1"] == ("NCHW", (5, 5, 3))
+
+
+def test_names_with_brackets_and_colons_name_themselves() -> None:
+    def conv() -> nn.Module:
+        return nn.Conv2d(3, 3, 3, padding=1)
+
+    blocks = nn.ModuleDict({"conv[1]": conv(), "conv1": conv(), "a:b": conv(), "last 1": conv()})
+    table = list_sites(nn.Sequential(*blocks.values()), input_size=(3, 8, 8))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = blocks
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks.values():
+                x = block(x)
+            return x
+
+    table = list_sites(Net(), input_size=(3, 8, 8))
+    for name in ("blocks.conv[1]", "blocks.a:b", "blocks.last 1", "blocks.conv1"):
+        assert [s.name for s in table.select(name)] == [name]
+    assert [s.name for s in table.select("blocks.conv*")] == ["blocks.conv[1]", "blocks.conv1"]
+    assert [s.name for s in table.select("*[1]")] == ["blocks.conv1", "blocks.last 1"]  # still a glob elsewhere
+
+
+@pytest.mark.parametrize("which", ["last 130%", "last 0%", "last -5%", "last nan%", "last x%", 1.5, -0.1, 0.0])
+def test_shares_that_cannot_be_are_refused(which: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1))
+    with pytest.raises(InputError, match=r"above 0 and (is )?at most 1"):
+        list_sites(net, input_size=(3, 8, 8)).select(which)
+
+
+def test_weights_that_are_not_finite_have_no_table() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 3))
+    net[0].bias.data[1] = torch.nan
+    with pytest.raises(InputError, match=r"net: 0\.bias holds NaN"):
+        list_sites(net, input_size=(3, 8, 8))
+
+
+def test_timms_networks_of_one_channel_say_so() -> None:
+    net = timm.create_model("test_resnet", in_chans=1)
+    assert expected_input_size(net)[0] == 1
+    assert list_sites(net)[0].shape_in[0] == 1

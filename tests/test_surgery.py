@@ -1,12 +1,15 @@
 import copy
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from whatwhere.errors import InputError
 from whatwhere.network import Network, Preprocessing
-from whatwhere.surgery import as_given, describe, edit, modules_that_ran, put, untrained
+from whatwhere.surgery import as_given, copied, describe, edit, modules_that_ran, put
 
 
 def small() -> nn.Sequential:
@@ -97,32 +100,6 @@ def test_modules_that_ran_and_no_hooks_stay() -> None:
     assert not any(m._forward_hooks for m in net.modules())
 
 
-def test_untrained_redraws_every_parameter_and_leaves_the_given_network_alone():
-    class Mixed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
-            self.norm = nn.BatchNorm2d(4)
-            self.embedding = nn.Parameter(torch.arange(12.0).view(3, 4))
-
-        def forward(self, x):
-            return self.norm(self.conv(x))
-
-    net = Mixed()
-    net.norm.running_mean.fill_(3.0)
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    state = torch.get_rng_state()
-    fresh, again, other = untrained(net, 0), untrained(net, 0), untrained(net, 1)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(fresh.conv.weight, net.conv.weight)
-    assert not torch.equal(fresh.conv.weight, other.conv.weight)
-    assert fresh.norm.running_mean.unique().tolist() == [0.0]
-    assert not torch.equal(fresh.embedding, net.embedding)
-    assert sorted(fresh.embedding.flatten().tolist()) == list(map(float, range(12)))
-
-
 def test_a_module_with_several_names_is_replaced_under_all_of_them() -> None:
     conv = nn.Conv2d(3, 3, 3, padding=1)
     net = nn.Sequential(conv, nn.Sequential(conv, nn.ReLU()))
@@ -131,3 +108,27 @@ def test_a_module_with_several_names_is_replaced_under_all_of_them() -> None:
     assert module[0].kernel_size == (1, 1)
     assert [r.name for r in replaced] == ["0"]
     assert net[0] is net[1][0] is conv
+
+
+def test_what_torch_refuses_to_copy_is_copied() -> None:
+    net = small()
+    prune.l1_unstructured(net[0], "weight", 0.5)
+    maps = net[0](torch.randn(1, 3, 5, 5))  # with a graph
+    net.kept, net.results = {"maps": [maps]}, (maps, SimpleNamespace(last=maps))  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(net)
+    new = copied(net)
+    assert torch.equal(new.kept["maps"][0], maps)
+    assert new.kept["maps"][0] is not maps
+    assert new.results[1].last is new.results[0] is new.kept["maps"][0]
+    assert maps.requires_grad
+    assert not {id(p) for p in new.parameters()} & {id(p) for p in net.parameters()}
+    x = torch.randn(1, 3, 5, 5)
+    assert torch.equal(new(x), net(x))
+
+
+def test_what_cannot_be_copied_is_said() -> None:
+    net = small()
+    net.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"net cannot be copied.*lock"):
+        edit(net, {"0": lambda m: nn.Identity()})

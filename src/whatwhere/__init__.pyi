@@ -11,7 +11,7 @@ from .models.load import load_model as load_model
 from .network import Network as Network
 from .network import Preprocessing as Preprocessing
 from .site import sites as sites
-from .surgery import untrained as untrained
+from .redraw import untrained as untrained
 from .training.evaluate import evaluate as evaluate
 from .training.fit import fit as fit
 from .training.recipes import Recipe as Recipe

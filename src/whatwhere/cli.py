@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from whatwhere.lab.study import loaded
 EXAMPLES = """examples:
   whatwhere need curve --model timm/resnet18 --pretrained true --data FOLDER --out curve
   whatwhere sites --model timm/resnet18"""
+PIPE_CLOSED = 141  # as a shell sees a program that was ended by SIGPIPE
 STOPPED = "stopped. What was finished is kept; the same command goes on from there."
 
 
@@ -27,14 +29,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+def _say(text: str) -> None:
+    """Print at once: that a pipe is closed, since `head` has read enough, is seen here and not when Python ends."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write goes nowhere
+        sys.exit(PIPE_CLOSED)
+
+
 def _run(words: list[str]) -> None:
     first, rest = (words[0], words[1:]) if words else ("--help", [])
     if first in ("--help", "-h"):
-        print(_overview())
+        _say(_overview())
     elif first == "--version":
         from whatwhere import __version__
 
-        print(f"whatwhere {__version__}")
+        _say(f"whatwhere {__version__}")
     elif first in wings.TOP:
         _command(f"whatwhere {first}", wings.TOP[first], rest)
     elif first in wings.wings():
@@ -47,7 +58,7 @@ def _wing(name: str, package: str, words: list[str]) -> None:
     there = wings.commands_of(package)
     first, rest = (words[0], words[1:]) if words else ("--help", [])
     if first in ("--help", "-h"):
-        print(_of_wing(name, package))
+        _say(_of_wing(name, package))
     elif first in there:
         _command(f"whatwhere {name} {first}", there[first], rest)
     else:
@@ -59,7 +70,7 @@ def _command(name: str, where: str, words: list[str]) -> None:
 
     shown = call(name, loaded(where), words)
     if shown is not None:
-        print(shown)
+        _say(shown)
 
 
 def _overview() -> str:

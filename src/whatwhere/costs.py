@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -12,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whatwhere.network import Network, as_module
+from whatwhere.errors import InputError
+from whatwhere.network import Network, as_module, running
 from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.surgery import copied
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,12 @@ def cost(
         input_size: (C, H, W) of one picture; None takes the network's own.
         batch: pictures in a forward pass.
         seconds: least time to measure for.
+
+    Raises:
+        InputError: for a batch below 1 or a negative time; if the network does not run on such pictures.
     """
+    if batch < 1 or not seconds >= 0:
+        raise InputError(f"batch={batch}, seconds={seconds}: give at least one picture, and a time of 0 or more.")
     module = as_module(net)
     size = input_size or expected_input_size(net)
     blank = blank_picture(module, size)
@@ -60,7 +66,7 @@ def cost(
         if pictures.is_cuda:
             torch.cuda.synchronize(pictures.device)  # a call returns before the GPU is done
 
-    with evaluating(module):
+    with evaluating(module), running(module, size):
         median = _median_seconds(run, seconds)
     parameters = sum(p.numel() for p in module.parameters())
     flops = list_sites(net, input_size=size).total_flops
@@ -74,7 +80,7 @@ def kept_bytes(module: nn.Module, pictures: Tensor) -> int:
         module: the network; a copy runs.
         pictures: (N, C, H, W), at least 2, for batch norm.
     """
-    training = copy.deepcopy(module).train()
+    training = copied(module).train()
     own = {t.untyped_storage().data_ptr() for t in (*training.parameters(), *training.buffers())}
     saved: list[Tensor] = []  # held, so that no storage is used again
 

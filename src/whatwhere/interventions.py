@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
+from whatwhere.layers import map_in, with_map
 from whatwhere.maps import as_maps, from_maps
 from whatwhere.site import Site, tracing
 
@@ -106,7 +107,7 @@ class Intervention:
         for name, group in _by_module(self.shortcuts).items():
             self._install_shortcut(group, modules[name])
         for name, group in _by_module(self.inputs).items():
-            self._hook(modules[name].register_forward_pre_hook(self._on_input(group)))
+            self._hook(modules[name].register_forward_pre_hook(self._on_input(group), with_kwargs=True))
         if self.padding == "circular":
             for name in _by_module(self.inputs):
                 self._allow_wrapping(modules[name])
@@ -136,13 +137,14 @@ class Intervention:
         return next((s for s in group if s.call == self._calls[s.module]), None)
 
     def _on_input(self, group: Sequence[Site]) -> Callable[..., Any]:
-        def hook(m: nn.Module, args: tuple[Any, ...]) -> Any:
+        def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             site = self._site_of_call(group)
             if site is None or not self._active(m):
                 return None
             if self.padding == "circular":
                 m.__dict__["padding_mode"] = "circular"
-            return (self._changed(site, args[0], self.inputs[site]), *args[1:])
+            x = entering(site, args, kwargs)
+            return with_map(args, kwargs, self._changed(site, x, self.inputs[site]))
 
         return hook
 
@@ -159,28 +161,29 @@ class Intervention:
         """The block as a whole sees changed maps, its branch (`conv1`) gets the original ones back."""
         kept: list[tuple[Tensor, Tensor]] = []  # the block's input, and what became of it
 
-        def at_block(m: nn.Module, args: tuple[Any, ...]) -> Any:
+        def at_block(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             site = self._site_of_call(group)
             kept.clear()
             if site is None or not self._active(m):
                 return None
-            kept.append((args[0], self._changed(site, args[0], self.shortcuts[site])))
-            return (kept[0][1], *args[1:])
+            x = entering(site, args, kwargs)
+            kept.append((x, self._changed(site, x, self.shortcuts[site])))
+            return with_map(args, kwargs, kept[0][1])
 
-        def at_branch(m: nn.Module, args: tuple[Any, ...]) -> Any:
+        def at_branch(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not kept:
                 return None
             given, changed = kept.pop()
             # A block nested in this one changes the input once more.
-            if args[0] is not changed and sum(i.module is self.module for i in _installed) == 1:
+            if map_in(args, kwargs) is not changed and sum(i.module is self.module for i in _installed) == 1:
                 raise InputError(
                     f"{group[0].name}: its conv1 does not take the block's input as it is, so that its shortcut cannot "
                     "be changed apart from its branch; give shortcuts=False."
                 )
-            return (given, *args[1:])
+            return with_map(args, kwargs, given)
 
-        self._hook(block.register_forward_pre_hook(at_block))
-        self._hook(block.conv1.register_forward_pre_hook(at_branch))
+        self._hook(block.register_forward_pre_hook(at_block, with_kwargs=True))
+        self._hook(block.conv1.register_forward_pre_hook(at_branch, with_kwargs=True))
 
     def _allow_wrapping(self, conv: Any) -> None:
         """A changed call of the convolution wraps around; its other calls, and those in the other mode, do not."""
@@ -197,6 +200,18 @@ class Intervention:
 
         self._undo.append(put_back)
         self._hook(conv.register_forward_hook(put_back, always_call=True))
+
+
+def entering(site: Site, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The map that enters a site in a call.
+
+    Raises:
+        InputError: if there is none in this call.
+    """
+    x = map_in(args, kwargs)
+    if x is None:
+        raise InputError(f"{site.name} is called without a map here, and had one when its sites were listed.")
+    return x
 
 
 def _by_module(sites: Mapping[Site, Change]) -> dict[str, list[Site]]:

@@ -1,9 +1,10 @@
-"""What sort of layer a module is: its kind, where it looks for channels, what it costs."""
+"""What sort of layer a module is: its kind, where it looks for its map and channels, what it costs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -80,3 +81,18 @@ def leaf_flops(m: nn.Module, out: Tensor | None) -> int:
     if out is None or not per_value:
         return 0
     return 2 * per_value * out.numel()  # not out[0]: of Swin's windows the first axis counts too
+
+
+def map_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The map among a call's arguments, however it was called: the first tensor with three or four axes."""
+    return next((a for a in (*args, *kwargs.values()) if _may_be_map(a)), None)
+
+
+def with_map(args: tuple[Any, ...], kwargs: Mapping[str, Any], new: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call's arguments with another map in the place of that which `map_in` finds."""
+    old = map_in(args, kwargs)
+    return tuple(new if a is old else a for a in args), {k: new if v is old else v for k, v in kwargs.items()}
+
+
+def _may_be_map(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim in (3, 4)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from numbers import Real
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from whatwhere.errors import InputError
 
@@ -26,6 +30,8 @@ class Preprocessing:
         crop_pct: share of the resized short side that the centre crop keeps (timm's meaning).
         interpolation: of the resize; always antialiased (PIL).
         source: where these numbers come from, for the record.
+        channels: of the pictures as the network takes them: 1, grey; 4, with transparency; None, RGB. A `Network` sets
+            it to what its module takes.
     """
 
     mean: tuple[float, ...] = (0.5,)
@@ -34,6 +40,7 @@ class Preprocessing:
     crop_pct: float = 1.0
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     source: str = "default"
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no pictures have.
@@ -58,6 +65,7 @@ class Preprocessing:
         """
         if images.dtype != torch.uint8:
             return images.float().contiguous(memory_format=torch.channels_last)
+        images = self._coloured(images)
         if len(self.mean) not in (1, images.shape[1]):
             raise InputError(
                 f"preprocessing has {len(self.mean)} channel means, the pictures have {images.shape[1]} channels; "
@@ -68,9 +76,26 @@ class Preprocessing:
         x = images.to(torch.float32, memory_format=torch.channels_last)
         return x.mul_(scale).sub_(shift.view(1, -1, 1, 1))
 
+    def _coloured(self, images: Tensor) -> Tensor:
+        """Bytes with the channels that the network takes."""
+        if self.channels is None or images.shape[1] == self.channels:
+            return images
+        if (images.shape[1], self.channels) == (3, 1):
+            return grey(images)
+        raise InputError(
+            f"the network takes pictures of {self.channels} channels, and these have {images.shape[1]}; give pictures "
+            f"of {self.channels} channels, or floats that are prepared already."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a result file."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("channels", None)}
+
+
+def grey(images: Tensor) -> Tensor:
+    """The luminance of RGB bytes, rounded as Pillow does: (N, 3, H, W) to (N, 1, H, W)."""
+    weights = torch.tensor([19595, 38470, 7471], device=images.device).view(1, 3, 1, 1)  # of 65536 [ITU-R 601]
+    return ((images.long() * weights).sum(1, keepdim=True) + 32768 >> 16).to(torch.uint8)
 
 
 def _check_scaled(mean: Any, std: Any) -> None:
@@ -111,6 +136,10 @@ class Network:
         input_size: (C, H, W) of one input, for tracing; None: that of the data at hand, where there are data, else what
             the module itself says, else 224 x 224.
         drawn: the fingerprint of the weights, where they were drawn at random when the network was loaded.
+        partial: which of them a file of weights did not hold, where it did not hold all.
+
+    Raises:
+        InputError: for anything but a module, a `Preprocessing` and a size of three numbers above 0.
     """
 
     module: nn.Module
@@ -118,6 +147,23 @@ class Network:
     name: str = "network"
     input_size: tuple[int, int, int] | None = None
     drawn: str = ""
+    partial: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what is given; pictures get the channels that the module takes."""
+        if not isinstance(self.module, nn.Module):
+            raise InputError(
+                f"module={self.module!r}: a Network is made of a torch.nn.Module, not of a "
+                f"{type(self.module).__name__}; load_model(NAME) gives one by name."
+            )
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise InputError(f"preprocessing={self.preprocessing!r}: give a whatwhere.Preprocessing.")
+        size = self.input_size
+        if size is not None and (len(size) != 3 or any(not isinstance(n, int) or n < 1 for n in size)):
+            raise InputError(f"input_size={size!r}: give (channels, height, width), three whole numbers above 0.")
+        channels = size[0] if size else _taken(self.module)
+        if self.preprocessing.channels is None and channels != 3:
+            self.preprocessing = replace(self.preprocessing, channels=channels)
 
     def prepared(self, pictures: Tensor) -> Tensor:
         """Pictures (N, C, H, W) as the module takes them: normalised, where its weights are and in their precision."""
@@ -135,7 +181,8 @@ def as_module(net: nn.Module | Network) -> nn.Module:
     """The plain module of what a user hands to an instrument.
 
     Raises:
-        InputError: for anything else, and for a compiled module: hooks added after `torch.compile` are ignored.
+        InputError: for anything else; for a compiled or scripted module, which hooks do not reach; for one whose layers
+            do not know their sizes yet.
     """
     module = net.module if isinstance(net, Network) else net
     if not isinstance(module, nn.Module):
@@ -146,7 +193,129 @@ def as_module(net: nn.Module | Network) -> nn.Module:
             f"{f'net.{compiled}' if compiled else 'net'} is compiled, and hooks added after torch.compile are ignored; "
             "pass the original module (the compiled one's _orig_mod) and compile afterwards."
         )
+    scripted = next((n for n, m in module.named_modules() if isinstance(m, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise InputError(
+            f"{f'net.{scripted}' if scripted else 'net'} is TorchScript (torch.jit), whose layers cannot be looked "
+            "into or changed; pass the module that was scripted or traced."
+        )
+    lazy = next((n for n, p in module.named_parameters() if isinstance(p, UninitializedParameter)), None)
+    if lazy is not None:
+        raise InputError(f"net.{lazy} has no size yet (a lazy layer); run the network once on a picture before.")
     return module
+
+
+def check_finite(net: nn.Module | Network) -> None:
+    """Refuse weights that are NaN or infinite, of which no number would mean anything.
+
+    Raises:
+        InputError: naming the first such tensor.
+    """
+    for name, tensor in as_module(net).state_dict().items():
+        found = broken_values(name, tensor)
+        if found:
+            raise InputError(
+                f"net: {name} holds {found} in {int((~tensor.isfinite()).sum())} of its {tensor.numel()} values, so "
+                "that no score means anything; load weights that are whole, or train again with a lower lr."
+            )
+
+
+def broken_values(name: str, tensor: Any) -> str:
+    """What is wrong with a tensor's values; "" if nothing is."""
+    if not isinstance(tensor, Tensor) or tensor.is_meta or not tensor.is_floating_point():
+        return ""
+    if bool(tensor.sum().isfinite()):  # much faster than to look at each
+        return ""
+    if bool(tensor.isnan().any()):
+        return "NaN"
+    masks = name.endswith("mask")  # of attention: minus infinity is meant
+    return "" if masks or bool(tensor.isfinite().all()) else "infinity"
+
+
+def channels_of(module: nn.Module) -> int:
+    """Of the pictures that a module takes, as far as its layers say: those of the first convolution, else 3."""
+    config = getattr(module, "pretrained_cfg", None) or {}
+    stem = config.get("first_conv") if hasattr(config, "get") else None
+    first = [m for n, m in module.named_modules() if n == stem]
+    return next((m.in_channels for m in (*first, *module.modules()) if isinstance(m, nn.Conv2d)), 3)
+
+
+def _taken(module: nn.Module) -> int:
+    """The channels of the first convolution, unless the module runs on RGB: a stem need not be defined first."""
+    channels = channels_of(module)
+    return 3 if channels == 3 or _runs_on_rgb(module) else channels
+
+
+def _runs_on_rgb(module: nn.Module) -> bool:
+    try:
+        probe = copy.deepcopy(module).to("meta").eval()  # shapes alone, no computation
+        with torch.no_grad():
+            probe(torch.empty(1, 3, 224, 224, device="meta"))
+    except Exception:  # a foreign module may raise anything
+        return False
+    return True
+
+
+@contextmanager
+def running(net: nn.Module | Network, size: Sequence[int]) -> Iterator[None]:
+    """Turn a forward pass that fails in the block into an error that the user can fix.
+
+    Args:
+        net: what runs.
+        size: (C, H, W) of the pictures that it runs on.
+
+    Raises:
+        InputError: if the network does not run on such pictures.
+    """
+    try:
+        yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        said = f"the network does not run on a picture of shape {tuple(size)} (C, H, W): {why}."
+        raise InputError(f"{said} {_fix(as_module(net), size)}") from error
+
+
+def _fix(module: nn.Module, size: Sequence[int]) -> str:
+    channels = channels_of(module)
+    if channels != size[0]:
+        wanted = (channels, *size[1:])
+        return f"Its first convolution takes {channels} channels: give such pictures, or input_size={wanted}."
+    return "Give input_size=(C, H, W), or Network(net, input_size=(C, H, W))."
+
+
+def main_map(output: Any) -> Tensor:
+    """The scores of a segmentation network, from any usual form of its output.
+
+    A tensor is taken as it is; of a mapping `out` or `logits`, else the first map; of a tuple or list the first map.
+
+    Raises:
+        InputError: if there is no map (N, classes, h, w); the message lists what came.
+    """
+    named: dict[Any, Any] = dict(output) if isinstance(output, Mapping) else {}
+    parts = [named.get("out"), named.get("logits"), *named.values()]
+    if isinstance(output, tuple | list):
+        parts = list(output)
+    elif not named:
+        parts = [output, getattr(output, "logits", None)]
+    found = next((p for p in parts if isinstance(p, Tensor) and p.ndim == 4), None)
+    if found is None:
+        raise InputError(
+            f"the network gives {_listed(output)}; a segmentation network gives scores (N, classes, h, w)."
+        )
+    return found
+
+
+def _listed(output: Any) -> str:
+    """What a network gave, in words."""
+    if isinstance(output, Tensor):
+        return f"a tensor {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return "a mapping with " + (", ".join(f"{k}: {_listed(v)}" for k, v in output.items()) or "nothing in it")
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of " + (", ".join(map(_listed, output)) or "nothing")
+    return type(output).__name__
 
 
 def _is_compiled(module: nn.Module) -> bool:

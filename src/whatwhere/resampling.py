@@ -1,8 +1,9 @@
-"""Bootstrap intervals for grouped data, such as the pixels of a video segment."""
+"""Intervals for grouped data, such as the pixels of a video segment, by leaving groups out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whatwhere.errors import InputError
-from whatwhere.intervals import LEVEL
+from whatwhere.intervals import crossed_half_width
 
-AT_ONCE = 64  # draws
+GROUPS = "groups of test pictures"
+SEEDS_AND_GROUPS = "seeds and groups of test pictures"
+Statistic = Callable[[NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True)
@@ -24,54 +27,62 @@ class Resampled:
         low: lower end of the 95 % interval.
         high: upper end.
         groups: it rests on.
-        draws: in which the statistic was defined.
-        undefined: draws in which it was not (NaN), left out.
+        undefined: groups without which the statistic is not defined; where there are any, nothing is known of it, and
+            the interval is all that is possible.
+        covers: what else could have been drawn: groups, or groups and networks.
     """
 
     value: float
     low: float
     high: float
     groups: int
-    draws: int
     undefined: int = 0
+    covers: str = GROUPS
 
 
 def over_groups(
-    counts: NDArray[Any], statistic: Callable[[NDArray[np.float64]], float], *, draws: int = 1000, seed: int = 0
+    counts: NDArray[Any], statistic: Statistic, *, low: float = -1.0, high: float = 1.0, networks: bool = False
 ) -> Resampled:
-    """The cluster bootstrap: whole groups drawn with replacement, and the percentile interval of a statistic.
+    """The interval of a statistic by the jackknife: whole groups are left out, one at a time.
 
     >>> over_groups(counts, lambda total: total[0] / total[1])          # right pixels and pixels of each segment
 
-    Within a group values may depend on each other in any way. The statistic sees sums over groups only, so that no draw
-    looks at a pixel. Two methods on the same groups
-    are compared by one statistic of both their counts. With fewer than some 20 groups the interval is too narrow.
+    Within a group values may depend on each other in any way. The statistic sees sums over groups only, so that
+    nothing looks at a pixel. Two methods on the same groups are compared by one statistic of both their counts.
+
+    Tukey's pseudo-values have Student's t interval. A ratio of few groups is biased as well, and the jackknife says by
+    how much: the interval reaches from the lower end of the one around the value or around the corrected value, to the
+    upper end of either. A quantity that rests on a few of the groups only, such as a rare class, is covered less.
 
     Args:
         counts: (G, ...) for each group what adds up over groups.
         statistic: of their sum (...), to a number; NaN where it is not defined.
-        draws: how often groups are drawn.
-        seed: of the draws; the same seed gives the same interval.
+        low: the least the statistic can be.
+        high: the most.
+        networks: the counts are (S, G, ...), of several networks on the same groups. The value is that of their mean
+            counts, and the interval allows for other networks as well.
 
     Raises:
-        InputError: if there are fewer than two groups, or the statistic is not defined in any draw.
+        InputError: if there are fewer than two groups, or the statistic is not defined.
     """
-    n = len(counts)
+    each = (counts if networks else counts[None]).astype(np.float64)
+    s, n = each.shape[:2]
     if n < 2:
         raise InputError(f"counts: {n} groups have no spread; give at least two.")
-    drawn = np.array([statistic(total) for total in _totals(counts, draws, seed)])
-    defined = drawn[~np.isnan(drawn)]
-    if not len(defined):
-        raise InputError(f"statistic: not defined in any of {draws} draws of {n} groups; give more groups or draws.")
-    low, high = np.quantile(defined, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    value = statistic(counts.sum(0, dtype=np.float64))
-    return Resampled(float(value), float(low), float(high), n, len(defined), draws - len(defined))
+    value, without = _left_out(each.mean(0), statistic)
+    if math.isnan(value):
+        raise InputError(f"statistic: not defined for these {n} groups; give others or more.")
+    found = [(value, without)] if s < 2 else [_left_out(e, statistic) for e in each]
+    pseudo = np.array([n * v - (n - 1) * w for v, w in found])
+    covers = SEEDS_AND_GROUPS if s > 1 else GROUPS
+    if missing := int(np.isnan([without, *pseudo]).any(0).sum()):
+        return Resampled(value, low, high, n, missing, covers)
+    half, bias = crossed_half_width(pseudo), (n - 1) * float(without.mean() - value)
+    ends = (value - max(0.0, bias) - half, value - min(0.0, bias) + half)
+    return Resampled(value, max(low, ends[0]), min(high, ends[1]), n, 0, covers)
 
 
-def _totals(counts: NDArray[Any], draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """The sum over the drawn groups, for each draw."""
-    n = len(counts)
-    rng, flat = np.random.default_rng(seed), counts.reshape(n, -1).astype(np.float64)
-    times = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
-    for some in np.split(times, range(AT_ONCE, draws, AT_ONCE)):
-        yield from (some @ flat).reshape(len(some), *counts.shape[1:])
+def _left_out(counts: NDArray[np.float64], statistic: Statistic) -> tuple[float, NDArray[np.float64]]:
+    """The statistic of all groups, and without each in turn."""
+    total = counts.sum(0)
+    return float(statistic(total)), np.array([statistic(total - c) for c in counts])

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from whatwhere.depth import cut_named, from_share
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops
+from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops, map_in
 from whatwhere.layers import POOLS as POOLS
-from whatwhere.network import Network, as_module
+from whatwhere.network import Network, as_module, channels_of, check_finite, running
 
 # While a network is traced, interventions hold still: the table of places does not depend on them, nor spend draws.
 tracing: ContextVar[bool] = ContextVar("tracing", default=False)
@@ -125,6 +125,8 @@ class Sites(Sequence[Site]):
         return found
 
     def _named(self, text: str) -> list[Site]:
+        if exact := [s for s in self if text in (s.name, s.module)]:
+            return exact  # also a name with brackets or colons in it
         if text.startswith("last "):
             return from_share(self, self._whole, text)
         if ":" in text:
@@ -181,17 +183,14 @@ def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | N
         The sites in execution order. Sites whose map has a single position are left out: no *where* is there.
 
     Raises:
-        InputError: if the network does not run on such an input, or no spatial map flows in it.
+        InputError: if the network does not run on such an input, has no spatial map or no finite weights.
     """
     module = as_module(net)
+    check_finite(module)
     size = input_size or expected_input_size(net)
     trace = _Trace(module, square=size[1] == size[2])
-    with trace.hooked(), evaluating(module):
-        try:
-            module(blank_picture(module, size))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            said = f"the network does not run on a picture of shape {size} (C, H, W): {error}."
-            raise InputError(f"{said} Give input_size=(C, H, W), or Network(net, input_size=(C, H, W)).") from error
+    with trace.hooked(), evaluating(module), running(module, size):
+        module(blank_picture(module, size))
     return trace.sites()
 
 
@@ -201,10 +200,8 @@ def expected_input_size(net: nn.Module | Network) -> tuple[int, int, int]:
         return net.input_size
     module = as_module(net)
     config = getattr(module, "pretrained_cfg", None) or {}
-    if config.get("input_size"):
-        return tuple(config["input_size"])
-    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
-    return (channels, 224, 224)
+    # timm's configuration is that of its weights; a network made with in_chans=1 takes other pictures.
+    return (channels_of(module), *(config.get("input_size") or (3, 224, 224))[1:])
 
 
 def blank_picture(module: nn.Module, size: tuple[int, int, int]) -> Tensor:
@@ -280,7 +277,7 @@ class _Trace:
     def _enter(self, name: str) -> Callable[..., None]:
         def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.calls[name] += 1
-            x = _first_tensor(args, kwargs)
+            x = map_in(args, kwargs)
             layout, shape = self._map_of(m, x)
             raw = tuple(x.shape[1:]) if x is not None else ()
             certain = certain_layout(m)
@@ -373,10 +370,6 @@ class _Trace:
             flops_before=e.flops_before,
             parents=e.parents,
         )
-
-
-def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    return next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
 
 
 def format_table(sites: Iterable[Site]) -> str:

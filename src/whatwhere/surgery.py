@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.network import N, Network, as_module
 
 Edit = Callable[[nn.Module], nn.Module]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def edit(net: nn.Module | Network, edits: Mapping[str, Edit]) -> tuple[nn.Module
     Raises:
         InputError: if nothing was replaced.
     """
-    module = copy.deepcopy(as_module(net))
+    module = copied(as_module(net))
     order = {name: i for i, (name, _) in enumerate(module.named_modules())}
     done = []
     for name in sorted(edits, key=lambda n: -n.count(".")):
@@ -60,36 +62,43 @@ def edit(net: nn.Module | Network, edits: Mapping[str, Edit]) -> tuple[nn.Module
     return module, sorted(done, key=lambda r: order[r.name])
 
 
+def copied(module: M) -> M:
+    """A copy of a module that shares nothing with it, whatever it holds: pruned weights, results with gradients.
+
+    Raises:
+        InputError: if it holds something that cannot be copied, such as a lock or a generator.
+    """
+    # torch refuses to copy a tensor that was computed with gradients: a pruned weight, a feature map kept for later.
+    memo = {id(t): t.detach().clone() for m in module.modules() for t in _computed_tensors(m.__dict__, set())}
+    try:
+        return copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"net cannot be copied, and networks are changed on a copy: {error}. Remove what it holds beside its "
+            "layers (copy.deepcopy(net) shows the place)."
+        ) from error
+
+
+def _computed_tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """Tensors in plain values and their containers that are no leaves."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            yield value
+        return
+    inner: Any = value
+    if hasattr(value, "__dict__") and not isinstance(value, nn.Module | type):
+        inner = list(vars(value).values())
+    if not isinstance(inner, dict | list | tuple | set) or id(value) in seen:
+        return
+    seen.add(id(value))
+    for part in inner.values() if isinstance(inner, dict) else inner:
+        yield from _computed_tensors(part, seen)
+
+
 def put(root: nn.Module, name: str, new: nn.Module) -> None:
     """Set the submodule of a dotted name."""
     parent, _, last = name.rpartition(".")
     setattr(root.get_submodule(parent), last, new)
-
-
-def untrained(net: N, seed: int) -> N:
-    """A copy of a network with fresh weights: what the architecture does without having learned anything.
-
-    Every module draws its parameters anew as its own `reset_parameters` does. Parameters of modules that have none (a
-    position embedding, say) keep their values in a random order: the distribution stays, what was learned goes.
-
-    Args:
-        net: the network; it is left alone.
-        seed: of the draws; the global random state is put back.
-    """
-    module = copy.deepcopy(as_module(net))
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    module.cpu()  # an accelerator's generator would draw others
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        for m in module.modules():
-            reset = getattr(m, "reset_parameters", None)
-            if callable(reset):
-                reset()
-            else:
-                for p in m.parameters(recurse=False):
-                    p.copy_(p.flatten()[torch.randperm(p.numel())].view_as(p))
-    name = net.name if isinstance(net, Network) else ""
-    return as_given(net, module.to(device), f"{name}, untrained (seed {seed})")
 
 
 def count_parameters(module: nn.Module) -> int:

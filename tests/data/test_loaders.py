@@ -184,6 +184,22 @@ def test_a_loader_in_a_fixed_order_is_ordered() -> None:
         assert torch.equal(part, shown[[3, 1]])
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_batches_that_a_sampler_makes_are_looked_into(shuffled: bool) -> None:
+    data = numbers()
+    batches: Any = BatchSampler(RandomSampler(data) if shuffled else SequentialSampler(data), 4, False)
+    split = load_data(DataLoader(data, batch_size=None, sampler=batches)).test
+    assert split.unsteady == ("shuffles (RandomSampler)" if shuffled else "")
+    shown = torch.cat([x for x, _ in split.batches(4)])[:, 0, 0, 0]
+    assert torch.equal((shown * 10).round().long() % 2, split.labels)
+
+
+def test_a_shuffled_order_of_all_is_sorted_away() -> None:
+    one, two = (load_data(DataLoader(numbers(), 4, shuffle=True)).test for _ in range(2))
+    assert torch.equal(next(one.batches(4))[0], next(two.batches(4))[0])
+    assert one.labels.tolist() == [0, 1] * 20
+
+
 def test_another_order_in_a_later_pass_is_refused() -> None:
     split = load_data(OwnLoader(TensorDataset(torch.zeros(8, 3, 2, 2), torch.arange(8)), 4)).test
     assert split.unsteady == "is a OwnLoader, which has an order of its own"

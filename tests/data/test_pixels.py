@@ -151,3 +151,37 @@ def test_the_orientation_of_a_stored_picture(kind: str, orientation: int) -> Non
     stored = encoded(noise_picture(6, 5), kind, exif=exif)
     assert orientation_of(stored) == orientation_of(Image.open(io.BytesIO(stored))) == orientation
     assert orientation_of(torch.zeros(3, 2, 2)) == orientation_of(encoded(noise_picture(6, 5))) == 1
+
+
+def test_pictures_get_the_channels_of_the_network() -> None:
+    colour, grey = noise_picture(5, 7), noise_picture(5, 7, "L")
+    one = Preprocessing(channels=1)
+    assert torch.equal(to_pixels(grey, one)[0], torch.from_numpy(np.array(grey)))
+    assert torch.equal(to_pixels(colour, one)[0], torch.from_numpy(np.array(colour.convert("L"))))
+    assert torch.equal(to_pixels(to_pixels(colour), one), to_pixels(colour, one))
+    small = Preprocessing(size=(4, 4), channels=1)
+    assert torch.equal(to_pixels(torch.from_numpy(np.array(grey)), small), to_pixels(grey, small))
+    assert to_pixels(grey, small).shape == (1, 4, 4)
+
+
+def test_four_channels_are_served_where_a_picture_has_them() -> None:
+    transparent = noise_picture(5, 7, "RGBA")
+    four = Preprocessing(channels=4)
+    pixels = torch.from_numpy(np.array(transparent)).permute(2, 0, 1)
+    assert torch.equal(to_pixels(transparent, four), pixels)
+    assert torch.equal(to_pixels(encoded(transparent), four), pixels)
+    assert torch.equal(to_pixels(pixels, four), pixels)
+    assert to_pixels(pixels, Preprocessing(size=(4, 4), channels=4)).shape == (4, 4, 4)
+    with pytest.raises(BrokenPicture, match="the network takes 4 channels, and it has no transparency"):
+        to_pixels(noise_picture(5, 7), four)
+    with pytest.raises(BrokenPicture, match="the network takes 4 channels, and it has 3"):
+        to_pixels(pixels[:3], four)
+
+
+def test_other_channels_come_as_tensors() -> None:
+    many = torch.randint(0, 256, (7, 4, 4), dtype=torch.uint8)
+    assert torch.equal(to_pixels(many, Preprocessing(channels=7)), many)
+    with pytest.raises(BrokenPicture, match="7 channels, which are not resized"):
+        to_pixels(many, Preprocessing(size=(2, 2), channels=7))
+    with pytest.raises(BrokenPicture, match=r"which only tensors \(7, H, W\) have"):
+        to_pixels(noise_picture(4, 4), Preprocessing(channels=7))

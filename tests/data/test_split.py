@@ -216,3 +216,11 @@ def test_a_file_that_is_gone_is_refused_by_the_fingerprint_too(tmp_path: Path) -
         InputError, match=r"row 0 \(file .*gone\.png\) cannot be read \(No such file or directory\); give"
     ):
         _ = split.fingerprint
+
+
+def test_grey_and_coloured_pictures_are_kept_apart() -> None:
+    images = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8)
+    split = Split("test", Memory(images), torch.tensor([0, 1, 0, 1]), ("a", "b"))
+    for geometry, channels in ((Preprocessing(), 3), (Preprocessing(channels=1), 1), (Preprocessing(), 3)):
+        assert split.shape(geometry) == (channels, 5, 5)
+        assert next(split.batches(4, geometry=geometry))[0].shape == (4, channels, 5, 5)

@@ -15,39 +15,47 @@ from whatwhere.lab.rows import (
     Row,
     RowsResult,
     accuracy,
+    accuracy_of_counts,
     checked_counts,
     checked_names,
     checked_seeds,
     difference,
+    difference_of_counts,
     rows_figure,
 )
 
 
 def test_intervals_of_accuracies_and_pairs():
-    assert accuracy([90], 100).low == pytest.approx(0.8256, abs=1e-4)  # Wilson, by hand
-    assert accuracy([100, 100], 100).high == 1.0
-    pairs = difference([30], [10], 100)
+    alone = accuracy_of_counts([90], 100)
+    assert (alone.low, alone.high) == pytest.approx((0.8238, 0.9510), abs=1e-4)  # Clopper and Pearson's table
+    assert accuracy_of_counts([100, 100], 100).high == 1.0
+    pairs = difference_of_counts([30], [10], 100)
     assert pairs.mean == pytest.approx(0.2)
     spread = np.std([1] * 30 + [-1] * 10 + [0] * 60, ddof=1)
     assert pairs.half_width == pytest.approx(1.98422 * spread / 10, rel=1e-3)  # Student's t of 99
-    over = difference([30, 40], [10, 10], 100)
+    over = difference_of_counts([30, 40], [10, 10], 100)
     assert (over.mean, over.repeats) == (pytest.approx(0.25), 2)
 
 
-def test_accuracy_over_seeds_is_students_interval() -> None:
-    """Of 60, 70 and 80 right in 100: mean 0.7, deviation 0.1, and Student's t of two degrees is 4.3027."""
-    e = accuracy([60, 70, 80], 100)
+def hits(*right: int) -> np.ndarray:
+    """(seeds, 100): the first so many pictures are right."""
+    return np.arange(100) < np.array(right)[:, None]
+
+
+def test_accuracy_covers_seeds_and_pictures() -> None:
+    """Wider than Student's t over seeds alone, which stays by name: of 60, 70, 80 right, mean 0.7, deviation 0.1."""
+    e = accuracy(hits(60, 70, 80))
     assert (e.mean, e.spread, e.n, e.repeats) == (pytest.approx(0.7), pytest.approx(0.1), 100, 3)
-    assert e.low == pytest.approx(0.7 - 4.302653 * 0.1 / 3**0.5)
-    assert e.high == pytest.approx(0.7 + 4.302653 * 0.1 / 3**0.5)
+    alone = 4.302653 * 0.1 / 3**0.5  # of two degrees of freedom
+    assert e.fixed == pytest.approx((0.7 - alone, 0.7 + alone))
+    assert e.low <= e.fixed[0]
+    assert e.high >= min(e.fixed[1], 1.0)
 
 
-def test_a_single_seed_has_wilsons_interval() -> None:
-    """z = 1.959964, p = 1/2, n = 4: half of it is z sqrt(1/16 + z²/64) / (1 + z²/4)."""
-    z = 1.959964
-    e = accuracy([2], 4)
-    assert (e.mean, e.spread, e.repeats) == (0.5, 0.0, 1)
-    assert e.half_width == pytest.approx(z * (1 / 16 + z**2 / 64) ** 0.5 / (1 + z**2 / 4), rel=1e-6)
+def test_a_difference_is_paired_by_seed_and_picture() -> None:
+    e = difference(hits(60, 70, 80), hits(50, 60, 70))
+    assert (e.mean, e.repeats) == (pytest.approx(0.1), 3)
+    assert e.low > 0  # of ten pictures, the same ones or not, each seed gained all
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ def test_a_table_is_in_per_cent_with_a_column_for_every_measure_of_any_row() -> 
             "right %": "50.00",
             "right 95 %": "[45.00, 55.00]",
             "right published %": "60.0",
+            "95 % covers": "",
             "seeds": "2",
             "pictures": "40",
             "gap %": "",
@@ -99,6 +108,7 @@ def test_a_table_is_in_per_cent_with_a_column_for_every_measure_of_any_row() -> 
             "right %": "75.00",
             "right 95 %": "[70.00, 80.00]",
             "right published %": "",
+            "95 % covers": "",
             "seeds": "2",
             "pictures": "40",
             "gap %": "-1.20",

@@ -85,7 +85,7 @@ def test_a_module_in_hand_stays_in_this_process():
 
 
 def test_a_held_object_says_what_to_give_instead():
-    with pytest.raises(InputError, match="give model by name"):
+    with pytest.raises(InputError, match=r"give model by name \(a network of your own as 'package\.module:function'"):
         pickle.dumps(Held("model", 1))
 
 

@@ -108,7 +108,7 @@ def test_weights_come_back(tmp_path: Path, suffix: str) -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(tensors_of(make("vgg11", **SLIM)), file)
-    with pytest.raises(InputError, match=r"do not fit the network.*Check the model's name.*strict=False"):
+    with pytest.raises(InputError, match=r"do not fit the network.*'features.*conv1.*Check the model's name"):
         load_model("cifar/resnet20", weights=file, **SLIM)
     with pytest.raises(InputError, match="no tensor of this network's"):
         load_model("cifar/resnet20", weights=file, strict=False, **SLIM)
@@ -119,9 +119,13 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_strict_false_loads_what_there_is(tmp_path: Path) -> None:
     source, file = make("vgg11", seed=9, **SLIM), tmp_path / "w.safetensors"
     save_file({k: v for k, v in tensors_of(source).items() if k.startswith("features")}, file)
-    with pytest.raises(InputError, match="Missing key"):
+    with pytest.raises(
+        InputError,
+        match=r"do not fit the network: the network has 'classifier.0.weight' and 5 more, which the file has not.*strict=False",
+    ):
         load_model("cifar/vgg11", weights=file, **SLIM)
-    net = load_model("cifar/vgg11", weights=file, strict=False, **SLIM).module
+    with pytest.warns(UserWarning, match=r"hold 48 of its 54 tensors, without 'classifier\.0\.weight', .* and 3 more"):
+        net = load_model("cifar/vgg11", weights=file, strict=False, **SLIM).module
     assert torch.equal(net.features[0].weight, source.features[0].weight)
     assert not torch.equal(net.classifier[0].weight, source.classifier[0].weight)
 
@@ -365,3 +369,45 @@ def test_tied_weights_are_saved_under_all_their_names(tmp_path: Path) -> None:
     again = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     load_weights(again, tmp_path / "w.safetensors")
     assert all(torch.equal(v, before[k]) for k, v in again.state_dict().items())
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "cifar/vgg16",
+            {"width": 400.0},
+            r"width=400: cifar/vgg16 would have .* parameters, which take \d+\.\d TB, and",
+        ),
+        ("pspnet/resnet18", {"width": 2000.0}, r"width=2000: pspnet/resnet18 would have .* TB, and"),
+        (
+            "timm/test_resnet",
+            {"classes": 10**11},
+            r"width=1, classes=100000000000: timm/test_resnet would have .* TB, and",
+        ),
+        ("torchvision/squeezenet1_1", {"classes": 10**11}, "would have .* TB, and"),
+        ("cifar/vgg16", {"width": 1e30}, "tensors larger than any machine holds"),
+    ],
+)
+def test_a_network_larger_than_the_memory_is_refused_before_it_is_made(
+    name: str, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", lambda t, **_: made.append(t.is_meta) or t)
+    with pytest.raises(InputError, match=message):
+        load_model(name, **options)
+    assert all(made)
+
+
+@pytest.mark.parametrize("width", [0, -1.0, float("nan"), float("inf")])
+def test_a_width_that_cannot_be_is_refused(width: float) -> None:
+    with pytest.raises(InputError, match="give a width above 0"):
+        load_model("cifar/vgg11", width=width)
+
+
+def test_a_module_is_no_name() -> None:
+    with pytest.raises(InputError, match="give a name, such as 'timm/resnet18'; a module is a network as it is"):
+        load_model(nn.ReLU())  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """`whatwhere need ...`, as a user types it."""
 
+import shlex
+
 import pytest
 import torch
 
@@ -93,3 +95,93 @@ def test_the_curve_from_the_command_line(tmp_path):
     result = ww.load_result(tmp_path / "out")
     assert result.settings["reach"] == 2
     assert {p.site for p in result.points} == {"features.11", "features.15"}
+
+
+NETWORK = "--model cifar/vgg11 --width 0.07 --data digits"
+CURVE = f"{NETWORK} --limit 20 --methods mean --sites features.25"
+TRAINED = f"{NETWORK} --epochs 1 --recipe demo"
+COLLAPSE = "--model cifar/vgg11 --width 0.07 --classes 10 --out small.safetensors"
+# A wrong call, and what its one line must name: the argument, what was seen, what to give.
+WRONG = [
+    *(
+        ("curve", f"{CURVE} {options}", said)
+        for options, said in [
+            ("--repeats 0", "repeats=0 must be a whole number from 1 to 255"),
+            ("--repeats 256", "repeats=256 must be a whole number from 1 to 255"),
+            ("--batch_size 0", "batch_size=0: give a whole number of at least 1"),
+            ("--batch_size -3", "batch_size=-3: give a whole number of at least 1"),
+            ("--limit 0", "limit=0: give a whole number of at least 1"),
+            ("--within 5", "within=5.0: give a share from 0 to 1; 0.01 is one point"),
+            ("--within 1%", "--within=1%: give a number"),
+            ("--tolerance -1", "tolerance=-1.0: give 0 or more"),
+            ("--tolerance 0.1 --repeats 2", "tolerance=0.1: give 0 or more, and at least 3 repeats"),
+            ("--reach 0", "reach=0: give 'from', or a number of cuts from 1"),
+            ("--reach 9", "reach=9: there are 1 cuts; give 1 to 1, or 'from'"),
+            ("--reach to", "--reach=to: give one of from or a whole number"),
+            ("--methods nothing", "methods='nothing' matches nothing. Choices: per-channel, shared"),
+            ("--sites nothing", "sites='nothing' matches nothing. Choices: features"),
+            ("--sites 'last 130%'", "sites='last 130%': give a share above 0 and at most all, such as 'last 30%'"),
+            ("--sites 'last 0%'", "sites='last 0%': give a share above 0"),
+            ("--sites 'last 5%'", "sites='last 5%' matches nothing: no cut is that deep. Choices: features.0"),
+            ("--sites 'last x%'", "sites='last x%': write a percentage such as 'last 30%'"),
+            ("--width 0", "width=0.0, classes=10: give a width above 0"),
+            ("--width 1000000", "width=1e+06"),
+            ("--seed x", "--seed=x: give a whole number"),
+            ("--seed 99999999999999999999", "seed=99999999999999999999: give a whole number"),
+            ("--weights nothing.pt", "weights='nothing.pt': there is no such file"),
+            ("--device tpu", "device='tpu' cannot be used"),
+            ("--workers -1", "workers=-1: give 0 (this process)"),
+            ("--model cifar/nothing", "model='cifar/nothing' matches nothing"),
+            ("--fold_only", "holds no study to fold"),
+        ]
+    ),
+    *(
+        ("trained", f"{TRAINED} {options}", said)
+        for options, said in [
+            ("--shares 38", "shares=[38.0]: give shares from 0 to 1, such as 0.31,0.54; 38 % is 0.38"),
+            ("--shares 0", "shares=[0.0]: 0 is the intact network, which is trained anyway; give more than 0"),
+            ("--shares -0.1", "shares=[-0.1]: give shares from 0 to 1"),
+            ("--shares 0.01", "share=1 %: no cut is near; this network can be cut at 100, 88"),
+            ("--shares 0.5 --matrix 0.7", "matrix=[0.7]: give some of shares=[0.5]"),
+            ("--matrix 38", "matrix=[38.0]: give shares from 0 to 1"),
+            ("--plain_shares 38", "plain_shares=[38.0]: give shares from 0 to 1"),
+            ("--seeds -1", "seeds=(-1,): give at least one whole number, each 0 or more"),
+            ("--methods mean", "methods='mean' matches nothing"),
+            ("--repeats 0", "repeats=0 must be a whole number"),
+            ("--within 5", "within=5.0: give a share from 0 to 1"),
+            ("--lr 0", "lr=0.0 must be above 0: at 0 nothing is learned"),
+            ("--lr -1", "lr=-1.0 must be a number of at least 0"),
+            ("--epochs 0", "epochs=0 must be a whole number of at least 1"),
+            ("--batch_size 0", "batch_size=0 must be a whole number of at least 1"),
+            ("--recipe nothing", "recipe='nothing' matches nothing"),
+            ("--width 0", "width=0.0, classes=10: give a width above 0"),
+            ("--model nothing", "model='nothing'"),
+        ]
+    ),
+    *(
+        ("collapse", f"{COLLAPSE} {options}", said)
+        for options, said in [
+            ("--site 'last 130%'", "sites='last 130%': give a share above 0"),
+            ("--site 'last 5%'", "sites='last 5%' matches nothing: no cut is that deep"),
+            ("--site nothing", "sites='nothing' matches nothing"),
+            ("--site features.25 --out small.pt", "give 'small.pt.safetensors'"),
+            ("--site features.25 --init x", "--init=x: give one of kernel-sum, fresh"),
+            ("--site features.25 --data nothing", "data='nothing' matches nothing"),
+        ]
+    ),
+    ("demo", "--model cifar/vgg11", "there is no option --model"),
+    ("demo", "--within 5", "within=5.0: give a share from 0 to 1"),
+]
+
+
+@pytest.mark.parametrize(("command", "words", "said"), WRONG, ids=[f"{c} {w.split(' --')[-1]}" for c, w, _ in WRONG])
+def test_a_wrong_call_is_refused_in_one_line(command, words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(["need", command, *shlex.split(words), *(["--quiet"] if command != "collapse" else [])])
+    shown = capsys.readouterr().err
+    assert left.value.code == 2
+    assert shown.startswith("whatwhere: ")
+    assert shown.count("\n") == 1
+    assert said in shown
+    assert not list(tmp_path.rglob("cells/*")), "nothing ran"

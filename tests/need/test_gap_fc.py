@@ -483,3 +483,47 @@ def test_collapsing_twice_and_a_strided_average_pool() -> None:
         torch.testing.assert_close(twice(x).flatten(1), on_vectors([net[0], *net[2:]], x.mean((2, 3))))
     assert twice.surgery.site == "0"
     assert once.surgery.site == "2"
+
+
+@pytest.mark.parametrize("how", ["keywords", "None first"])
+def test_a_site_that_is_called_with_keywords_is_pooled_as_any_other(how: str) -> None:
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, mask: Any = None, hidden_states: Any = None) -> Tensor:
+            return self.norm(mask if hidden_states is None else hidden_states).relu()
+
+    class Net(nn.Module):
+        def __init__(self, how: str) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.c, self.how = nn.Conv2d(3, 4, 3), Branch(), nn.Conv2d(4, 5, 3, padding=1), how
+
+        def forward(self, x: Tensor) -> Tensor:
+            calls = {"positional": (self.a(x),), "None first": (None, self.a(x))}
+            x = self.b(hidden_states=self.a(x)) if self.how == "keywords" else self.b(*calls[self.how])
+            return self.c(input=x).mean((2, 3))
+
+    x = torch.randn(2, 3, 8, 8)
+    for site in ("b", "c"):
+        plain, asked = (collapse(Net(h).eval(), site, input_size=(3, 8, 8)) for h in ("positional", how))
+        with torch.no_grad():
+            assert torch.equal(plain(x), asked(x))
+            assert not torch.equal(plain(x), Net(how).eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": "x", "init": "fresh"}, "seed='x': give a whole number"),
+        ({"input_size": 5}, r"input_size=5: give \(channels, height, width\)"),
+        ({"input_size": (3,)}, r"input_size=\(3,\): give"),
+        ({"input_size": (3, 0, 32)}, r"input_size=\(3, 0, 32\): give"),
+        ({"input_size": "x"}, "input_size='x': give"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        collapse(make("vgg11", classes=3, width=1 / 16), "features.25", **options)

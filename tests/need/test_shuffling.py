@@ -521,3 +521,30 @@ def test_a_one_by_one_convolution_commutes_with_a_shared_shuffle() -> None:
     with torch.no_grad():
         after = conv(maps).flatten(2)[..., positions].view(2, 5, 4, 6)
         torch.testing.assert_close(conv(permute(maps, index)), after)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": None}, "mode=None matches nothing"),
+        ({"mode": "block", "block": 2}, r"block=2: give \(rows, columns\)"),
+        ({"mode": "block", "block": (2,)}, r"block=\(2,\): give \(rows, columns\)"),
+        ({"mode": "block", "block": (1.5, 2)}, r"block=\(1\.5, 2\): give \(rows, columns\)"),
+        ({"seed": 1.5}, "seed=1.5: give a whole number"),
+        ({"seed": "x"}, "seed='x': give a whole number"),
+        ({"seed": None}, "seed=None: give a whole number"),
+        ({"seed": 2**70}, "seed=.*: give a whole number"),
+        ({"generator": 3}, r"generator=3: give a torch\.Generator"),
+        ({"table": 3}, r"table=3: give ww\.sites\(net\)"),
+        ({"sites": 1.5}, "sites=1.5: give a share above 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(options: dict[str, Any], said: str) -> None:
+    net = make("vgg11", classes=3, width=1 / 16).eval()
+
+    def run() -> None:
+        with shuffle(net, **options), torch.no_grad():
+            net(torch.zeros(1, 3, 32, 32))
+
+    with pytest.raises(InputError, match=said):
+        run()

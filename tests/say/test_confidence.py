@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from whatwhere.errors import InputError
+from whatwhere.say import confidence
 from whatwhere.say.confidence import ConfidenceModel, entropy, max_softmax, temperature
 
 
@@ -148,3 +149,42 @@ def test_samples_that_say_nothing_are_refused():
         fit(x, predicted, correct, classes=3, penalty=0)
     with pytest.raises(InputError, match="not finite"):
         fit(x / 0, predicted, correct, classes=3)
+
+
+def test_a_concept_in_another_unit_says_as_much():
+    """One concept counts in millions, one in billionths: each is measured by its own spread."""
+    x, predicted, correct = sample()
+    units = torch.tensor([1e-9, 1e-3, 1.0, 1e3, 1e6], dtype=torch.float64)
+    plain = ConfidenceModel.fit(x.double(), predicted, correct, classes=3)
+    other = ConfidenceModel.fit(x.double() * units, predicted, correct, classes=3)
+    assert torch.allclose(other.weight, plain.weight, atol=1e-6)
+    assert torch.allclose(other(x.double() * units, predicted), plain(x.double(), predicted), atol=1e-6)
+    assert plain.weight[0].abs().min() > 0
+
+
+def test_nearly_collinear_concepts_far_from_0_are_newtons():
+    """Against Newton's method in double precision; the model is evaluated on single precision as it was given."""
+    g = np.random.default_rng(0)
+    latent = g.standard_normal((900, 2))
+    x = torch.from_numpy(latent @ g.standard_normal((2, 5)) + 0.01 * g.standard_normal((900, 5)) + 1000.0).float()
+    predicted = torch.from_numpy(g.integers(0, 3, 900))
+    correct = torch.from_numpy(latent[:, 0] + g.standard_normal(900) > 0)
+    model = ConfidenceModel.fit(x, predicted, correct, classes=3, penalty=1e-4)
+    columns = np.concatenate([np.ones((900, 1)), design(x, predicted, interactions=False)], 1)
+    shrink, w = np.r_[0, np.full(columns.shape[1] - 1, 1e-4)], np.zeros(columns.shape[1])
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-columns @ w))
+        slope = columns.T @ (p - correct.numpy()) / 900 + shrink * w
+        w -= np.linalg.solve((columns.T * (p * (1 - p))) @ columns / 900 + np.diag(shrink), slope)
+    expected = 1 / (1 + np.exp(-columns @ w))
+    np.testing.assert_allclose(model(x, predicted).numpy(), expected, atol=2e-6)
+    np.testing.assert_allclose(model(x.double(), predicted).numpy(), expected, atol=2e-6)
+
+
+def test_many_pixels_are_taken_in_parts(monkeypatch):
+    x, predicted, correct = sample()
+    model = ConfidenceModel.fit(x, predicted, correct, classes=3)
+    whole = model(x, predicted)
+    monkeypatch.setattr(confidence, "AT_ONCE", 7)
+    assert torch.equal(model(x, predicted), whole)
+    assert whole.dtype == torch.float32

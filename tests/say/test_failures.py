@@ -104,3 +104,27 @@ def test_nearby_is_the_highest_around():
         for x in range(6):
             box = maps[:, :, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
             assert torch.equal(found[:, :, y, x], box.amax((2, 3)))
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1e-9, 0.0), (1e-3, 1e4), (1.0, 1e7)])
+def test_effects_do_not_depend_on_the_activations_unit(batches, factor, offset):
+    """Sums of squares far from 0 leave nothing of a variance, and a fixed floor nothing of a tiny one."""
+    plain, other = (FailureCounts(CLASSES, CONCEPTS) for _ in range(2))
+    for maps, *rest in batches:
+        plain.update(maps.double(), *rest)
+        other.update(maps.double() * factor + offset, *rest)
+    for a, b in zip(plain.ranked(least=3), other.ranked(least=3), strict=True):
+        assert {r.concept: r.effect for r in b.reasons} == pytest.approx(
+            {r.concept: r.effect for r in a.reasons}, rel=1e-5, abs=1e-9
+        )
+        first = {r.concept: r.wrong for r in a.reasons}
+        assert all(r.wrong == pytest.approx(first[r.concept] * factor + offset) for r in b.reasons)
+
+
+def test_a_concept_that_never_varies_says_nothing_and_one_that_only_differs_says_all():
+    labels, said = torch.zeros(1, 2, 4, dtype=torch.int64), torch.tensor([[[0] * 4, [1] * 4]])
+    maps = torch.stack([torch.full((2, 4), 0.3), said[0].float()])[None]
+    counts = FailureCounts(2, 2)
+    counts.update(maps, said, labels)
+    (found,) = counts.ranked(least=3)
+    assert [(r.concept, r.effect) for r in found.reasons] == [(1, pytest.approx(1e6)), (0, 0.0)]

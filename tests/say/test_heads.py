@@ -260,3 +260,62 @@ def test_places_are_drawn_once_with_their_labels():
     assert len(some.features[:, 0].unique()) == 10
     assert torch.equal(some.targets[:, 0], (some.features[:, 0] % 3 - 1).to(torch.int8))
     assert len(drawn_pixels(features, targets, 99, torch.Generator()).features) == 24
+
+
+FACTORS = {"tiny": (1e-8, 0.0), "far from 0": (1.0, 300.0), "tiny and far": (1e-6, 3e-4), "large": (1e6, 0.0)}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_heads_do_not_depend_on_the_features_unit(name):
+    """Against the same features in units of their own spread; the worst is float32's resolution at the offset."""
+    factor, offset = FACTORS[name]
+    plain = drawn(600, 0)
+    scaled = Pixels(plain.features * factor + offset, plain.targets)
+    maps = []
+    for pixels in (plain, scaled):
+        layer = Bottleneck(6, 3)
+        fit_heads(layer, pixels)
+        maps.append(maps_at(layer, pixels.features))
+    assert (maps[0] - maps[1]).abs().max() < 5e-3
+    assert maps[1].std(0).min() > 0.05
+
+
+def test_heads_on_nearly_collinear_features_are_those_of_double_precision():
+    """Eight channels of two directions, their differences a thousandth of them."""
+    g = np.random.default_rng(0)
+    latent = g.standard_normal((800, 2))
+    x = torch.from_numpy(latent @ g.standard_normal((2, 8)) + 1e-3 * g.standard_normal((800, 8))).float()
+    y = torch.from_numpy((latent + 0.5 * g.standard_normal((800, 2)) > 0.3).astype(np.int8))
+    fit, layer = Pixels(x, y), Bottleneck(8, 2)
+    fit_heads(layer, fit, penalty=PENALTY)
+    for k in range(2):
+        scores = slow_head(fit, k)(x)
+        factor, offset = slow_platt(scores, y[:, k].numpy())
+        expected = 1 / (1 + np.exp(-factor * scores - offset))
+        np.testing.assert_allclose(maps_at(layer, x)[:, k].numpy(), expected, atol=3e-3)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1e-9, 0.0), (1e-4, 1.0)])
+def test_reconstruction_of_tiny_and_far_maps(factor, offset):
+    g = torch.Generator().manual_seed(0)
+    maps = (torch.rand(200, 3, generator=g) * factor + offset).float()
+    features, layer = torch.randn(200, 5, generator=g), Bottleneck(5, 3, "linear")
+    reconstruct(layer, maps, features, penalty=1e-6)
+    z, y = maps.double().numpy(), features.double().numpy()
+    zc = z - z.mean(0)
+    gram = zc.T @ zc / 200
+    slope = np.linalg.solve(gram + 1e-6 * np.trace(gram) / 3 * np.eye(3), zc.T @ (y - y.mean(0)) / 200)
+    np.testing.assert_allclose(layer.decode.weight.detach().numpy()[:, :, 0, 0], slope.T, rtol=1e-4)
+    assert np.abs(slope).max() > 0.05 / factor  # what a fixed floor of the penalty would shrink away
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1e-9, 0.0), (1.0, 1e4)])
+def test_components_of_tiny_and_far_features(factor, offset):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 6, generator=g) * torch.tensor([5.0, 3, 2, 1, 0.5, 0.1]) * factor + offset
+    layer = Bottleneck(6, 3, "linear")
+    principal(layer, x)
+    centred = x.double().numpy() - x.double().numpy().mean(0)
+    _, _, rows = np.linalg.svd(centred, full_matrices=False)
+    agree = np.abs(np.sum(rows[:3] * layer.encode.weight.detach().double().numpy()[:, :, 0, 0], 1))
+    np.testing.assert_allclose(agree, 1, atol=1e-6)

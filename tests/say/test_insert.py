@@ -159,3 +159,38 @@ def test_a_module_that_runs_twice_or_gives_no_map_is_refused():
         ww.say.bottleneck(nn.Sequential(conv, nn.ReLU(), conv), "0", 2, input_size=SIZE)
     with pytest.raises(InputError, match="does not give a map"):
         ww.say.bottleneck(nn.Sequential(conv, nn.Flatten(2)), "1", 2, input_size=SIZE)
+
+
+@pytest.mark.parametrize("form", ["dict", "logits", "other name", "tuple", "list"])
+def test_segmenters_of_any_output(small, form):
+    class Wrapped(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            scores = self.net(x)
+            forms = {
+                "dict": {"aux": scores[:, :2], "out": scores},
+                "logits": {"loss": None, "logits": scores},
+                "other name": {"masks": scores},
+                "tuple": (scores, scores[:, :1], None),
+                "list": [scores],
+            }
+            return forms[form]
+
+    narrow = ww.say.bottleneck(Wrapped(small()), "net.middle", 3, input_size=SIZE)
+    assert narrow.surgery.inserted.name == "net.middle"
+
+
+def test_a_segmenter_without_a_map_lists_what_came(small):
+    class Odd(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return {"boxes": self.net(x).mean((2, 3)), "n": 3}
+
+    with pytest.raises(InputError, match=r"gives a mapping with boxes: a tensor \(2, \d+\), n: int; a segmentation"):
+        ww.say.bottleneck(Odd(small()), "net.middle", 3, input_size=SIZE)

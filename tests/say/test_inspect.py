@@ -7,7 +7,7 @@ import torch
 
 from whatwhere.errors import InputError
 from whatwhere.say import inspect
-from whatwhere.say.inspect import Overlap, auic, inspectability_curve, thresholds_of
+from whatwhere.say.inspect import Overlap, auic, inspectability_curve, matched_counts, thresholds_of
 
 
 def drawn(seed: int = 0, n: int = 3, c: int = 4, k: int = 3, size: tuple[int, int] = (5, 6)):
@@ -100,6 +100,20 @@ def test_choices_are_made_on_one_half_and_scored_on_the_other():
         assert float(test.matched(choice)[c]) == float(test.score(choice)[c, choice.concept[c]])
 
 
+def test_counts_of_pictures_add_up_to_what_is_matched():
+    x, y = drawn(2, n=6)
+    limits = thresholds_of(x)
+    choice = overlap_of(x[:3], y[:3], limits).best()
+    counts = matched_counts(x[3:], y[3:], choice)
+    assert counts.shape == (3, 4, 2)
+    for n, c in itertools.product(range(3), range(4)):
+        k, at = int(choice.concept[c]), float(limits[c, choice.index[c, int(choice.concept[c])]])
+        on, known, there = x[3 + n, c] > at, y[3 + n, k] >= 0, y[3 + n, k] == 1
+        assert counts[n, c].tolist() == [int((on & there).sum()), int(((on | there) & known).sum())]
+    total = counts.sum(0).double()
+    assert torch.equal(total[:, 0] / total[:, 1], overlap_of(x[3:], y[3:], limits).matched(choice))
+
+
 def test_choosing_and_scoring_on_the_same_pictures_flatters():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(40, 60, 3, 3, generator=g)
@@ -154,3 +168,12 @@ def test_wrong_inputs_are_refused():
         thresholds_of(x, (0.5, 1.0))
     with pytest.raises(InputError, match="iou"):
         auic(torch.zeros(2, 2, 2))
+
+
+def test_counts_go_on_beyond_what_single_precision_counts():
+    x, y = drawn()
+    limits = thresholds_of(x)
+    seen, one = Overlap(4, 3, limits), overlap_of(x, y, limits)
+    seen._counts += 2**24
+    seen.update(x, y)
+    assert torch.equal(seen._counts - 2**24, one._counts)

@@ -1,6 +1,7 @@
 """Measures of selective prediction against loops over pixels and scikit-learn."""
 
 import math
+from fractions import Fraction
 from functools import reduce
 from operator import add
 
@@ -164,3 +165,24 @@ def test_wrong_inputs_are_refused():
     for measure in (brier, calibration_error):
         with pytest.raises(InputError, match="probabilities"):
             measure(levels([1.5, 0.2], [1, 0]))
+
+
+def test_counts_beyond_single_precision_are_exact():
+    """More pixels than 2**24, after which float32 no longer counts, and more pairs than 2**53."""
+    g = np.random.default_rng(0)
+    c = np.linspace(1, 0.1, 40)
+    pixels = g.integers(2**24, 2**27, 40)
+    correct = (pixels * c).astype(np.int64) + 1
+    seen = of_counts(c, np.stack([pixels, correct], 1))
+    n, right = int(pixels.sum()), int(correct.sum())
+    wrong = [int(p - r) for p, r in zip(pixels, correct, strict=True)]
+    pairs = sum(
+        Fraction(int(r)) * (sum(wrong[i + 1 :]) + Fraction(wrong[i], 2)) for i, r in enumerate(correct.tolist())
+    )
+    assert auroc(seen) == pytest.approx(float(pairs / (right * sum(wrong))), rel=1e-13)
+    risk = [1 - Fraction(int(correct[: i + 1].sum()), int(pixels[: i + 1].sum())) for i in range(40)]
+    assert aurc(seen) == pytest.approx(float(sum(r * int(p) for r, p in zip(risk, pixels, strict=True)) / n), rel=1e-13)
+    assert seen.accuracy == float(Fraction(right, n))
+    assert (seen + seen).pixels.sum() == 2 * n
+    one_more = of_counts(np.array([0.5]), np.array([[2**24 + 1, 2**24]]))
+    assert one_more.accuracy == 2**24 / (2**24 + 1) < 1

@@ -8,8 +8,8 @@ from torch import nn
 
 from whatwhere.data import Data, Split
 from whatwhere.errors import InputError
-from whatwhere.intervals import wilson
-from whatwhere.network import Network
+from whatwhere.intervals import binomial
+from whatwhere.network import Network, grey
 from whatwhere.training.evaluate import Evaluation, evaluate
 
 MakeSplit = Callable[..., Split]
@@ -36,12 +36,12 @@ def test_it_is_the_loop_over_pictures(pictures: MakeSplit, small_net: MakeNet, b
     assert found.n == 22
 
 
-def test_the_interval_is_wilsons() -> None:
+def test_the_interval_is_exact() -> None:
     found = Evaluation(torch.tensor([True] * 30 + [False] * 10), 0.5)
-    expected = stats.binomtest(30, 40).proportion_ci(0.95, method="wilson")
+    expected = stats.binomtest(30, 40).proportion_ci(0.95, method="exact")
     assert found.interval == pytest.approx((expected.low, expected.high))
-    assert found.interval == wilson(30, 40)
-    assert str(found) == "75.00 % [59.81, 85.81] of 40 pictures"
+    assert found.interval == binomial(30, 40)
+    assert str(found) == "75.00 % [58.80, 87.31] of 40 pictures"
 
 
 def test_data_means_its_test_split_and_a_module_will_do(pictures: MakeSplit, small_net: MakeNet) -> None:
@@ -129,3 +129,41 @@ def test_a_single_class_is_refused(pictures: MakeSplit, small_net: MakeNet) -> N
     alone = Split("test", split.source, torch.zeros(22), ("cat",))
     with pytest.raises(InputError, match="data has one class, 'cat', which any network gets right; give two or more"):
         evaluate(small_net(), alone)
+
+
+def test_weights_and_scores_that_are_not_finite_give_no_accuracy(pictures: MakeSplit, small_net: MakeNet) -> None:
+    net, split = small_net(), pictures()
+    broken = next(n for n, _ in net.module.named_parameters())
+    net.module.get_parameter(broken).data.view(-1)[0] = torch.nan
+    with pytest.raises(InputError, match=f"net: {broken} holds NaN"):
+        evaluate(net, split)
+
+    class Overflows(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3)) / 0
+
+    with pytest.raises(InputError, match="scores that are NaN or infinite, for 22 of 22 pictures"):
+        evaluate(Network(Overflows()), split)
+
+
+def test_pictures_become_grey_for_a_network_of_one_channel(pictures: MakeSplit) -> None:
+    seen = []
+
+    class Grey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return self.conv(x).mean((2, 3))
+
+    evaluate(Network(Grey()), pictures(), batch_size=100)
+    images, _ = next(pictures().batches(100))
+    assert torch.allclose(seen[-1], (grey(images).float() / 255 - 0.5) / 0.5, atol=1e-6)
+
+
+def test_a_network_that_does_not_run_on_the_pictures_is_explained(pictures: MakeSplit) -> None:
+    net = Network(nn.Sequential(nn.Conv2d(3, 3, 99), nn.Flatten()))
+    with pytest.raises(InputError, match=r"does not run on a picture of shape \(3, .*Kernel size"):
+        evaluate(net, pictures())

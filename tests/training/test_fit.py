@@ -491,3 +491,22 @@ def test_a_checkpoint_of_other_layers_is_refused(pictures: MakeSplit, small_net:
     other = with_padding(small_net(), "circular", input_size=(3, 6, 6))
     with pytest.raises(InputError, match="layers"):
         fit(other, pictures(), RECIPE, file=file)
+
+
+def test_batch_norm_on_a_single_value_is_explained_and_the_layer_named(pictures: MakeSplit) -> None:
+    net = Network(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten())
+    )
+    recipe = Recipe(epochs=1, batch_size=1, lr=0.01)
+    with pytest.raises(InputError, match=r"batch_size=1: 3 sees one value a channel.*give a batch_size of 2 or more"):
+        fit(net, pictures(), recipe)
+    assert not any(m._forward_pre_hooks for m in net.module.modules())
+    del net.module[3]  # maps of more than one position are enough
+    fit(net, pictures(), recipe)
+
+
+def test_weights_that_are_not_finite_are_not_trained_on(pictures: MakeSplit, small_net: MakeNet) -> None:
+    net = small_net()
+    next(net.module.parameters()).data.view(-1)[0] = torch.inf
+    with pytest.raises(InputError, match="holds infinity in 1 of its"):
+        fit(net, pictures(), Recipe(epochs=1, batch_size=2, lr=0.01))

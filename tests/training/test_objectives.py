@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,13 +115,37 @@ def test_small_scores_are_enlarged_to_the_labels() -> None:
 
 @pytest.mark.parametrize(
     ("output", "seen"),
-    [(torch.zeros(2, 3), r"\(2, 3\)"), ({"logits": 1}, "NoneType"), ("text", "str"), ((1, 2, 3), "tuple")],
+    [
+        (torch.zeros(2, 3), r"a tensor \(2, 3\)"),
+        ({"logits": 1, "x": torch.zeros(2)}, r"a mapping with logits: int, x: a tensor \(2,\)"),
+        ("text", "str"),
+        ((1, None, "3"), "a tuple of int, NoneType, str"),
+    ],
 )
 def test_what_is_no_score_map_is_refused(output: Any, seen: str) -> None:
     with pytest.raises(
         InputError, match=rf"the network gives {seen}; a segmentation network gives scores \(N, classes"
     ):
         score_maps(output)
+
+
+def test_the_scores_are_found_in_any_usual_form() -> None:
+    scores, other, odd = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 2, 2), torch.randn(2, 7, 4, 5)
+    forms: list[tuple[Any, Any]] = [
+        ({"aux": other, "out": scores}, other),
+        ({"loss": torch.zeros(()), "logits": scores, "features": odd}, None),
+        ({"masks": scores, "features": odd}, None),
+        ([scores], None),
+        ((scores, odd), None),  # not scores of the same classes
+        ((scores, other), other),
+        ((None, scores, other), None),
+        (SimpleNamespace(logits=scores), None),
+    ]
+    for output, auxiliary in forms:
+        main, second = score_maps(output)
+        assert torch.equal(main, scores)
+        assert (second is None) == (auxiliary is None)
+        assert second is None or torch.equal(second, auxiliary)
 
 
 def test_labels_without_a_score_are_refused_in_every_batch() -> None:
@@ -198,3 +223,5 @@ def test_classes_that_no_training_map_holds_are_said() -> None:
         Segment(RECIPE).check(scores, held(0, 1))
     with pytest.raises(InputError, match="the training split has one class, 'b'"):
         Segment(RECIPE).check(scores, held(1, 255))
+    with pytest.raises(InputError, match="split 'train': no pixel of its label maps is labelled"):
+        Segment(RECIPE).check(scores, held(255, 255))

@@ -1,8 +1,13 @@
 """Recalibration put into networks, by their own families."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import FrozenBatchNorm2d
 
 import whatwhere as ww
 from whatwhere.errors import InputError
@@ -260,3 +265,69 @@ def test_a_network_agrees(tmp_path):
     module, x = gated.module.eval(), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(through_onnx(module, x, tmp_path / "n.onnx"), module(x), atol=1e-4, rtol=1e-3)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+NORMS = {
+    "group norm": lambda c: nn.GroupNorm(4, c),
+    "layer norm": LayerNorm2d,
+    "instance norm": nn.InstanceNorm2d,
+    "frozen batch norm": FrozenBatchNorm2d,
+    "none": lambda c: nn.Identity(),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_blocks_with_any_norm_or_none_are_recalibrated(norm):
+    torch.manual_seed(0)
+    blocks = [BasicBlock(8, 8, norm_layer=NORMS[norm]) for _ in range(2)]
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *blocks).eval()
+    gated = recalibrate(net, "ms_sar", identity_init=True, input_size=(3, 8, 8))
+    assert [g.channels for g in gates(gated)] == [8, 8]
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(gated(x), net(x), atol=0, rtol=0)
+
+
+def test_a_layer_that_is_called_with_a_keyword_is_recalibrated_and_copied_when_pruned():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1, self.conv2 = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+            self.downsample = None
+
+        def forward(self, x):
+            return x + self.conv2(input=self.bn1(self.conv1(x)))
+
+    net = nn.Sequential(Block()).eval()
+    prune.l1_unstructured(net[0].conv1, "weight", 0.5)
+    x = torch.randn(2, 3, 8, 8)
+    before = net(x)  # with a graph, which torch does not copy
+    gated = recalibrate(net, "se", identity_init=True, input_size=(3, 8, 8))
+    assert torch.equal(gated(x), before)
+
+
+def test_dense_layers_and_blocks_with_brackets_in_their_names_are_selected():
+    block = BasicBlock(4, 4)
+    net = nn.Sequential(
+        OrderedDict([("stem", nn.Conv2d(3, 4, 3, padding=1)), ("b[1]", block), ("b1", BasicBlock(4, 4))])
+    )
+    gated = recalibrate(net, "se", sites=["b[1]"], input_size=(3, 8, 8))
+    assert [r.name for r in gated.surgery.inserted] == ["b[1].bn2"]
+
+
+def test_a_block_that_never_runs_is_named():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = BasicBlock(3, 3), BasicBlock(3, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with pytest.raises(InputError, match=r"never ran, or gave no map.*idle; leave them out"):
+        recalibrate(Idle(), "se", input_size=(3, 8, 8))

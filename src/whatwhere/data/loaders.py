@@ -1,8 +1,8 @@
 """The user's own `DataLoader`: its batches as they are, always the same pictures in the same order.
 
 A loader that shuffles would pair a picture's prediction with another's label in the next pass. Where it takes rows of a
-`Dataset`, they are drawn once and served in that order in every pass; what a later program draws is another order, so
-that studies, which compare picture by picture over many runs, refuse it (`LoaderSplit.unsteady`).
+`Dataset`, they are drawn once, sorted, and served in that order in every pass. Studies that compare picture by picture
+over several runs refuse it all the same (`LoaderSplit.unsteady`): another run may draw other rows.
 """
 
 from __future__ import annotations
@@ -66,7 +66,11 @@ class Steady:
     def loader(self) -> DataLoader[Any]:
         """The same pictures in one order in every pass, where the given loader takes rows of a `Dataset`."""
         as_it_is = self._in_order and getattr(self.given, "in_order", True)
-        return self.given if as_it_is or self._batches is None else self._again(self._batches)
+        if as_it_is or self._own or isinstance(self.given.dataset, IterableDataset):
+            return self.given
+        if self.rows is None or self._batches is None:  # the sampler's keys are no numbers, or each is a whole batch
+            return self._again(sampler=list(self._samplers[0]), batch_size=None)
+        return self._again(batch_sampler=[part.tolist() for part in self.rows.split([len(b) for b in self._batches])])
 
     @cached_property
     def shuffles(self) -> str:
@@ -79,13 +83,16 @@ class Steady:
             return f"is a {type(self.given).__name__}, which has an order of its own"
         random = next((s for s in self._samplers if _random(s)), None)
         if random is None and not self._lists_alike:
-            random = next(s for s in reversed(self._samplers) if type(s) is not BatchSampler)
+            random = self._samplers[-1]
         return "" if random is None else f"shuffles ({type(random).__name__})"
 
     @cached_property
     def rows(self) -> Tensor | None:
-        """The row of the `Dataset` that each picture is; None where the loader takes no rows that can be listed."""
-        return None if self._batches is None else torch.tensor([row for batch in self._batches for row in batch])
+        """The row of the `Dataset` that each picture is, sorted if they are shuffled; None without rows by number."""
+        if self._batches is None:
+            return None
+        rows = torch.tensor([row for batch in self._batches for row in batch], dtype=torch.int64)
+        return rows.sort().values if self.shuffles else rows
 
     def part(self, rows: Tensor, size: int) -> DataLoader[Any]:
         """Some pictures, by their number, in batches of a size.
@@ -98,7 +105,7 @@ class Steady:
                 "order cannot be given for this DataLoader, which takes no rows by number; give its Dataset instead: "
                 "load_data(loader.dataset)."
             )
-        return self._again([part.tolist() for part in self.rows[rows].split(size)])
+        return self._again(batch_sampler=[part.tolist() for part in self.rows[rows].split(size)])
 
     @property
     def _own(self) -> bool:
@@ -107,15 +114,17 @@ class Steady:
 
     @property
     def _samplers(self) -> list[Any]:
-        """What decides the order: the sampler within the batch sampler, and that one."""
-        batches = self.given.batch_sampler
-        return [getattr(batches, "sampler", self.given.sampler), *([] if batches is None else [batches])]
+        """What decides the order: the outer sampler, and what it takes its rows from."""
+        found: list[Any] = [self.given.sampler if self.given.batch_sampler is None else self.given.batch_sampler]
+        while (inner := getattr(found[-1], "sampler", None)) is not None and inner not in found:
+            found.append(inner)
+        return found
 
     @property
     def _in_order(self) -> bool:
         """Whether rows come as they are numbered: nothing needs to be listed to know that."""
         kinds = [type(sampler) for sampler in self._samplers]
-        return not self._own and kinds in ([SequentialSampler], [SequentialSampler, BatchSampler])
+        return not self._own and kinds in ([SequentialSampler], [BatchSampler, SequentialSampler])
 
     @cached_property
     def _batches(self) -> list[list[int]] | None:
@@ -126,17 +135,17 @@ class Steady:
     @property
     def _lists_alike(self) -> bool:
         """Whether a sampler of another kind gives its rows in the same order again."""
-        sampler: Any = self._samplers[-1]
+        sampler = self._samplers[0]
         first = _listed(sampler)
         times = TIMES if first is not None and len(first) <= FEW else 1
         return first is not None and all(_listed(sampler) == first for _ in range(times))
 
-    def _again(self, batches: list[list[int]]) -> DataLoader[Any]:
-        """A loader with the settings of the given one for these batches of rows."""
+    def _again(self, **rows: Any) -> DataLoader[Any]:
+        """A loader with the settings of the given one for other rows."""
         given = self.given
         return DataLoader(
             given.dataset,
-            batch_sampler=batches,
+            **rows,
             num_workers=given.num_workers,
             collate_fn=given.collate_fn,
             worker_init_fn=given.worker_init_fn,
@@ -181,7 +190,7 @@ class LoaderSplit(Split):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the first batch and the labels; of the label counts only if the loader shuffles."""
+        """Of the first batch and the labels; of the label counts only if the order is known to change."""
         labels = self.labels if self.ordered else self.labels.sort().values
         digest = hashlib.sha256(f"{len(self)} {len(self.classes)}".encode())
         digest.update(labels.numpy().astype("<i8").tobytes())
@@ -235,8 +244,7 @@ class LoaderSplit(Split):
         if rows is None:
             raise InputError("n: a DataLoader without rows by number cannot be sampled; give one of fewer pictures.")
         dataset: Any = self.steady.given.dataset
-        rows, places = rows.sort(stable=True)
-        part = Subset(dataset, rows[balanced_rows(self.labels[places], n, seed)].tolist())
+        part = Subset(dataset, rows[balanced_rows(self.labels, n, seed)].tolist())
         every = torch.equal(rows, torch.arange(len(dataset)))  # a shuffled order of all is sorted away
         steady = Steady(plain_loader(self.steady.given, part), "" if every else self.steady.shuffles)
         return LoaderSplit(steady, self.name, *read_once(steady.loader), self.classes)

@@ -1,4 +1,4 @@
-"""From one stored picture to one uint8 tensor: decode, rotate upright, convert to RGB, resize, crop."""
+"""From one stored picture to one uint8 tensor: decode, rotate upright, convert to RGB or grey, resize, crop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from whatwhere.errors import InputError
-from whatwhere.network import Preprocessing
+from whatwhere.network import Preprocessing, grey
 
 Raw: TypeAlias = "bytes | Path | Image.Image | Tensor"
 """A picture as its source stores it: encoded, on disk, or as pixels (C, H, W)."""
@@ -64,26 +64,56 @@ def to_pixels(raw: Raw, geometry: Preprocessing | None = None) -> Tensor:
 
     Args:
         raw: the picture; a floating-point tensor counts as prepared and is returned unchanged.
-        geometry: its `size`, `crop_pct` and `interpolation` are used; without a size the picture keeps its own.
+        geometry: its `size`, `crop_pct`, `interpolation` and `channels` are used; without a size the picture keeps its
+            own.
 
     Returns:
-        (3, H, W), uint8; or the floating-point tensor.
+        (3, H, W), uint8, or as many channels as `geometry` says; or the floating-point tensor.
 
     Raises:
         BrokenPicture: if it cannot be decoded.
     """
     resized = geometry is not None and geometry.size is not None
+    channels = (geometry.channels if geometry else None) or 3
     if isinstance(raw, Tensor):
         if raw.is_floating_point():
             return raw
-        raw = three_channels(raw)
+        raw = with_channels(raw, channels)
         if not resized:
             return raw
-        raw = Image.fromarray(raw.permute(1, 2, 0).contiguous().numpy())
-    picture = upright_rgb(raw)
+        raw = _as_picture(raw)
+    picture = _coloured(raw, channels)
     if geometry is not None and resized:
         picture = fit(picture, geometry)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def _coloured(raw: bytes | Path | Image.Image, channels: int) -> Image.Image:
+    """A picture of so many channels: grey, RGB, or RGB with transparency, which the picture must have itself."""
+    if channels not in (1, 3, 4):
+        raise BrokenPicture(f"the network takes {channels} channels, which only tensors ({channels}, H, W) have")
+    picture = upright_rgb(raw, transparent=channels == 4)
+    if channels == 4 and picture.mode != "RGBA":
+        raise BrokenPicture("the network takes 4 channels, and it has no transparency")
+    return picture.convert("L") if channels == 1 else picture
+
+
+def _as_picture(pixels: Tensor) -> Image.Image:
+    if pixels.shape[0] not in (1, 3, 4):
+        raise BrokenPicture(f"it has {pixels.shape[0]} channels, which are not resized; resize it yourself")
+    return Image.fromarray((pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).contiguous().numpy())
+
+
+def with_channels(image: Tensor, channels: int) -> Tensor:
+    """Bytes (H, W) or (C, H, W) as (channels, H, W): as they are, grey repeated, RGB made grey, a fourth dropped."""
+    image = image if image.ndim == 3 else image[None]
+    if image.ndim == 3 and image.shape[0] == channels and image.dtype == torch.uint8:
+        return image
+    rgb = three_channels(image)
+    if channels not in (1, 3):
+        raise BrokenPicture(f"the network takes {channels} channels, and it has {image.shape[0]}")
+    return grey(rgb[None])[0] if channels == 1 else rgb
 
 
 def three_channels(image: Tensor) -> Tensor:
@@ -104,15 +134,20 @@ def raw_mode(picture: Image.Image) -> str:
     return first if isinstance(first, str) else ""
 
 
-def upright_rgb(raw: bytes | Path | Image.Image) -> Image.Image:
-    """Decode to an RGB picture, rotated by its EXIF orientation."""
+def upright_rgb(raw: bytes | Path | Image.Image, *, transparent: bool = False) -> Image.Image:
+    """Decode to an RGB picture, rotated by its EXIF orientation.
+
+    Args:
+        raw: the picture.
+        transparent: keep its transparency, if it has any.
+    """
     try:
         if isinstance(raw, Image.Image):
-            return _rgb(raw)
+            return _rgb(raw, transparent)
         if isinstance(raw, bytes):
-            return _rgb(Image.open(io.BytesIO(raw), formats=likely_formats(raw)))
+            return _rgb(Image.open(io.BytesIO(raw), formats=likely_formats(raw)), transparent)
         with Image.open(raw) as opened:
-            return _rgb(opened)
+            return _rgb(opened, transparent)
     except (*BROKEN, Image.DecompressionBombError) as error:
         raise BrokenPicture(f"{type(error).__name__}: {error}") from error
 
@@ -145,7 +180,7 @@ def orientation_of(raw: Raw) -> int:
     return int(seen) if seen is not None and seen in TRANSPOSED else 1
 
 
-def _rgb(stored: Image.Image) -> Image.Image:
+def _rgb(stored: Image.Image, transparent: bool = False) -> Image.Image:
     packed = raw_mode(stored)  # before the pixels are loaded
     picture = upright(stored)
     if picture.mode.startswith("I;16"):  # PIL would clip 16-bit values at 255 instead of scaling them
@@ -156,7 +191,8 @@ def _rgb(stored: Image.Image) -> Image.Image:
         raise BrokenPicture(f"its mode is {picture.mode!r} (32 bits per pixel); save it with 8 bits per channel")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")
-    return picture.convert("RGB")
+    has = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+    return picture.convert("RGBA" if transparent and has else "RGB")
 
 
 def _high_byte(picture: Image.Image) -> NDArray[np.uint8]:

@@ -332,9 +332,12 @@ def stored_size(raw: Raw) -> int:
 
 def geometry_key(geometry: Preprocessing | None) -> Key:
     """The parts of a geometry that change the pixels."""
-    if geometry is None or geometry.size is None:
+    if geometry is None:
         return ()
-    return (tuple(geometry.size), geometry.crop_pct, geometry.interpolation)
+    colour = (geometry.channels,) if geometry.channels else ()
+    if geometry.size is None:
+        return colour
+    return (tuple(geometry.size), geometry.crop_pct, geometry.interpolation, *colour)
 
 
 def workers() -> int:

@@ -10,7 +10,6 @@ with -inf, and `reflect`, `replicate` and `circular` replace that too; `zeros` a
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +23,7 @@ from whatwhere.hold.shortcuts import fit_shortcuts
 from whatwhere.hold.uneven import WINDOWED, Pair, Window, window_of
 from whatwhere.network import N, Network, as_module
 from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
-from whatwhere.surgery import Edit, Replaced, as_given, edit
+from whatwhere.surgery import Edit, Replaced, as_given, copied, edit
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular", "none", "f-conv"]
 PADDINGS: tuple[PaddingMode, ...] = ("zeros", "reflect", "replicate", "circular", "none", "f-conv")
@@ -88,7 +87,7 @@ def with_padding(net: N, mode: PaddingMode, *, input_size: tuple[int, int, int] 
     given = as_module(net)
     size = input_size or expected_input_size(net)
     edits = _edits(given, mode)
-    module, replaced = edit(net, edits) if edits else (copy.deepcopy(given), [])
+    module, replaced = edit(net, edits) if edits else (copied(given), [])
     if mode in ("none", "f-conv"):
         replaced += fit_shortcuts(module, [r.name for r in replaced])
     _check_runs(net, module, mode, size)
@@ -329,7 +328,7 @@ def _advice(module: nn.Module, size: tuple[int, int, int], mode: PaddingMode) ->
 def _side_that_runs(module: nn.Module, size: tuple[int, int, int]) -> int | None:
     """The first larger multiple of 32 at which shapes fit; on the meta device nothing is computed."""
     try:
-        shapes_only = copy.deepcopy(module).to("meta")
+        shapes_only = copied(module).to("meta")
     except _FAILURES:
         return None
     larger = (s for s in range(32, 1025, 32) if s > max(size[1:]))

@@ -8,7 +8,6 @@ reach further at the bottom than at the top, count as uneven too.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from torch import nn
 from whatwhere.errors import InputError
 from whatwhere.network import Network, as_module
 from whatwhere.site import Site, expected_input_size, list_sites
+from whatwhere.surgery import copied
 
 Pair = tuple[int, int]
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
@@ -174,7 +174,7 @@ def without_arithmetic(net: nn.Module | Network, size: tuple[int, int, int]) -> 
     """
     module = as_module(net)
     try:
-        quick = copy.deepcopy(module).to("meta")
+        quick = copied(module).to("meta")
         list_sites(quick, input_size=size)
         return quick
     except (InputError, RuntimeError, NotImplementedError):

@@ -34,7 +34,8 @@ class Measured:
     """A trained network, and the pictures that it is measured on.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME or cifar/NAME; in Python also a module or a `Network`; never changed.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
+            network; in Python also a module or a `Network`; never changed.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`.
         weights: file of the trained network's weights (.safetensors, or a PyTorch checkpoint of tensors).
         pretrained: take the library's own weights, which it downloads.
@@ -105,7 +106,8 @@ class _Named:
     """A network and pictures by name.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME or cifar/NAME.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
+            network with fresh weights.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; its train split is trained on.
         width: width factor of cifar/ networks.
     """
@@ -135,7 +137,8 @@ class Learned(Tuning, _Named):
         """
         if not isinstance(self.model, str):
             raise InputError(
-                f"model is a {type(self.model).__name__}; networks that are trained anew are given by name."
+                f"model is a {type(self.model).__name__}; networks that are trained anew are given by name, those of "
+                "your own as 'package.module:function', a function that makes one."
             )
         return super().how
 

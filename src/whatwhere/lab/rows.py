@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.intervals import Estimate, over_pictures, over_seeds, wilson
+from whatwhere.intervals import PICTURES, Estimate, binomial, over_counts, over_networks
 from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.report.figures import COLOURS, MARKERS, STYLE
 
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ONE_SEED = "There is one seed: intervals are over test pictures (Wilson) only and do not contain the noise of training."
-SEEDS = "Intervals are Student's t over seeds: they contain the noise of training."
+ONE_SEED = "There is one seed: 95 % intervals are over test pictures only and do not contain the noise of training."
+SEEDS = (
+    "95 % intervals are over seeds and test pictures: they contain the noise of training. In result.json, `fixed` is "
+    "the one over seeds alone, which holds for these very test pictures."
+)
+OWN_PICTURES = (
+    "95 % intervals are over seeds, each with test pictures of its own: they contain the noise of training and that of "
+    "pictures."
+)
 
 
 @dataclass(frozen=True)
@@ -110,33 +118,59 @@ class RowsResult(Result):
                 seen = row.published.get(measure)
                 line[f"{measure} published %"] = "" if seen is None else f"{100 * seen:.1f}"
         first = next(iter(row.measured.values()))
-        return {**line, "seeds": str(first.repeats), "pictures": str(first.n)}
+        return {**line, "95 % covers": first.covers, "seeds": str(first.repeats), "pictures": str(first.n)}
 
 
-def accuracy(right: Sequence[int], n: int) -> Estimate:
-    """Share of right pictures: Student's t over seeds, of a single seed Wilson's interval over its pictures.
+def accuracy(hits: NDArray[np.bool_]) -> Estimate:
+    """Share of right pictures, over seeds and pictures; of a single seed the exact interval over its pictures.
+
+    Args:
+        hits: (seeds, pictures), which pictures each network got right.
+    """
+    if len(hits) == 1:
+        return _alone(int(hits.sum()), hits.shape[1])
+    return over_networks(hits.astype(np.float64), counted=True, low=0.0)
+
+
+def difference(hits: NDArray[np.bool_], others: NDArray[np.bool_]) -> Estimate:
+    """Difference of two accuracies, paired by seed and picture, over both.
+
+    Args:
+        hits: (seeds, pictures), which pictures each network got right.
+        others: likewise, of the networks to subtract.
+    """
+    return over_networks(hits.astype(np.float64) - others, counted=True)
+
+
+def accuracy_of_counts(right: Sequence[int], n: int, *, same: bool = False) -> Estimate:
+    """Share of right pictures, of which only their number is known; of a single seed the exact interval.
 
     Args:
         right: how many of the pictures were right, for each seed.
-        n: pictures.
+        n: pictures of each.
+        same: all seeds have the same pictures, otherwise each its own.
     """
     if len(right) == 1:
-        return Estimate(right[0] / n, *wilson(right[0], n), 0.0, n, 1)
-    return over_seeds([r / n for r in right], n, step=1 / n, low=0.0)
+        return _alone(right[0], n)
+    shares = [r / n for r in right]
+    return over_counts(shares, [p * (1 - p) * n / max(1, n - 1) for p in shares], n, same=same, low=0.0)
 
 
-def difference(better: Sequence[int], worse: Sequence[int], n: int) -> Estimate:
-    """Difference of two accuracies on paired pictures: over seeds, of a single seed over its pairs.
+def difference_of_counts(better: Sequence[int], worse: Sequence[int], n: int) -> Estimate:
+    """Difference of two accuracies on paired pictures, of which every seed has its own.
 
     Args:
         better: pairs in which only the first picture was right, for each seed.
         worse: pairs in which only the second one was.
-        n: pairs.
+        n: pairs of each.
     """
-    if len(better) > 1:
-        return over_seeds([(b - w) / n for b, w in zip(better, worse, strict=True)], n, step=1 / n)
-    values = np.repeat([1.0, -1.0, 0.0], [better[0], worse[0], n - better[0] - worse[0]])
-    return over_pictures(values, np.zeros(n), np.ones(n, dtype=np.int64), [])
+    means = [(b - w) / n for b, w in zip(better, worse, strict=True)]
+    squares = [(b + w) / n for b, w in zip(better, worse, strict=True)]
+    return over_counts(means, [(q - m**2) * n / max(1, n - 1) for m, q in zip(means, squares, strict=True)], n)
+
+
+def _alone(right: int, n: int) -> Estimate:
+    return Estimate(right / n, *binomial(right, n), 0.0, n, 1, PICTURES)
 
 
 def rows_figure(

@@ -16,9 +16,12 @@ from whatwhere.data.load import load_pictures
 from whatwhere.data.load_scenes import load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
+from whatwhere.fingerprints import fingerprint
+from whatwhere.models.factories import is_import_path
 from whatwhere.models.load import load_model
-from whatwhere.network import Network, as_module
+from whatwhere.network import Network, check_finite
 
+OWN = {"model": " (a network of your own as 'package.module:function', a function that makes it)"}
 MOST_FILES = 20_000  # of which each is looked at; of larger folders their directories are
 
 
@@ -36,7 +39,7 @@ class Held:
     def __reduce__(self) -> NoReturn:
         raise InputError(
             f"{self.what} was given as an object, and cells in other processes load what they need by name: give "
-            f"{self.what} by name (with weights=FILE for a network of your own), or workers=0."
+            f"{self.what} by name{OWN.get(self.what, '')}, or workers=0."
         )
 
 
@@ -82,11 +85,13 @@ class GivenNetwork:
         source: a network's name, or `Held`.
         options: of `load_model`, as JSON.
         written: when the file of its weights was, in nanoseconds: another one is another network.
+        expected: the fingerprint of its weights, where a function of the user's makes it: cells need the same network.
     """
 
     source: str | Held
     options: str = "{}"
     written: int = 0
+    expected: str = ""
 
     @staticmethod
     def of(net: Any, weights: str | None = None, options: Mapping[str, Any] | None = None) -> GivenNetwork:
@@ -97,13 +102,15 @@ class GivenNetwork:
         """
         if isinstance(net, str):
             written = os.stat(weights).st_mtime_ns if weights and os.path.exists(weights) else 0
-            return GivenNetwork(net, json.dumps({**(options or {}), "weights": weights}, sort_keys=True), written)
+            plain = json.dumps({**(options or {}), "weights": weights}, sort_keys=True)
+            made = fingerprint(network_named(net, plain, written).module) if is_import_path(net) else ""
+            return GivenNetwork(net, plain, written, made)
         given = {"weights": weights, **(options or {})}
         usual = {"weights": None, "classes": None, "pretrained": False, "width": 1.0}
         strange = [name for name, value in given.items() if value != usual[name]]
         if strange:
             raise InputError(f"{' and '.join(strange)}: for a network by name; model was given as a module.")
-        as_module(net)
+        check_finite(net)
         return GivenNetwork(Held("model", net if isinstance(net, Network) else Network(net)))
 
     @cached_property
@@ -112,11 +119,17 @@ class GivenNetwork:
         if isinstance(self.source, Held):
             held: Network = self.source.value
             return held
-        return network_named(self.source, self.options, self.written)
+        named = network_named(self.source, self.options, self.written)
+        if self.expected and fingerprint(named.module) != self.expected:
+            raise InputError(
+                f"model={self.source!r} makes a network with other weights in each process, so that cells would "
+                "measure different ones; let it draw from torch's generator alone, or load its weights from a file."
+            )
+        return named
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the network."""
-        return (GivenNetwork, (self.source, self.options, self.written))
+        return (GivenNetwork, (self.source, self.options, self.written, self.expected))
 
 
 def stamp(source: str) -> str:

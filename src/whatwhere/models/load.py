@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from whatwhere.data.memory import available
 from whatwhere.errors import InputError, downloading, unknown
 from whatwhere.fingerprints import fingerprint
+from whatwhere.models.factories import is_import_path, network_at
 from whatwhere.models.seeding import seeded
 from whatwhere.models.weights import load_weights
 from whatwhere.network import Network, Preprocessing
 
+UNITS = {"PB": 1e15, "TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
+MANY = 100_000  # classes, from which on the memory of the network is checked
 CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}  # of the training pictures
 
 
@@ -34,7 +41,8 @@ def load_model(
 
     Args:
         name: `timm/…`, `torchvision/…` (its segmentation networks too), one of the papers' `cifar/…` networks,
-            `pspnet/…` with a timm ResNet's name, or `smp/architecture/encoder` of segmentation_models_pytorch.
+            `pspnet/…` with a timm ResNet's name, `smp/architecture/encoder` of segmentation_models_pytorch, or
+            `package.module:function`, a function of yours without arguments that makes the network.
         weights: a `.safetensors` file, or a PyTorch checkpoint that holds only tensors.
         pretrained: download the library's own weights.
         classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation.
@@ -46,22 +54,70 @@ def load_model(
         The network in evaluation mode, with its preprocessing.
 
     Raises:
-        InputError: for an unknown name (with the nearest ones), or weights that do not fit.
+        InputError: for an unknown name (with the nearest ones), a network larger than the memory, or weights that do
+            not fit.
     """
-    family, _, rest = name.partition("/")
-    if family not in _FAMILIES or not rest:
-        raise unknown("model", name, [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in _cifar().CIFAR_MODELS])
-    if width <= 0 or (classes is not None and classes < 1):
+    if not isinstance(name, str):
+        raise InputError(f"model={name!r}: give a name, such as 'timm/resnet18'; a module is a network as it is.")
+    if not 0 < width < math.inf or (classes is not None and classes < 1):
         raise InputError(f"width={width}, classes={classes}: give a width above 0, and at least one class.")
-    if width != 1.0 and family not in ("cifar", "pspnet"):
-        raise InputError(f"width={width} is for cifar/… and pspnet/… networks; the width of {name} is fixed.")
-    net = _FAMILIES[family](rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
+    if is_import_path(name):
+        net = _of_a_function(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
+    else:
+        net = _named(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
     if weights is not None:
-        load_weights(net.module, weights, strict=strict)
-    elif not pretrained:
+        net.partial = load_weights(net.module, weights, strict=strict)
+    if net.partial or (weights is None and not pretrained and not is_import_path(name)):
         net.drawn = fingerprint(net.module)
     net.module.eval()
     return net
+
+
+def _of_a_function(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    if pretrained or width != 1.0:
+        raise InputError(
+            f"pretrained={pretrained}, width={width}: these are for networks of libraries; {name} decides them itself."
+        )
+    return network_at(name, classes=classes, seed=seed)
+
+
+def _named(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+    family, _, rest = name.partition("/")
+    if family not in _FAMILIES or not rest:
+        known = [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in _cifar().CIFAR_MODELS]
+        raise unknown("model", name, [*known, "package.module:function"])
+    if width != 1.0 and family not in ("cifar", "pspnet"):
+        raise InputError(f"width={width} is for cifar/… and pspnet/… networks; the width of {name} is fixed.")
+    build = _FAMILIES[family]
+    if width > 1 or (classes or 0) > MANY:
+        options = {"classes": classes, "width": width, "seed": seed}
+        _check_fits(name, width, classes, lambda: build(rest, pretrained=False, **options))
+    return build(rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
+
+
+def _check_fits(name: str, width: float, classes: int | None, build: Callable[[], Network]) -> None:
+    """Refuse a network that does not fit into memory, before any of it is allocated."""
+    given = f"width={width:g}" + (f", classes={classes}" if classes else "")
+    try:
+        with torch.device("meta"):  # shapes alone
+            module = build().module
+    except InputError:
+        raise
+    except (RuntimeError, OverflowError, TypeError, ValueError, MemoryError) as error:
+        raise InputError(f"{given}: {name} would have tensors larger than any machine holds; give less.") from error
+    numbers = sum(p.numel() for p in module.parameters())
+    need, free = sum(p.numel() * p.element_size() for p in module.parameters()), available()
+    if need > free:
+        raise InputError(
+            f"{given}: {name} would have {numbers:.3g} parameters, which take {_size(need)}, and {_size(free)} of "
+            "memory are free; give a smaller width or fewer classes."
+        )
+
+
+def _size(count: int) -> str:
+    """Bytes, in the largest unit of which there is one."""
+    unit = next((u for u in ("PB", "TB", "GB", "MB") if count >= UNITS[u]), "kB")
+    return f"{count / UNITS[unit]:,.1f} {unit}"
 
 
 # timm and torchvision take seconds to import, and other families and --help do not need them.

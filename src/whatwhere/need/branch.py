@@ -215,7 +215,7 @@ class _Recording:
         value = forward(*args, **kwargs)
         _, inner = self.open.pop()
         self._forget(inner)
-        self._note_edits(args)
+        self._note_edits((*args, *kwargs.values()))
         inside = {n: c for n, c in self.calls.items() if c != before.get(n, 0)}
         self._keep(key, _Kept(value, key in owner._copied, inside))
         return value

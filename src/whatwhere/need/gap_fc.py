@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init  # no draws from the global random state
 
 from whatwhere.errors import InputError
+from whatwhere.layers import map_in, with_map
 from whatwhere.network import N, as_module
 from whatwhere.site import (
     POOLS,
@@ -231,7 +232,24 @@ def _summed(conv: nn.Conv2d) -> nn.Module:
 
 
 def _pooled(module: nn.Module) -> nn.Module:
-    return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), then=module)).train(module.training)
+    return Pooled(module).train(module.training)
+
+
+class Pooled(nn.Sequential):
+    """A module that sees means over space, however it is called.
+
+    Args:
+        module: the first one behind the pool.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), then=module))
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """The module's output for the pooled map among its arguments."""
+        pool, then = self
+        args, options = with_map(args, options, pool(map_in(args, options)))
+        return then(*args, **options)
 
 
 def _fold_head(module: nn.Module, pool: str, c: int, h: int, w: int) -> Iterator[tuple[str, Edit]]:

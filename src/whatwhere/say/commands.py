@@ -61,10 +61,14 @@ def train(
     from whatwhere.lab.options import given_only
     from whatwhere.lab.training_folder import trained_in
     from whatwhere.models.load import load_model
+    from whatwhere.say.checked import whole
+    from whatwhere.say.studies.labelled import check_classes
     from whatwhere.training.class_weights import logarithmic
     from whatwhere.training.recipes import SCENES
 
+    whole("seed", seed, 0)
     scenes = load_scenes(data)
+    check_classes(scenes.train, scenes.test)
     changes: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "crop": crop, "scale": scale}
     changes |= {"precision": precision, "class_weights": logarithmic(scenes.train) if balance else None}
     recipe = replace(SCENES, **given_only(changes))
@@ -102,10 +106,11 @@ def explain(
         $ whatwhere say explain --data FOLDER --weights net/weights.safetensors --out say
         $ whatwhere say explain --data FOLDER --weights net/weights.safetensors --site fuse --pictures 0,12 --out say
     """
-    from whatwhere.say.studies.explain import explain as write
+    from whatwhere.say.studies.explain import explained
 
     study = finished(model, data, weights, width, out)
-    return f"open {write(study, out, site, rows=pictures, weights_folder=weights_folder)}"
+    page, shown = explained(study, out, site, rows=pictures, weights_folder=weights_folder)
+    return f"{shown}\nopen {page}"
 
 
 def intervene(
@@ -128,7 +133,8 @@ def intervene(
         data: as for compare.
         weights: as for compare.
         picture: number of the test picture.
-        set: "vehicle=0", "part: wheel=1", "colour: *=truth"; several with commas. truth takes the labels.
+        set: "vehicle=0", "part: wheel=1", "colour: *=truth"; several with commas, of which a later one counts where
+            patterns overlap. truth takes the labels.
         model: as for compare.
         out: as for compare; the page goes to its folder intervene.
         width: as for compare.
@@ -172,10 +178,13 @@ def assignments(texts: tuple[str, ...]) -> dict[str, float | str]:
     values: dict[str, float | str] = {}
     for text in texts:
         name, sign, value = text.rpartition("=")
+        name, value = name.strip(), value.strip()
+        if name in values:
+            raise InputError(f"set={text!r}: {name!r} is set twice; give each concept or pattern once.")
         try:
-            values[name.strip()] = TRUTH if value.strip() == TRUTH else float(value)
+            values[name] = TRUTH if value == TRUTH else float(value)
         except ValueError:
             sign = ""
-        if not sign or not name.strip():
+        if not sign or not name:
             raise InputError(f"set={text!r}: give concept=value, such as vehicle=0 or vehicle={TRUTH}.")
     return values

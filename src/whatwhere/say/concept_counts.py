@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from whatwhere.errors import InputError, unknown
 from whatwhere.label_maps import CLASS, IGNORE
+from whatwhere.say.checked import within
 from whatwhere.say.concepts import ABSENT, PRESENT, UNLABELLED, ConceptSource, Selected, label_map
 
 
@@ -140,7 +142,12 @@ def mutual_information(counts: NDArray[np.int64]) -> float:
 
     Returns:
         sum p(a, b) log2(p(a, b) / (p(a) p(b))); 0 for no counts.
+
+    Raises:
+        InputError: for a count below 0.
     """
+    if (counts < 0).any():
+        raise InputError(f"counts: from {counts.min()}; give counts of 0 or more.")
     total = int(counts.sum())
     if total == 0:
         return 0.0
@@ -178,10 +185,13 @@ def select(
         The chosen concepts, in the source's order.
 
     Raises:
-        InputError: a pattern fits nothing, counts are missing or of other concepts, or nothing is left.
+        InputError: a pattern fits nothing, a limit is out of range, counts are missing or of other concepts, or nothing
+            is left.
     """
     if most is not None and most < 1:
         raise InputError(f"most={most}: keep at least one concept, or leave it out to keep all.")
+    for limit, value, highest in (("share", share, 1.0), ("pictures", pictures, math.inf), ("bits", bits, math.inf)):
+        within(limit, value, 0, highest)
     chosen = matching(source.names, names)
     if share or pictures or bits or most is not None:
         chosen = _frequent(_counted(source, counts), chosen, share, pictures, bits)[:most]
@@ -192,15 +202,22 @@ def select(
     return Selected(source, [name for name in source.names if name in chosen])
 
 
-def matching(known: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def matching(known: Sequence[str], patterns: Sequence[str], argument: str = "names") -> list[str]:
     """The names that fit a pattern.
 
+    Args:
+        known: all names.
+        patterns: such as "part: *".
+        argument: that gave the patterns, for errors.
+
     Raises:
-        InputError: a pattern that fits none.
+        InputError: no pattern, or one that fits none.
     """
+    if isinstance(patterns, str) or not patterns:
+        raise InputError(f"{argument}={patterns!r}: give a list of names or patterns, such as ['part: *'].")
     for pattern in patterns:
         if not any(_fits(name, pattern) for name in known):
-            raise unknown("names", pattern, known)
+            raise unknown(argument, pattern, known)
     return [name for name in known if any(_fits(name, pattern) for pattern in patterns)]
 
 

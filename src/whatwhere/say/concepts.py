@@ -60,7 +60,13 @@ class Merged:
         Raises:
             InputError: no group, an empty one, or a class that `classes` does not have.
         """
+        if not isinstance(groups, Mapping):
+            raise InputError(
+                f'groups={groups!r}: give the classes of each concept, such as {{"vehicle": ["car", "bus"]}}.'
+            )
         self.names, self.classes, self.map = tuple(groups), tuple(classes), map
+        for name, members in groups.items():
+            _check_list(f"groups[{name!r}]", members)
         self.groups = {name: tuple(dict.fromkeys(members)) for name, members in groups.items()}
         if not self.groups:
             raise InputError('groups is empty; give at least one, such as {"vehicle": ["car", "bus"]}.')
@@ -106,6 +112,7 @@ class Named:
         Raises:
             InputError: no name, or one twice.
         """
+        _check_list("names", names)
         self.labels, self.map, self.ignore = tuple(names), map, ignore
         self.names = distinct(tuple(f"{map}: {name}" for name in names), "names")
 
@@ -153,6 +160,7 @@ class Selected:
         Raises:
             InputError: no name, one twice, or one that the source does not have.
         """
+        _check_list("names", names)
         for name in names:
             if name not in source.names:
                 raise unknown("names", name, source.names)
@@ -162,6 +170,12 @@ class Selected:
     def __call__(self, picture: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """(K, H, W): the maps of the concepts kept, in their order."""
         return self.source(picture, labels)[self._rows]
+
+
+def _check_list(argument: str, names: object) -> None:
+    """A text is a sequence, too, of letters."""
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
+        raise InputError(f"{argument}={names!r}: give a list of names, such as ['car', 'bus'].")
 
 
 def distinct(names: tuple[str, ...], argument: str) -> tuple[str, ...]:
@@ -202,6 +216,8 @@ def label_map(picture: Tensor, labels: Mapping[str, Tensor], map: str, named: in
             f"the label map {map!r} is {tuple(values.shape)} (H, W), its picture {tuple(picture.shape[-2:])}; give "
             "maps of the picture's size."
         )
+    if labels[map].is_floating_point():
+        raise InputError(f"the label map {map!r} holds {labels[map].dtype}; give whole numbers.")
     wrong = ((values < 0) | (values >= named)) & (values != ignore)
     if bool(wrong.any()):
         raise InputError(

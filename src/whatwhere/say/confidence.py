@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whatwhere.errors import InputError
+from whatwhere.say.checked import finite, shaped, within
 
+AT_ONCE = 1 << 22  # values in double precision at a time
+CONSTANT = 1e-12  # a smaller spread, as a share of a concept's largest value, is rounding of float64
 COOLEST, HOTTEST = 0.01, 100.0  # temperatures
 
 
@@ -29,8 +32,11 @@ def max_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
     Returns:
         (P,) or (N, h, w), in [0, 1].
+
+    Raises:
+        InputError: for a temperature that is not above 0, or logits of which no probability follows.
     """
-    return (_wide(logits) / temperature).softmax(1).amax(1)
+    return _probabilities(logits, temperature).amax(1)
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -39,9 +45,22 @@ def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     Args:
         logits: (P, K) or (N, K, h, w), K of at least 2.
         temperature: logits are divided by it.
+
+    Raises:
+        InputError: as `max_softmax`, and for a single class, which nothing can be unsure of.
     """
-    p = (_wide(logits) / temperature).softmax(1)
+    p = _probabilities(logits, temperature)
+    if p.shape[1] < 2:
+        raise InputError(f"logits: {p.shape[1]} class; the entropy needs at least 2.")
     return (1 - torch.special.entr(p).sum(1) / math.log(p.shape[1])).clamp(0, 1)
+
+
+def _probabilities(logits: Tensor, temperature: float) -> Tensor:
+    within("temperature", temperature, 0, math.inf, open_low=True)
+    p = (_wide(logits) / temperature).softmax(1)
+    if bool(p.isnan().any()):  # not of -inf, which rules a class out
+        raise InputError("logits hold values that are not numbers; check the network's weights and the pictures.")
+    return p
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
@@ -55,14 +74,19 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
         labels: (P,) or (N, h, w); pixels below 0 are ignored.
 
     Raises:
-        InputError: if no pixel is labelled, or shapes differ.
+        InputError: if no pixel is labelled, a label has no logit or a logit is not finite, or shapes differ.
     """
     from scipy.optimize import brentq  # takes a second to import
 
     z = logits.detach().movedim(1, -1)
-    if z.shape[:-1] != labels.shape or not (labels >= 0).any():
+    if z.shape[:-1] != labels.shape:
         raise InputError(f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)}: give one label for each pixel.")
     z, y = z[labels >= 0].double(), labels[labels >= 0].long()
+    if not len(y):
+        raise InputError("labels: none is 0 or more; give one label for each pixel, at least one of 0 or more.")
+    if int(y.max()) >= z.shape[1]:
+        raise InputError(f"labels: there is {int(y.max())}, and {z.shape[1]} logits; give classes below {z.shape[1]}.")
+    finite(logits=z)
     own = z.gather(1, y[:, None])[:, 0]
 
     def slope(sharpness: float) -> float:
@@ -124,14 +148,23 @@ class ConfidenceModel:
         _check(concepts, predicted, correct, classes, penalty)
         x = concepts.detach().double().cpu()
         mean, spread = x.mean(0), x.std(0, correction=0)
-        spread = torch.where(spread > 1e-6 * spread.max(), spread, math.inf)
+        # By the concept's own size: one that varies little beside the others may say the most.
+        spread = torch.where(spread > CONSTANT * x.abs().amax(0), spread, math.inf)
         loss = _LogLoss((x - mean) / spread, predicted.cpu(), correct.cpu().double(), classes, interactions, penalty)
         return cls(*loss.solve(), mean, spread)
 
     def __call__(self, concepts: Tensor, predicted: Tensor) -> Tensor:
-        """P(right) of concepts (P, K) or (N, K, h, w) under predicted classes (P,) or (N, h, w)."""
-        bias = self.bias.to(concepts)[predicted]
-        return torch.sigmoid(bias + self.evidence(concepts, predicted).sum(1))
+        """P(right) of concepts (P, K) or (N, K, h, w) under predicted classes (P,) or (N, h, w).
+
+        Raises:
+            InputError: as `evidence`.
+        """
+        rows = max(1, AT_ONCE // max(1, concepts[0].numel())) if len(concepts) else 1
+        parts = [self._odds(*part) for part in zip(concepts.split(rows), predicted.split(rows), strict=True)]
+        return torch.sigmoid(torch.cat(parts)).to(_wide(concepts).dtype)
+
+    def _odds(self, concepts: Tensor, predicted: Tensor) -> Tensor:
+        return self._evidence(concepts, predicted).sum(1) + self.bias.to(concepts.device)[predicted]
 
     def evidence(self, concepts: Tensor, predicted: Tensor) -> Tensor:
         """What each concept adds to the log odds against its mean, in the shape of the concepts.
@@ -139,13 +172,33 @@ class ConfidenceModel:
         Args:
             concepts: (P, K) or (N, K, h, w).
             predicted: (P,) or (N, h, w).
+
+        Raises:
+            InputError: if there are other concepts or classes than it was fitted on, or values are not finite.
         """
+        return self._evidence(concepts, predicted).to(_wide(concepts).dtype)
+
+    def _evidence(self, concepts: Tensor, predicted: Tensor) -> Tensor:
+        """In float64: of a concept far from 0, single precision leaves nothing of the difference from its mean."""
+        shaped("concepts", concepts, "P or N", len(self.mean), *concepts.shape[2:])
+        shaped("predicted", predicted, len(concepts), *concepts.shape[2:])
+        _check_classes(predicted, len(self.bias))
+        finite(concepts=concepts)
         at = (-1,) + (1,) * (concepts.ndim - 2)
-        mean, spread = (v.to(concepts).view(at) for v in (self.mean, self.spread))
-        return (concepts - mean) / spread * self.weight.to(concepts)[predicted].movedim(-1, 1)
+        mean, spread, weight = (v.to(concepts.device) for v in (self.mean, self.spread, self.weight))
+        return (concepts.double() - mean.view(at)) / spread.view(at) * weight[predicted].movedim(-1, 1)
 
     def ranked(self, names: Sequence[str], predicted: int = 0) -> list[tuple[str, float]]:
-        """Concepts with their weights under a predicted class, from those that speak for it to those against."""
+        """Concepts with their weights under a predicted class, from those that speak for it to those against.
+
+        Raises:
+            InputError: for names that are not as many as concepts, or a class that it was not fitted on.
+        """
+        if len(names) != self.weight.shape[1] or not 0 <= predicted < len(self.weight):
+            raise InputError(
+                f"names: {len(names)}, predicted={predicted}; give {self.weight.shape[1]} names and a class from 0 to "
+                f"{len(self.weight) - 1}."
+            )
         return sorted(zip(names, self.weight[predicted].tolist(), strict=True), key=lambda pair: -pair[1])
 
 
@@ -156,16 +209,19 @@ def _check(concepts: Tensor, predicted: Tensor, correct: Tensor, classes: int, p
             f"concepts {tuple(concepts.shape)}, predicted {tuple(predicted.shape)}, correct {tuple(correct.shape)}; "
             "give (P, K), (P,) and (P,)."
         )
-    if not torch.isfinite(concepts).all():
-        raise InputError("concepts hold values that are not finite.")
+    finite(concepts=concepts)
     if correct.bool().all() or not correct.any():
         raise InputError(f"correct: all {p} pixels are right, or all wrong; give a sample with both.")
-    if not 0 <= int(predicted.min()) <= int(predicted.max()) < classes:
+    _check_classes(predicted, classes)
+    if not 0 < penalty < math.inf:
+        raise InputError(f"penalty={penalty}: give one above 0, e.g. 1e-4.")
+
+
+def _check_classes(predicted: Tensor, classes: int) -> None:
+    if len(predicted) and not 0 <= int(predicted.min()) <= int(predicted.max()) < classes:
         raise InputError(
             f"predicted: {int(predicted.min())} to {int(predicted.max())}; classes={classes} end below it."
         )
-    if not penalty > 0:
-        raise InputError(f"penalty={penalty}: give one above 0, e.g. 1e-4.")
 
 
 class _LogLoss:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
+from whatwhere.say.checked import finite, shaped, whole, within
 from whatwhere.say.layer import Bottleneck
 
 PRESENT, ABSENT = 1, 0  # any other value is unlabelled
+CONSTANT = 1e-6  # a smaller spread, as a share of a channel's largest value, is rounding
 FLATTEST = 1e-3  # the least factor of a calibrated score: a head that says the opposite is not turned round
 
 
@@ -30,7 +33,12 @@ class Pixels:
 
 
 def at_cells(targets: Tensor, size: Sequence[int]) -> Tensor:
-    """Concept labels where the centres of a coarser grid's cells lie: (N, K, H, W) to (N, K, h, w), int8."""
+    """Concept labels where the centres of a coarser grid's cells lie: (N, K, H, W) to (N, K, h, w), int8.
+
+    Raises:
+        InputError: for a grid without cells.
+    """
+    _check_grid(size)
     return functional.interpolate(targets.float(), size=tuple(size), mode="nearest-exact").to(torch.int8)
 
 
@@ -39,11 +47,20 @@ def shares_of(targets: Tensor, size: Sequence[int]) -> Tensor:
 
     Of the labelled pixels of the cell, the share where it is present; -1 where none is labelled. A cell at a border of
     two things says so, which a label at its centre does not.
+
+    Raises:
+        InputError: for a grid without cells.
     """
+    _check_grid(size)
     h, w = size
     known = functional.adaptive_avg_pool2d((targets >= ABSENT).float(), (h, w))
     present = functional.adaptive_avg_pool2d((targets == PRESENT).float(), (h, w))
     return torch.where(known > 0, present / known.clamp_min(1e-9), -1.0)
+
+
+def _check_grid(size: Sequence[int]) -> None:
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(f"size={tuple(size)}: give (h, w) of the cells, each at least 1.")
 
 
 def drawn_pixels(features: Tensor, targets: Tensor, n: int, generator: torch.Generator) -> Pixels:
@@ -54,7 +71,12 @@ def drawn_pixels(features: Tensor, targets: Tensor, n: int, generator: torch.Gen
         targets: (N, K, h, w).
         n: places, at most as many as there are.
         generator: source of the draws.
+
+    Raises:
+        InputError: for no place to draw, or shapes that do not fit.
     """
+    whole("n", n, 1)
+    shaped("targets", targets, len(features), "K", *features.shape[2:])
     x, y = features.movedim(1, -1).flatten(0, 2), targets.movedim(1, -1).flatten(0, 2)
     chosen = torch.randperm(len(x), generator=generator)[:n]
     return Pixels(x[chosen].float(), y[chosen])
@@ -77,13 +99,18 @@ def fit_heads(
         steps: of L-BFGS.
 
     Raises:
-        InputError: for a layer of another activation, or a concept never labelled present, or never absent.
+        InputError: for a layer of another activation, a concept never labelled present, or never absent; for values
+            that are not finite, or do not fit the layer.
     """
-    pixels, held = _labelled(pixels), _labelled(calibration or pixels)
+    within("penalty", penalty, 0, math.inf)
+    whole("steps", steps, 1)
+    pixels, held = (_labelled(layer, given) for given in (pixels, calibration or pixels))
     if layer.activation not in ("sigmoid", "binary"):
         raise InputError(f"activation={layer.activation!r}: concept heads give sigmoid or binary maps.")
     check_both(layer.names, pixels)
-    mean, std = pixels.features.mean(0), pixels.features.std(0).clamp_min(1e-6)
+    mean, std = pixels.features.mean(0), _spread(pixels.features)
+    if bool(std.isinf().all()):
+        raise InputError(f"features are the same at all {len(pixels.features)} places; no concept can be read there.")
     x = (pixels.features - mean) / std
     weight, bias = _logistic(x, *balanced(pixels.targets), penalty, steps)
     factor, offset = _platt(((held.features - mean) / std) @ weight.T + bias, held.targets, steps)
@@ -93,10 +120,27 @@ def fit_heads(
         layer.encode.bias.copy_(bias - weight @ mean)  # type: ignore[union-attr]
 
 
-def _labelled(pixels: Pixels) -> Pixels:
-    """Without the places where no concept is labelled."""
+def _spread(features: Tensor) -> Tensor:
+    """Standard deviation of each channel; infinite where it is nothing but rounding, so that the channel has no say.
+
+    Measured by the channel's own size: features of any scale give the same heads.
+    """
+    std = features.std(0, correction=min(1, len(features) - 1))
+    return torch.where(std > CONSTANT * features.abs().amax(0), std, math.inf)
+
+
+def _labelled(layer: Bottleneck, pixels: Pixels) -> Pixels:
+    """Places that fit a layer, without those where no concept is labelled."""
+    _check_sizes(layer, pixels.features, "targets", pixels.targets)
     some = _known(pixels.targets).any(1)
-    return Pixels(pixels.features[some], pixels.targets[some])
+    found = Pixels(pixels.features[some], pixels.targets[some])
+    finite(features=found.features)
+    return found
+
+
+def _check_sizes(layer: Bottleneck, features: Tensor, name: str, values: Tensor) -> None:
+    shaped("features", features, "P", layer.encode.in_channels)
+    shaped(name, values, len(features), layer.encode.out_channels)
 
 
 def _known(targets: Tensor) -> Tensor:
@@ -184,7 +228,12 @@ def check_both(names: Sequence[str], pixels: Pixels) -> None:
 
 
 def maps_at(layer: Bottleneck, features: Tensor) -> Tensor:
-    """A layer's concept maps at some places: (P, C) to (P, K)."""
+    """A layer's concept maps at some places: (P, C) to (P, K).
+
+    Raises:
+        InputError: for features of another number of channels.
+    """
+    shaped("features", features, "P", layer.encode.in_channels)
     with torch.no_grad():
         return layer.concept_maps(features[:, :, None, None])[:, :, 0, 0]
 
@@ -199,15 +248,31 @@ def reconstruct(layer: Bottleneck, maps: Tensor, features: Tensor, penalty: floa
         maps: (P, K) concept maps at some places.
         features: (P, C) there.
         penalty: on the squared weights, as a share of the maps' mean variance.
+
+    Raises:
+        InputError: for values that are not finite, do not fit the layer, or maps of which one follows from others and
+            no penalty.
     """
+    _check_sizes(layer, features, "maps", maps)
+    finite(features=features, maps=maps)
+    within("penalty", penalty, 0, math.inf)
+    whole("features: places", len(features), 1)
     z, y = maps.double(), features.double()
     zc, yc = z - z.mean(0), y - y.mean(0)
     gram = zc.T @ zc / len(z)
-    ridge = penalty * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=torch.float64)
-    weight = torch.linalg.solve(gram + ridge, zc.T @ yc / len(z)).T
+    ridge = penalty * _positive(gram.diagonal().mean()) * torch.eye(len(gram), dtype=torch.float64)
+    try:
+        weight = torch.linalg.solve(gram + ridge, zc.T @ yc / len(z)).T
+    except RuntimeError as error:  # torch's LinAlgError
+        raise InputError(f"penalty={penalty}: maps follow from each other; give one above 0, e.g. 1e-3.") from error
     with torch.no_grad():
         layer.decode.weight.copy_(weight[:, :, None, None].float())
         layer.decode.bias.copy_((y.mean(0) - weight @ z.mean(0)).float())  # type: ignore[union-attr]
+
+
+def _positive(scale: Tensor) -> Tensor:
+    """A scale to measure a penalty by; 1 for maps that do not change, which say nothing at any penalty."""
+    return torch.where(scale > 0, scale, 1.0)
 
 
 def principal(layer: Bottleneck, features: Tensor) -> None:
@@ -218,11 +283,18 @@ def principal(layer: Bottleneck, features: Tensor) -> None:
         features: (P, C) at some places.
 
     Raises:
-        InputError: for more maps than channels.
+        InputError: for more maps than channels, too few places, values that are not finite, or a layer that is not
+            linear.
     """
-    k, c = layer.encode.out_channels, features.shape[1]
+    k, c = layer.encode.out_channels, layer.encode.in_channels
+    shaped("features", features, "P", c)
+    finite(features=features)
+    if layer.activation != "linear":
+        raise InputError(f"activation={layer.activation!r}: principal components are linear maps.")
     if k > c:
         raise InputError(f"{k} principal components of {c} channels: there are at most as many as channels.")
+    if len(features) <= k:
+        raise InputError(f"features: {len(features)} places span fewer than {k} components; give more places.")
     with torch.no_grad():
         x = features.double()
         mean = x.mean(0)
@@ -233,7 +305,12 @@ def principal(layer: Bottleneck, features: Tensor) -> None:
 
 
 def orthonormal(layer: Bottleneck, seed: int) -> None:
-    """Set the concept maps to random orthonormal directions, in place."""
+    """Set the concept maps to random orthonormal directions, in place.
+
+    Raises:
+        InputError: for a seed that is not a whole number.
+    """
+    whole("seed", seed, 0)
     k, c = layer.encode.out_channels, layer.encode.in_channels
     with torch.no_grad():
         draw = torch.randn(max(k, c), min(k, c), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.network import N, as_module
+from whatwhere.network import N, as_module, check_finite, main_map, running
 from whatwhere.say.layer import Bottleneck, overwriting
 from whatwhere.site import blank_picture, evaluating, expected_input_size
-from whatwhere.surgery import Replaced, as_given, describe, put
+from whatwhere.surgery import Replaced, as_given, copied, describe, put
+
+OPTIONS = ("activation", "group")  # of `Bottleneck`
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def bottleneck(
         concepts: how many, their names, or a `Bottleneck`.
         input_size: (C, H, W) of one picture to run on; None takes the network's own.
         seed: of the layer's first weights; the global random state is left alone.
-        options: of `Bottleneck`.
+        options: of `Bottleneck`: `activation`, and `group` for softmax.
 
     Returns:
         What was given: a module for a module, a `Network` for a `Network`. The module's attribute `surgery` is the
@@ -80,13 +81,14 @@ def bottleneck(
 
     Raises:
         InputError: for a module that is not there or gives no map, a `Bottleneck` of other channels, or where something
-            flows past the bottleneck.
+            flows past the bottleneck; for options that `Bottleneck` does not have, or a picture that cannot be run.
     """
-    module = copy.deepcopy(as_module(net))
+    check_finite(net)
+    module = copied(as_module(net))
     names = [n for n, _ in module.named_modules() if n]
     if site not in names:
-        raise unknown("site", site, names)
-    blank = blank_picture(module, input_size or expected_input_size(net))
+        raise unknown("site", str(site), names)
+    blank = blank_picture(module, _checked_size(input_size) if input_size else expected_input_size(net))
     example = torch.randn(2, *blank.shape[1:], generator=torch.Generator().manual_seed(seed)).to(blank)
     channels = _channels(module, site, example)
     layer = _layer(channels, concepts, seed, options)
@@ -99,12 +101,22 @@ def bottleneck(
     return as_given(net, module, f"{getattr(net, 'name', '')}, bottleneck at {site}")
 
 
+def _checked_size(size: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(size) != 3 or not all(isinstance(s, int) and s > 0 for s in size):
+        raise InputError(f"input_size={tuple(size)}: give (channels, height, width) of one picture, each above 0.")
+    return size
+
+
 def _layer(channels: int, concepts: int | Sequence[str] | Bottleneck, seed: int, options: dict[str, Any]) -> Bottleneck:
     if isinstance(concepts, Bottleneck):
         _check_fits(concepts, channels, options)
         return concepts
     if isinstance(concepts, str):
         raise InputError(f"concepts={concepts!r}: give a list of names, such as [{concepts!r}], or a number.")
+    if not isinstance(concepts, int | Sequence):
+        raise InputError(f"concepts={concepts!r}: give a number, a list of names, or a Bottleneck.")
+    if wrong := [name for name in options if name not in OPTIONS]:
+        raise unknown("options", wrong[0], OPTIONS)
     names = () if isinstance(concepts, int) else tuple(concepts)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -124,8 +136,13 @@ def _channels(module: nn.Module, site: str, example: Tensor) -> int:
     seen: list[Any] = []
     handle = module.get_submodule(site).register_forward_hook(lambda _m, _a, output: seen.append(output))
     try:
-        with evaluating(module):
+        with evaluating(module), running(module, example.shape[1:]):
             module(example[:1])
+    except RuntimeError as error:
+        raise InputError(
+            f"input_size={tuple(example.shape[1:])}: the network cannot run on it ({str(error)[:120]}); give "
+            "(channels, height, width) that it can."
+        ) from error
     finally:
         handle.remove()
     if len(seen) != 1 or not isinstance(seen[0], Tensor) or seen[0].ndim != 4:
@@ -137,11 +154,7 @@ def _channels(module: nn.Module, site: str, example: Tensor) -> int:
 def _check_rests_on(module: nn.Module, layer: Bottleneck, site: str, example: Tensor) -> None:
     """Two pictures with the same concept maps must get the same scores."""
     with evaluating(module), overwriting(layer, lambda maps: maps[:1].expand_as(maps)):
-        output: Any = module(example)
-    if isinstance(output, dict):
-        output = output["out"]
-    scores: Tensor = output[0] if isinstance(output, tuple | list) else output
-    scores = scores.double()
+        scores = main_map(module(example)).double()
     # Against what scores differ by: those of a network with small weights are alike anyway.
     if (scores[0] - scores[1]).abs().max() > 1e-4 * scores.std() + 1e-6 * scores.abs().max():
         raise InputError(

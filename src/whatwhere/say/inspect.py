@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from whatwhere.errors import InputError
+from whatwhere.say.checked import finite, whole
 
 SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 PIXELS = 1 << 16  # counted at once: far below 2^24, up to which float32 counts exactly
@@ -64,12 +65,14 @@ class Overlap:
             thresholds: (C, T), in the activations' units; a channel is on where it is above.
 
         Raises:
-            InputError: if the thresholds are not those of the channels.
+            InputError: if the thresholds are not those of the channels, or not finite, or there is no concept.
         """
+        whole("concepts", concepts, 1)
         if thresholds.ndim != 2 or len(thresholds) != channels or not thresholds.shape[1]:
             raise InputError(
                 f"thresholds: shape {tuple(thresholds.shape)}; give ({channels}, T) for {channels} channels."
             )
+        finite(thresholds=thresholds)
         self.thresholds = thresholds.detach().cpu()
         self.labelled, self.positive = torch.zeros(2, concepts, dtype=torch.int64)
         self._counts = torch.zeros(thresholds.shape[1], channels, 2, concepts, dtype=torch.int64)
@@ -110,8 +113,9 @@ class Overlap:
                 f"activations {tuple(activations.shape)} and targets {tuple(targets.shape)}; give (N, "
                 f"{len(self.thresholds)}, h, w) and (N, {len(self.labelled)}, h, w), resized to each other."
             )
-        if not torch.isfinite(activations).all():
-            raise InputError("activations hold values that are not finite.")
+        finite(activations=activations)
+        if targets.is_floating_point():
+            raise InputError(f"targets: {targets.dtype}; give integers: 1 present, 0 absent, -1 not labelled.")
         if targets.numel() and not -1 <= int(targets.min()) <= int(targets.max()) <= 1:
             raise InputError("targets hold values other than 1 (present), 0 (absent) and -1 (not labelled).")
 
@@ -134,19 +138,41 @@ class Overlap:
         """IoU of each pair, (C, K), at thresholds chosen elsewhere.
 
         Raises:
-            InputError: if they were chosen among other thresholds.
+            InputError: if they were chosen among other thresholds, or no pixel with a label was counted.
         """
         if not torch.equal(choice.thresholds, self.thresholds):
             raise InputError("choice was made among other thresholds; give both halves' Overlap the same ones.")
+        if not self.labelled.any():
+            raise InputError("update: no pixel with a label was counted; give activations and targets first.")
         return self.iou().gather(1, choice.index[:, None])[:, 0]
 
     def matched(self, choice: Choice) -> Tensor:
         """IoU of each channel, (C,), with the concept, and at the threshold, that were chosen elsewhere.
 
         Raises:
-            InputError: if they were chosen among other thresholds.
+            InputError: if they were chosen among other thresholds, or no pixel with a label was counted.
         """
         return self.score(choice).gather(1, choice.concept[:, None])[:, 0]
+
+
+def matched_counts(activations: Tensor, targets: Tensor, choice: Choice) -> Tensor:
+    """Each picture's pixels in the intersection and in the union of a channel and the concept that was chosen for it.
+
+    Summed over pictures they give `Overlap.matched`; apart, they are what an interval over pictures is drawn from.
+
+    Args:
+        activations: (N, C, h, w).
+        targets: (N, K, h, w): 1 present, 0 absent, -1 not labelled.
+        choice: concept and threshold of each channel.
+
+    Returns:
+        (N, C, 2) int64.
+    """
+    limits = choice.thresholds.gather(1, choice.index.gather(1, choice.concept[:, None]))[:, 0]
+    y = targets[:, choice.concept]
+    on = (activations > limits.to(activations).view(1, -1, 1, 1)) & (y >= 0)
+    there = y == 1
+    return torch.stack([(on & there).flatten(2).sum(2), (on | there).flatten(2).sum(2)], 2)
 
 
 def thresholds_of(activations: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
@@ -159,9 +185,12 @@ def thresholds_of(activations: Tensor, shares: Sequence[float] = SHARES) -> Tens
         shares: of pixels that are on, each between 0 and 1.
 
     Raises:
-        InputError: if a share is not between 0 and 1.
+        InputError: if a share is not between 0 and 1, or there is no pixel, or one that is not finite.
     """
-    if not all(0 < s < 1 for s in shares):
+    if activations.ndim != 4 or not activations.numel():
+        raise InputError(f"activations: shape {tuple(activations.shape)}; give (N, C, h, w), at least one pixel.")
+    finite(activations=activations)
+    if not shares or not all(0 < s < 1 for s in shares):
         raise InputError(f"shares={tuple(shares)}: give shares of pixels between 0 and 1, e.g. {SHARES}.")
     ordered = activations.detach().transpose(0, 1).flatten(1).sort(1, descending=True).values
     above = [int(s * ordered.shape[1] + 1e-9) for s in shares]
@@ -177,7 +206,11 @@ def inspectability_curve(iou: Tensor, points: int = 101) -> tuple[Tensor, Tensor
 
     Returns:
         ξ and the share at each, both (points,).
+
+    Raises:
+        InputError: for fewer than two points, or values that are not IoUs.
     """
+    whole("points", points, 2)
     xi = torch.linspace(0, 1, points, dtype=torch.float64)
     return xi, (_of_channels(iou)[:, None] >= xi).double().mean(0)
 
@@ -187,6 +220,9 @@ def auic(iou: Tensor) -> float:
 
     Args:
         iou: as for `inspectability_curve`.
+
+    Raises:
+        InputError: for values that are not IoUs.
     """
     return float(_of_channels(iou).mean())
 
@@ -194,4 +230,6 @@ def auic(iou: Tensor) -> float:
 def _of_channels(iou: Tensor) -> Tensor:
     if iou.ndim not in (1, 2) or not iou.numel():
         raise InputError(f"iou: shape {tuple(iou.shape)}; give (C, K) or (C,).")
+    if not bool(((iou >= 0) & (iou <= 1)).all()):
+        raise InputError(f"iou: from {float(iou.min()):g} to {float(iou.max()):g}; give IoUs, from 0 to 1.")
     return (iou if iou.ndim == 1 else iou.amax(1)).double().cpu()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
+from whatwhere.say.checked import whole
 
 Activation = Literal["sigmoid", "binary", "softmax", "linear"]
 Edit = Callable[[Tensor], Tensor]
@@ -43,7 +44,7 @@ class Bottleneck(nn.Module):
         names: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        _check(concepts, activation, group, names)
+        _check(channels, concepts, activation, group, names)
         self.encode = nn.Conv2d(channels, concepts, 1)
         self.decode = nn.Conv2d(concepts, channels, 1)
         self.activation, self.group = activation, group
@@ -51,6 +52,10 @@ class Bottleneck(nn.Module):
         self.register_buffer("temperature", torch.ones(()), persistent=activation == "softmax")
         self.keep_maps, self.maps = False, torch.empty(0)
         self._edit: Edit | None = None
+
+    def reset_parameters(self) -> None:
+        """What a fresh layer has beside its convolutions."""
+        self.temperature.fill_(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same shape, through K maps."""
@@ -123,10 +128,18 @@ def layer_of(module: nn.Module) -> Bottleneck:
     return found[0]
 
 
-def _check(concepts: int, activation: str, group: int, names: Sequence[Any]) -> None:
+def _check(channels: int, concepts: int, activation: str, group: int, names: Sequence[Any]) -> None:
+    whole("channels", channels, 1)
     if activation not in get_args(Activation):
         raise InputError(f"activation={activation!r}: choose {', '.join(get_args(Activation))}.")
-    if concepts < 1 or (names and len(names) != concepts):
-        raise InputError(f"concepts={concepts} with {len(names)} names; give at least one, and a name for each.")
-    if activation == "softmax" and (group < 2 or concepts % group):
+    if isinstance(concepts, bool) or not isinstance(concepts, int) or concepts < 1 or len(names) not in (0, concepts):
+        raise InputError(f"concepts={concepts!r} with {len(names)} names; give at least one, and a name for each.")
+    _check_names(names)
+    if activation == "softmax" and (not isinstance(group, int) or group < 2 or concepts % group):
         raise InputError(f"group={group} must be at least 2 and divide concepts={concepts}.")
+
+
+def _check_names(names: Sequence[Any]) -> None:
+    wrong = [n for i, n in enumerate(names) if not isinstance(n, str) or n in names[:i]]
+    if wrong:
+        raise InputError(f"names: {wrong[0]!r} is given twice, or is not text; give every concept a name of its own.")

@@ -6,9 +6,13 @@ Soft concept activations carry more than their concepts: Mahinpei et al. 2021 (a
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from whatwhere.errors import InputError
+from whatwhere.say.checked import finite, within
 
 
 def binarised(maps: Tensor, threshold: float = 0.5) -> Tensor:
@@ -23,7 +27,12 @@ def binarised(maps: Tensor, threshold: float = 0.5) -> Tensor:
 
     Returns:
         0 or 1, shape and type as `maps`.
+
+    Raises:
+        InputError: for a threshold that no probability is above or below, or maps that are not finite.
     """
+    within("threshold", threshold, 0, 1)
+    finite(maps=maps)
     return (maps > threshold).to(maps.dtype)
 
 
@@ -41,7 +50,8 @@ def permuted(maps: Tensor, order: Tensor) -> Tensor:
         InputError: if `order` is not a permutation of the K concepts.
     """
     concepts = _concepts(maps)
-    if order.sort().values.tolist() != list(range(concepts)):
+    order = torch.as_tensor(order)
+    if order.is_floating_point() or order.sort().values.tolist() != list(range(concepts)):
         raise InputError(
             f"order: {order.tolist()} is not a permutation of the {concepts} concepts; give torch.randperm(K)."
         )
@@ -60,9 +70,10 @@ def dropped(maps: Tensor, k: int, value: float) -> Tensor:
         A copy.
 
     Raises:
-        InputError: for an unknown concept.
+        InputError: for an unknown concept, or a value that is not finite.
     """
-    if not 0 <= k < _concepts(maps):
+    within("value", value, -math.inf, math.inf)
+    if not isinstance(k, int) or not 0 <= k < _concepts(maps):
         raise InputError(f"k={k}: there are {_concepts(maps)} concepts; give one from 0 to {_concepts(maps) - 1}.")
     rest = maps.clone()
     rest[:, k] = value

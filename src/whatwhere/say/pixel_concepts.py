@@ -5,12 +5,16 @@ They need no annotation, so every pixel of every picture is labelled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from whatwhere.errors import InputError
+from whatwhere.say.checked import within
 
 COLOURS = ("black", "blue", "brown", "grey", "green", "orange", "pink", "purple", "red", "white", "yellow")
 STEPS = 32  # the mapping from bytes to colour names has 32 steps for each of red, green, blue
@@ -37,10 +41,25 @@ class Colours:
     names = tuple(f"colour: {name}" for name in COLOURS)
 
     def __call__(self, picture: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """(11, H, W): 1 for the pixel's colour, 0 for the other ten; `labels` are not used."""
+        """(11, H, W): 1 for the pixel's colour, 0 for the other ten; `labels` are not used.
+
+        Raises:
+            InputError: for a picture that is not of bytes, red, green and blue.
+        """
+        check_bytes(picture)
         red, green, blue = (picture.to(torch.int64) * STEPS) // 256
         named = colour_table()[(red * STEPS + green) * STEPS + blue]
         return one_hot(named, len(COLOURS))
+
+
+def check_bytes(picture: Tensor) -> None:
+    """Refuse pictures in 0..1, all of which would be black.
+
+    Raises:
+        InputError: for a picture that is not (3, H, W), uint8.
+    """
+    if picture.ndim != 3 or len(picture) != 3 or picture.dtype != torch.uint8:
+        raise InputError(f"picture: {picture.dtype}, shape {tuple(picture.shape)}; give (3, H, W), uint8.")
 
 
 @cache
@@ -116,11 +135,20 @@ class Textures:
     names = tuple(f"texture: {name}" for name in TEXTURES)
 
     def __init__(self, window: float = 2.0) -> None:
-        """Set the standard deviation of the window, in pixels."""
-        self.window = window
+        """Set the standard deviation of the window, in pixels.
+
+        Raises:
+            InputError: for one that is not above 0.
+        """
+        self.window = within("window", window, 0, math.inf, open_low=True)
 
     def __call__(self, picture: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """(4, H, W): where each texture is; `labels` are not used."""
+        """(4, H, W): where each texture is; `labels` are not used.
+
+        Raises:
+            InputError: for a picture that is not of bytes, red, green and blue.
+        """
+        check_bytes(picture)
         xx, xy, yy = structure_tensor(picture, self.window)
         energy, straight, slanted = xx + yy, xx - yy, 2 * xy
         length = (straight.square() + slanted.square()).sqrt()

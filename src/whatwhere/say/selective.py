@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from whatwhere.errors import InputError
+from whatwhere.say.checked import whole, within
 
 MOST_BITS = 24
 
@@ -33,6 +34,15 @@ class Levels:
     confidence: NDArray[np.float64]
     pixels: NDArray[np.int64]
     correct: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Refuse levels without a pixel, of which nothing can be said.
+
+        Raises:
+            InputError: if there are none.
+        """
+        if not len(self.confidence):
+            raise InputError("levels: there is no pixel; give at least one with a label.")
 
     def __add__(self, other: Levels) -> Levels:
         """The pixels of both."""
@@ -62,22 +72,30 @@ def levels(confidence: ArrayLike, correct: ArrayLike, bits: int | None = None) -
         bits: round to 2^-bits; None: exact.
 
     Raises:
-        InputError: without pixels, if shapes differ or a confidence is not finite, or for too many bits.
+        InputError: without pixels, if shapes differ, a confidence is not finite or `correct` is not true or false, or
+            for too many bits.
     """
-    c, right = np.asarray(confidence).ravel(), np.asarray(correct).ravel().astype(bool)
+    c, right = np.asarray(confidence).ravel(), _true_or_false(correct)
     if c.shape != right.shape or not c.size:
         raise InputError(f"confidence has {c.size} pixels, correct {right.size}; give as many of both, at least one.")
     if not np.isfinite(c).all():
         raise InputError("confidence holds values that are not finite.")
     if bits is None:
         return _sorted(c, right)
-    if not 1 <= bits <= MOST_BITS or c.min() < 0 or c.max() > 1:
+    if not isinstance(bits, int) or not 1 <= bits <= MOST_BITS or c.min() < 0 or c.max() > 1:
         raise InputError(
             f"bits={bits}: give 1 to {MOST_BITS}, and confidences from 0 to 1 (seen {c.min()} to {c.max()})."
         )
     at = np.floor(c * np.float64(2**bits)).astype(np.int64)
     counts = np.stack([np.bincount(at, minlength=2**bits + 1), np.bincount(at[right], minlength=2**bits + 1)], 1)
     return of_counts(np.arange(2**bits, -1, -1) / 2**bits, counts[::-1])
+
+
+def _true_or_false(correct: ArrayLike) -> NDArray[np.bool_]:
+    right = np.asarray(correct).ravel()
+    if right.dtype != bool and not (right.dtype.kind in "iuf" and np.isin(right, (0, 1)).all()):
+        raise InputError(f"correct holds {right.dtype} values other than true and false; give whether each is right.")
+    return right.astype(bool)
 
 
 def _sorted(c: NDArray[np.floating], right: NDArray[np.bool_]) -> Levels:
@@ -91,7 +109,12 @@ def aligned(parts: Sequence[Levels]) -> tuple[NDArray[np.float64], NDArray[np.in
 
     Returns:
         The levels (L,), descending, and (parts, L, 2): pixels and right pixels.
+
+    Raises:
+        InputError: without a part.
     """
+    if not parts:
+        raise InputError("parts is empty; give the levels of at least one part.")
     values = np.unique(np.concatenate([p.confidence for p in parts]))[::-1]
     counts = np.zeros((len(parts), len(values), 2), np.int64)
     for row, p in zip(counts, parts, strict=True):
@@ -159,8 +182,9 @@ def calibration_error(seen: Levels, bins: int = 15, *, equal_mass: bool = False)
             each with its upper edge, as is the custom.
 
     Raises:
-        InputError: if a confidence is not a probability.
+        InputError: if a confidence is not a probability, or there is no bin.
     """
+    whole("bins", bins, 1)
     c, n = _probability(seen), seen.pixels.sum()
     middle = (np.cumsum(seen.pixels) - seen.pixels / 2) / n
     at = np.floor(middle * bins) if equal_mass else np.ceil(c * bins) - 1
@@ -199,14 +223,24 @@ def threshold_for(accuracy: float, seen: Levels) -> float:
     Args:
         accuracy: asked for, e.g. 0.99.
         seen: validation pixels. On the pixels it was chosen on a threshold looks better than it is.
+
+    Raises:
+        InputError: if the accuracy is not a share above 0.
     """
+    within("accuracy", accuracy, 0, 1, open_low=True)
     answered, right = np.cumsum(seen.pixels), np.cumsum(seen.correct)
     reached = np.flatnonzero(right >= accuracy * answered * (1 - 1e-12))  # rounding of the product
     return float(seen.confidence[reached[-1]]) if reached.size else math.inf
 
 
 def at_threshold(threshold: float, seen: Levels) -> Selected:
-    """Coverage and accuracy on test pixels, at a threshold found on others."""
+    """Coverage and accuracy on test pixels, at a threshold found on others.
+
+    Raises:
+        InputError: for a threshold that is not a number.
+    """
+    if math.isnan(threshold):
+        raise InputError("threshold=nan: give a number; infinity answers nothing.")
     held = seen.confidence >= threshold
     pixels, right = int(seen.pixels[held].sum()), int(seen.correct[held].sum())
     return Selected(threshold, pixels / int(seen.pixels.sum()), right / pixels if pixels else math.nan, pixels)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
+from whatwhere.network import as_module
+from whatwhere.say.checked import shaped
 from whatwhere.site import evaluating
 
 Key = tuple[str, int]
@@ -28,10 +30,15 @@ class Tail(nn.Module):
         module: the network; it is not copied, and training the tail trains it.
         site: name of the module whose output the tail begins with; it runs once.
         example: a picture (1, C, H, W) of the size that the features are of.
+
+    Raises:
+        InputError: for a module that is not there, gives no map or runs several times, or a picture that cannot be run.
     """
 
     def __init__(self, module: nn.Module, site: str, example: Tensor) -> None:
         super().__init__()
+        module = as_module(module)
+        shaped("example", example, "1", "C", "H", "W")
         self.module, self.site = module, site
         self._names = {m: n for n, m in module.named_modules() if n}
         self._picture = torch.zeros_like(example[:1])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from whatwhere.data import Data, Split
 from whatwhere.data.scenes import Scenes, SceneSplit
-from whatwhere.intervals import wilson
-from whatwhere.network import Network
+from whatwhere.intervals import binomial
+from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
 from whatwhere.training.evaluate_scenes import SceneEvaluation, evaluate_scenes
 from whatwhere.training.scores import check_scores, check_several
@@ -38,12 +38,12 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """Share of pictures whose highest score is their label, in [0, 1]."""
-        return self.correct.float().mean().item()
+        return int(self.correct.sum()) / self.n
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the accuracy, over pictures."""
-        return wilson(int(self.correct.sum()), self.n)
+        """The exact 95 % interval of the accuracy (Clopper and Pearson), over pictures."""
+        return binomial(int(self.correct.sum()), self.n)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a record."""
@@ -81,10 +81,11 @@ def evaluate(
         Which pictures are right; of scenes, how many pixels of each class were predicted as which.
 
     Raises:
-        InputError: if the data have no labels or a single class, or the network gives no tensor or fewer scores than
-            there are classes.
+        InputError: if the pictures have no labels or a single class, the network does not run on them, has weights or
+            gives scores that are not finite, gives no tensor, or fewer scores than there are classes.
     """
     net = net if isinstance(net, Network) else Network(net)
+    check_finite(net)
     split = data.test if isinstance(data, Data | Scenes) else data
     return evaluate_scenes(net, split) if isinstance(split, SceneSplit) else _evaluate(net, split, batch_size)
 
@@ -94,7 +95,8 @@ def _evaluate(net: Network, split: Split, batch_size: int) -> Evaluation:
     correct, loss = [], 0.0
     with evaluating(net.module):
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):
-            output = net.module(net.prepared(images))
+            with running(net, images.shape[1:]):
+                output = net.module(net.prepared(images))
             check_scores(output, labels)
             _warn_of_more(output.shape[1], split)
             scores, labels = output.float(), labels.to(output.device)

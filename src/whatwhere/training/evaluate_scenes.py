@@ -15,10 +15,10 @@ from whatwhere.data.listing import several
 from whatwhere.data.scenes import SceneSplit, absent_note
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
-from whatwhere.network import Network
+from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
 from whatwhere.training.objectives import at_size, check_maps, score_maps
-from whatwhere.training.scores import check_several
+from whatwhere.training.scores import check_finite_scores, check_several
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,13 @@ def evaluate_scenes(net: nn.Module | Network, split: SceneSplit) -> SceneEvaluat
 def scored(net: nn.Module | Network, split: SceneSplit) -> Iterator[tuple[Tensor, Tensor]]:
     """Each picture's scores (1, classes, H, W) and class map (H, W)."""
     net = net if isinstance(net, Network) else Network(net)
+    check_finite(net)
     with evaluating(net.module):
         for picture, maps in split.rows():
             labels = maps[CLASS].long()
-            scores, _ = score_maps(net.module(net.prepared(picture[None])))
+            with running(net, picture.shape):
+                scores, _ = score_maps(net.module(net.prepared(picture[None])))
+            check_finite_scores(scores)
             check_maps(scores, labels)
             yield at_size(scores, labels).cpu(), labels
 

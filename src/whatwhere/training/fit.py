@@ -17,7 +17,7 @@ from whatwhere.data import Split
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.fingerprints import architecture
-from whatwhere.network import Network
+from whatwhere.network import Network, check_finite, running
 from whatwhere.training import checkpoint
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
@@ -74,14 +74,16 @@ def fit(
         on_step: called after every step with (steps done, total steps).
 
     Raises:
-        InputError: if the pictures have no labels or are fewer than a batch, the network has too few scores, the device
-            is not available, or the checkpoint belongs to another training.
+        InputError: if the pictures have no labels or are fewer than a batch, the network has too few scores, does not
+            run on the pictures or has weights that are not finite, the device is not available, or the checkpoint
+            belongs to another training.
         TrainingDiverged: if the loss or a weight is not finite; the message names the step and the last checkpoint.
     """
     if len(train) < recipe.batch_size:
         raise InputError(
             f"batch_size={recipe.batch_size} is more than the {len(train)} training pictures; give a smaller one."
         )
+    check_finite(net)
     draws = torch.Generator().manual_seed(seed)
     fabric = _fabric(device, recipe)
     net.module.to(memory_format=torch.channels_last)  # about twice as fast in training on CPUs
@@ -137,6 +139,22 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     )
 
 
+def lone_norm(module: nn.Module, images: Tensor) -> str:
+    """The batch norm whose forward pass fails, as it does in training on a single value a channel."""
+    entered = [""]
+    norms = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    handles = [m.register_forward_pre_hook(lambda *_, name=n: entered.append(name)) for n, m in norms]
+    try:
+        with torch.no_grad():
+            module(images)
+    except ValueError:  # again
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return entered[-1] or "the network"
+
+
 @dataclass
 class _Loop:
     fabric: Any
@@ -187,7 +205,7 @@ class _Loop:
     def _step(self, step: int, images: Tensor, labels: Tensor) -> Loss:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * self.recipe.factor(step, self.steps)
-        output = self.module(images)
+        output = self._output(images)
         if step == 0:
             self.objective.check(output, self.train)
         loss = self.objective.loss(output, labels)
@@ -195,6 +213,19 @@ class _Loop:
         self.fabric.backward(loss.value)
         self.optimizer.step()
         return replace(loss, value=loss.value.detach())
+
+    def _output(self, images: Tensor) -> Any:
+        try:
+            with running(self.net, images.shape[1:]):
+                return self.module(images)
+        except InputError as error:
+            if len(images) > 1 or not isinstance(error.__cause__, ValueError):
+                raise
+            name = lone_norm(self.net.module, images)
+            raise InputError(
+                f"batch_size=1: {name} sees one value a channel (one picture, maps of 1 x 1), of which batch norm can "
+                "learn nothing; give a batch_size of 2 or more."
+            ) from error
 
     def _finite(self, loss: Tensor, step: int) -> float:
         value = loss.item()

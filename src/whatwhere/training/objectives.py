@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from whatwhere.data.scenes import SceneSplit, absent_note
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
-from whatwhere.network import Preprocessing
+from whatwhere.network import Preprocessing, main_map
 from whatwhere.training.augment import augment, crop_and_scale
 from whatwhere.training.recipes import Recipe, SceneRecipe
 from whatwhere.training.scores import check_scores, check_several
@@ -124,7 +124,10 @@ class Segment:
                 f"recipe: {given} class_weights, but the network gives {scores.shape[1]} scores; give one for each."
             )
         if isinstance(train, SceneSplit) and train.absent:
-            check_several([name for name in train.classes if name not in train.absent], "the training split")
+            there = [name for name in train.classes if name not in train.absent]
+            if not there:
+                raise InputError(f"split {train.name!r}: no pixel of its label maps is labelled; correct the maps.")
+            check_several(there, "the training split")
             warnings.warn(f"{absent_note(train)} Nothing is learned of it.", stacklevel=5)
 
     def loss(self, output: Any, labels: Tensor) -> Loss:
@@ -157,16 +160,18 @@ class Segment:
 def score_maps(output: Any) -> tuple[Tensor, Tensor | None]:
     """The scores and auxiliary scores of a segmentation network, from any usual form of its output.
 
+    Auxiliary scores are `aux` of a mapping, or the second map of a pair, with as many classes as the first.
+
     Raises:
         InputError: if the output holds no scores (N, classes, h, w).
     """
-    if isinstance(output, dict):
-        output = (output.get("out"), output.get("aux"))
-    main, auxiliary = output if isinstance(output, tuple | list) and len(output) == 2 else (output, None)
-    if not isinstance(main, Tensor) or main.ndim != 4:
-        seen = tuple(main.shape) if isinstance(main, Tensor) else type(main).__name__
-        raise InputError(f"the network gives {seen}; a segmentation network gives scores (N, classes, h, w).")
-    return main.float(), None if auxiliary is None else auxiliary.float()
+    main = main_map(output)
+    second = output.get("aux") if isinstance(output, Mapping) else None
+    if isinstance(output, tuple | list) and len(output) == 2:
+        second = output[1]
+    if isinstance(second, Tensor) and second is not main and second.ndim == 4 and second.shape[1] == main.shape[1]:
+        return main.float(), second.float()
+    return main.float(), None
 
 
 def at_size(scores: Tensor, labels: Tensor) -> Tensor:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
 from whatwhere.layers import branch_parts
-from whatwhere.network import N, as_module
+from whatwhere.network import N, as_module, running
 from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size, list_sites
-from whatwhere.surgery import Replaced, as_given, count_parameters, describe, modules_that_ran, put
+from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, modules_that_ran, put
 from whatwhere.use.ms_sar import MSSAR, SE
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
@@ -83,7 +82,7 @@ def recalibrate(
     make, name = maker(method, options), _name(method)
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
-    module = copy.deepcopy(as_module(net))
+    module = copied(as_module(net))
     places = [n for n, m in module.named_modules() if place_of(m)]
     wanted = places if sites is None else _holding(before, places, sites)
     if not wanted:
@@ -93,9 +92,10 @@ def recalibrate(
             f"{where} holds no residual block (conv1, bn1, conv2, downsample) and no dense layer; "
             f"places in this network: {there}."
         )
+    channels = _channels(module, dict.fromkeys(wanted), size)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        inserted = [_insert(module, place, make) for place in dict.fromkeys(wanted)]
+        inserted = [_insert(module, place, make, count) for place, count in channels.items()]
     _check_ran(module, size, inserted)
     report = RecalibrationReport(
         name,
@@ -113,10 +113,47 @@ def _holding(table: Sites, places: Sequence[str], sites: Selection) -> list[str]
     dense = {p: f"{p}.conv2" for p in places if p not in own}
     given = [sites] if isinstance(sites, str) else sites
     if isinstance(given, Sequence) and all(isinstance(g, str) for g in given):
-        sites = [c for g in given for c in [dense[p] for p in dense if fnmatchcase(p, str(g))] or [str(g)]]
+        sites = [c for g in given for c in [dense[p] for p in dense if _fits(p, str(g))] or [str(g)]]
     chosen = {s.module for s in table.select(sites)}
     around = tuple(f"{c}." for c in chosen)  # a stage selects the blocks in it
     return [p for p in places if p in chosen or dense.get(p) in chosen or p.startswith(around)]
+
+
+def _fits(place: str, pattern: str) -> bool:
+    return place == pattern or fnmatchcase(place, pattern)  # a name with brackets in it fits itself
+
+
+def _channels(module: nn.Module, places: Iterable[str], size: tuple[int, int, int]) -> dict[str, int]:
+    """The channels of the maps that leave each place, from one forward pass: any norm may stand there, or none.
+
+    Raises:
+        InputError: for a place that does not run, or gives no map.
+    """
+    found: dict[str, int] = {}
+    handles = [_last(module, place).register_forward_hook(_noting(found, place)) for place in places]
+    try:
+        with evaluating(module), running(module, size):
+            module(blank_picture(module, size))
+    finally:
+        for handle in handles:
+            handle.remove()
+    idle = [place for place in places if place not in found]
+    if idle:
+        raise InputError(f"these places never ran, or gave no map (N, C, H, W): {', '.join(idle)}; leave them out.")
+    return {place: found[place] for place in places}
+
+
+def _noting(found: dict[str, int], place: str) -> Callable[..., None]:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            found[place] = output.shape[1]
+
+    return hook
+
+
+def _last(module: nn.Module, place: str) -> nn.Module:
+    block = module.get_submodule(place)
+    return block.get_submodule(place_of(block) or "")
 
 
 def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> Make:
@@ -174,16 +211,15 @@ def place_of(block: nn.Module) -> str | None:
     return "conv2" if all(hasattr(block, n) for n in ("norm1", "conv1", "norm2", "conv2")) else None
 
 
-def _insert(module: nn.Module, place: str, make: Make) -> Replaced:
+def _insert(module: nn.Module, place: str, make: Make, channels: int) -> Replaced:
     block = module.get_submodule(place)
     last = place_of(block)
     assert last
     old: Any = block.get_submodule(last)
     if isinstance(old, Recalibrated):
         raise InputError(f"{place} is already recalibrated: {describe(old)}; give the plain network.")
-    channels = getattr(old, "num_features", None) or old.out_channels
     gate = make(channels)
-    like = next(block.parameters())
+    like = next(module.parameters())
     gate.to(device=like.device, dtype=like.dtype).train(old.training)
     name = f"{place}.{last}".lstrip(".")
     put(module, name, Recalibrated(old, gate))
@@ -201,6 +237,11 @@ class Recalibrated(nn.Sequential):
     def __init__(self, layer: nn.Module, gate: nn.Module) -> None:
         super().__init__(OrderedDict(layer=layer, gate=gate))
         self.register_load_state_dict_pre_hook(_accept_plain)
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """The layer's output, recalibrated, however the layer is called."""
+        layer, gate = self
+        return gate(layer(*args, **options))
 
 
 def _accept_plain(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -133,9 +133,15 @@ class PerCellLinear(nn.Module):
 
     def __init__(self, cells: int, inputs: int, outputs: int, **where: Any) -> None:
         super().__init__()
-        bound = inputs**-0.5  # as nn.Linear's
-        self.weight = nn.Parameter(torch.empty(cells, cells, outputs, inputs, **where).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(cells, cells, outputs, **where).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(cells, cells, outputs, inputs, **where))
+        self.bias = nn.Parameter(torch.empty(cells, cells, outputs, **where))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw both uniformly, as nn.Linear does."""
+        bound = self.weight.shape[-1] ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
 
     @property
     def multiply_adds(self) -> int:

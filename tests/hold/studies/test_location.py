@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,8 +11,11 @@ from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.hold.studies import location_worker
 from whatwhere.hold.studies.location import Location
+from whatwhere.hold.studies.location_plan import row_of
 from whatwhere.hold.studies.location_result import LocationResult
-from whatwhere.intervals import wilson
+from whatwhere.intervals import binomial
+from whatwhere.lab.packed import pack
+from whatwhere.lab.rows import accuracy, accuracy_of_counts
 
 OPTIONS = {
     "grid": 2,
@@ -66,7 +70,16 @@ def test_rows_can_be_added_later(pictures, folder, result):
     assert before.items() <= after.items()
     assert len(after) == len(before) + 1
     e = more["zeros"].measured["accuracy"]
-    assert (e.low, e.high) == wilson(round(e.mean * 12), 12)
+    assert (e.low, e.high) == binomial(round(e.mean * 12), 12)
+
+
+def test_seeds_are_folded_with_their_pictures_and_old_cells_without():
+    right = np.random.default_rng(0).random((2, 50)) < 0.6
+    cells = [{"n": 50, "right": int(h.sum()), "hits": pack(h.astype(np.uint8))} for h in right]
+    assert row_of("zeros", cells).measured["accuracy"] == accuracy(right)
+    old = [{"n": 50, "right": c["right"]} for c in cells]  # of the first version
+    counted = accuracy_of_counts([c["right"] for c in cells], 50, same=True)
+    assert row_of("zeros", old).measured["accuracy"] == counted
 
 
 NAMED = {"rows": ("zeros",), "pictures": 16, "test_pictures": 8, "seeds": (0, 1)}  # digits, of 32 x 32 pixels

@@ -69,9 +69,10 @@ def test_a_network_without_padding_effects_holds_less_than_one_with(data):
 def test_untrained_networks_are_folded_over_seeds(held):
     (row,) = held.of("untrained", site="4", target="H", inputs="pictures")
     assert row.spc.repeats == 2
-    assert row.spc.high - row.spc.mean == pytest.approx(student(1) * row.spc.spread / 2**0.5, rel=1e-6) or (
-        row.spc.high == 1.0
+    assert row.spc.mean - row.spc.fixed[0] == pytest.approx(student(1) * row.spc.spread / 2**0.5, rel=1e-6) or (
+        row.spc.fixed[0] == -1.0
     )
+    assert row.spc.covers == "untrained networks and test pictures"
     (own,) = held.of(site="4", target="H", inputs="pictures")
     assert own.above_untrained.mean == pytest.approx(own.spc.mean - row.spc.mean, abs=1e-6)
 

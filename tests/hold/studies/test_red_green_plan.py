@@ -7,7 +7,7 @@ from whatwhere.errors import InputError
 from whatwhere.hold.studies.red_green import RedGreen
 from whatwhere.hold.studies.red_green_plan import checked_pictures, row_of
 from whatwhere.hold.studies.red_green_worker import RedGreenWorker
-from whatwhere.intervals import wilson
+from whatwhere.intervals import binomial
 from whatwhere.lab.study import Run
 
 OPTIONS = {"pictures": (200, 20, 40), "epochs": 1}
@@ -67,7 +67,7 @@ def test_a_fold_takes_the_cells_that_were_asked_for_and_are_finished():
     found = plan.fold(finished((none, cell_result(30, 20, 14, 4)), (strange, cell_result(1, 1, 0, 0)), missing=[zeros]))
     assert [r.name for r in found.rows] == ["none"]
     e = found["none"].measured["similar"]
-    assert (e.low, e.high) == wilson(30, 40)
+    assert (e.low, e.high) == binomial(30, 40)
     assert any("one seed" in n for n in found.notes)
     assert found.notes[-1] == "Not finished: zeros, seed 0."
 

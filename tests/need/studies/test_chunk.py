@@ -128,3 +128,8 @@ def test_a_network_as_it_is_goes_on_with_the_batches_that_are_missing():
         some.add(name, parts[name])
     assert measure_plain(net, split, 4, some).to_dict() == whole.to_dict()
     assert seen == [4]
+
+
+def test_scores_that_are_no_numbers_are_never_right():
+    scores = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [0.0, torch.nan], [-torch.inf, 0.0]])
+    assert right(scores, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]

@@ -203,6 +203,28 @@ def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
     assert not ww.need.curve(net, digits, methods="mean", quiet=True).notes
 
 
+def test_a_network_without_scores_is_refused_once_before_anything_runs(trained, digits, tmp_path, capfd):
+    with pytest.raises(InputError, match="the network gives scores of shape"):
+        ww.need.curve(trained.module.features, digits, out=tmp_path)
+    assert not (tmp_path / "cells").exists()
+    assert "failed" not in capfd.readouterr().err
+
+
+def test_weights_that_are_no_numbers_are_refused_before_anything_runs(digits, tmp_path):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    with torch.no_grad():
+        net.module.features[0].weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"NaN|nan"):
+        ww.need.curve(net, digits, methods="gap_fc", out=tmp_path, quiet=True)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_a_single_draw_is_said(trained, digits):
+    options = {"sites": "features.25", "quiet": True}
+    assert any("repeats=1" in n for n in ww.need.curve(trained, digits, methods="shared", repeats=1, **options).notes)
+    assert not ww.need.curve(trained, digits, methods="mean", repeats=1, **options).notes
+
+
 def test_a_plain_module_is_measured_at_the_size_of_the_pictures(trained, digits):
     curve = ww.need.curve(trained.module, digits, methods="gap_fc", within=1.0, sites="features.11", quiet=True)
     assert curve.recommendation.before["flops"] == ww.sites(trained).total_flops

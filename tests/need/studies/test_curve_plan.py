@@ -40,11 +40,26 @@ def test_a_loader_that_shuffles_is_refused(trained):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"within": 5}, "within=5"), ({"within": -1.0}, "within=-1"), ({"batch_size": 0}, "batch_size=0")],
+    [
+        ({"within": 5}, "within=5"),
+        ({"within": -1.0}, "within=-1"),
+        ({"within": "x"}, "within='x'"),
+        ({"within": True}, "within=True"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"repeats": True}, "repeats=True"),
+        ({"tolerance": float("nan")}, "tolerance=nan"),
+        ({"tolerance": float("inf")}, "tolerance=inf"),
+        ({"reach": True}, "reach=True"),
+        ({"reach": 99}, "reach=99: there are 8 cuts; give 1 to 8"),
+        ({"seed": "x"}, "seed='x'"),
+        ({"methods": 5}, "methods=5 matches nothing"),
+        ({"methods": None}, "methods=None matches nothing"),
+    ],
 )
 def test_values_out_of_range_are_refused(trained, digits, given, message):
     with pytest.raises(InputError, match=message):
-        ww.need.curve(trained, digits, methods="mean", quiet=True, **given)
+        ww.need.curve(trained, digits, **{"methods": "mean", "quiet": True, **given})
 
 
 def test_options_that_cannot_work_leave_no_folder(trained, digits, tmp_path):

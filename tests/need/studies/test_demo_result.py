@@ -13,11 +13,17 @@ from whatwhere.need.studies.demo_result import CHANCE, EXPECTED, DemoResult, ver
         ((1.0, 0.9), (0.99, 0.09), False),
         ((1.0, 1.0), (0.9, 0.09), False),
         ((1.0, 1.0), (0.99, 0.3), False),
+        ((1.0, 0.975), (0.99, 0.09), False),  # 2.5 points, and as likely 3.5: the end of the interval decides
+        ((1.0, 1.0), (0.99, 0.13), False),
+        ((1.0, 1.0), (0.99, 0.04), False),
+        ((1.0, 1.0), (0.955, 0.09), False),
     ],
 )
 def test_the_verdict_holds_only_if_both_known_answers_come_out(what, where, held):
     text = verdict(found(*what), found(*where))
     assert text.startswith("As expected" if held else "NOT as expected")
+    assert f"costs at most {100 * (what[0] - what[1]) + 1:.1f} points" in text
+    assert text.endswith("each on 100 test pictures.")
 
 
 def demo(**tasks) -> DemoResult:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from whatwhere.intervals import over_pictures, over_seeds
+from whatwhere.intervals import over_networks
 from whatwhere.lab.cells import Cell, Store
 from whatwhere.lab.packed import pack
 from whatwhere.lab.study import Finished
-from whatwhere.need.studies.recover_fold import Fold, fieller, share_of
+from whatwhere.need.studies.recover_fold import Fold, share_of
 
 RATES = {(None, None): 0.8, ("a", None): 0.3, (None, 0): 0.85, (None, 1): 0.8, ("a", 0): 0.7, ("a", 1): 0.75}
 N = 200
@@ -36,9 +36,9 @@ def agrees(found, inside) -> bool:
     return [found.low <= s <= found.high for s in shares] == [inside(s) for s in shares]
 
 
-def over(values) -> bool:
-    """Whether the house's interval of a mean over pictures holds 0."""
-    e = over_pictures(values, np.zeros(len(values)), np.ones(len(values), dtype=int), [])
+def over(*values) -> bool:
+    """Whether the house's interval of a mean over seeds and pictures holds 0."""
+    e = over_networks(np.stack(values), counted=True, low=-np.inf, high=np.inf)
     return e.low <= 0 <= e.high
 
 
@@ -54,8 +54,8 @@ def test_rows_are_means_over_seeds_and_paired(fold):
         below = [sum(hits(None, s)) / N - own for s in (0, 1)]
         assert rows[name].values["below intact fine-tuned"] == pytest.approx(below)
     last = rows["a, fine-tuned"].measured
-    gaps = [(sum(hits(None, s)) - sum(hits("a", s))) / N for s in (0, 1)]
-    expected = over_seeds(gaps, N, step=1 / N)
+    gaps = [np.subtract(hits(None, s), hits("a", s), dtype=float) for s in (0, 1)]
+    expected = over_networks(np.stack(gaps), counted=True)
     seen = last["below intact fine-tuned"]
     assert (seen.mean, seen.low, seen.high) == pytest.approx((expected.mean, expected.low, expected.high))
     before = sum(hits("a", None)) / N
@@ -69,7 +69,7 @@ def test_of_one_seed_intervals_are_over_pictures(fold):
     assert len(list(fold.each())) == 4
     (last,) = each.values()
     gained, lost = (np.subtract(hits(*first), hits("a", None), dtype=float) for first in (("a", 1), (None, 1)))
-    expected = over_pictures(gained, np.zeros(N), np.ones(N, dtype=int), [])
+    expected = over_networks(gained[None], counted=True)
     seen = last.measured["gained"]
     assert (seen.mean, seen.low, seen.high) == pytest.approx((expected.mean, expected.low, expected.high))
     share = last.measured["share recovered"]
@@ -77,17 +77,13 @@ def test_of_one_seed_intervals_are_over_pictures(fold):
     assert fold.weights() == {"intact, fine-tuned": ["None 0", "None 1"], "a, fine-tuned": ["a 0", "a 1"]}
 
 
-def test_shares_over_seeds_are_those_that_the_seeds_do_not_contradict():
+def test_shares_over_seeds_are_those_that_seeds_and_pictures_do_not_contradict():
     draws = np.random.default_rng(3)
     lost = [np.where(draws.random(500) < 0.5, 1.0, 0.0) for _ in range(4)]
     gained = [np.where(draws.random(500) < 0.4, 1.0, 0.0) for _ in range(4)]
     found = share_of(gained, lost)
 
-    def inside(share: float) -> bool:
-        e = over_seeds([g.mean() - share * b.mean() for g, b in zip(gained, lost, strict=True)], 500, step=1 / 500)
-        return e.low <= 0 <= e.high
-
-    assert agrees(found, inside)
+    assert agrees(found, lambda s: over(*(g - s * b for g, b in zip(gained, lost, strict=True))))
     assert (found.n, found.repeats) == (500, 4)
 
 
@@ -103,9 +99,8 @@ def test_everything_back_is_one_with_an_interval_that_is_not_empty():
 def test_a_loss_that_is_not_significant_has_no_share(lost):
     b = np.array(lost)
     assert share_of([np.ones(100)], [b]) is None
-    e = over_pictures(b, np.zeros(100), np.ones(100, dtype=int), [])
-    assert e.low <= 0
+    assert over_networks(b[None], counted=True).low <= 0
 
 
 def test_a_single_picture_says_nothing():
-    assert fieller(np.ones(1), np.ones(1), 0.1) is None
+    assert share_of([np.ones(1)], [np.ones(1)]) is None

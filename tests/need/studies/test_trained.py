@@ -53,8 +53,10 @@ def test_means_and_drops_are_over_seeds(folder, result):
         assert p.drop.mean == pytest.approx(np.mean(drops))
         assert p.drop.spread == pytest.approx(abs(drops[0] - drops[1]) / np.sqrt(2))
         half = 12.7062 * p.drop.spread / np.sqrt(2)  # Student's t with one degree of freedom
-        assert p.drop.high == pytest.approx(min(1.0, p.drop.mean + half), rel=1e-4)
-        assert p.drop.low == pytest.approx(max(-1.0, p.drop.mean - half), rel=1e-4)
+        low, high = p.drop.fixed
+        assert high == pytest.approx(min(1.0, p.drop.mean + half), rel=1e-4)
+        assert low == pytest.approx(max(-1.0, p.drop.mean - half), rel=1e-4)
+        assert p.drop.covers == p.accuracy.covers == "seeds and test pictures"
 
 
 def test_matrix_has_its_four_fields(result):

@@ -6,7 +6,7 @@ import pytest
 from small_cells import trained_cells
 from small_finished import finished
 from whatwhere.errors import InputError
-from whatwhere.intervals import student
+from whatwhere.intervals import over_networks, student
 from whatwhere.lab.packed import pack
 from whatwhere.need.studies.trained_cells import Grid
 from whatwhere.need.studies.trained_fold import LAST_EPOCH, ONE_SEED, SEEDS, Fold, accuracy_of, drop_of
@@ -116,3 +116,13 @@ def test_a_folder_without_a_trained_network_is_refused():
     with pytest.raises(InputError, match="out holds no finished cell"):
         folded.check()
     fold(*INTACT).check()
+
+
+def test_a_drop_over_seeds_is_paired_by_seed_and_picture():
+    rng = np.random.default_rng(0)
+    intact, removed = rng.random((2, 60)) < 0.8, rng.integers(0, 4, (2, 60))  # of three draws
+    plain = [{"accuracies": [h.mean()], "n": 60, "repeats": 1, "hits": pack(h.astype(np.uint8))} for h in intact]
+    shuffled = [{"accuracies": [0.5] * 3, "n": 60, "repeats": 3, "hits": pack(h)} for h in removed]
+    expected = over_networks(intact - removed / 3, counted=True)
+    assert drop_of(list(zip(plain, shuffled, strict=True))) == expected
+    assert accuracy_of(shuffled) == over_networks(removed / 3, counted=True, low=0.0)

@@ -16,7 +16,7 @@ from whatwhere.need.studies.trained import Trained
         ({"matrix": (0.5,)}, r"matrix=\[0.5\].*shares"),
         ({"repeats": 256}, "repeats=256.*255"),
         ({"methods": ("gap_fk",)}, "Did you mean 'gap_fc'"),
-        ({"shares": (54,)}, r"shares=54: give shares above 0 to 1"),
+        ({"shares": (54,)}, r"shares=\[54\]: give shares from 0 to 1"),
         ({"seeds": ()}, r"seeds=\(\)"),
         ({"within": 5.0}, "within=5"),
     ],

@@ -1,13 +1,16 @@
 """Intervals over groups, paired differences, and classes that are rare or never there."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
+from whatwhere.intervals import crossed_half_width
 from whatwhere.lab.packed import pack_scores
-from whatwhere.say.studies.fold import _interval, _miou, folded
+from whatwhere.say.studies.fold import _interval, _miou, few_groups, folded
+from whatwhere.training.evaluate_scenes import mean_iou, pixel_accuracy
 
 ABOUT = {"sites": ["s"], "kinds": ["intact"], "seeds": [0], "concepts": {}}
 
@@ -46,15 +49,23 @@ def test_intervals_are_paired_and_over_groups(streets):
         [c["plain"].reshape(6, 2, 3, 3).sum(1) for k, c in found.items() if k[1] == kind] for kind in ("intact", "pca")
     )
     mean, plain = np.mean(pca, 0), intact[0]
-    times = np.random.default_rng(0).multinomial(6, [1 / 6] * 6, size=1000)
-    drawn = [(np.tensordot(t, mean, 1), np.tensordot(t, plain, 1)) for t in times.astype(float)]
-    changes = [miou(a) - miou(b) for a, b in drawn]
     row = seen.row("s", "pca")
     assert row.change.value == pytest.approx(miou(mean.sum(0)) - miou(plain.sum(0)))
-    assert (row.change.low, row.change.high) == pytest.approx(np.quantile(changes, [0.025, 0.975]).tolist())
-    assert (row.miou.low, row.miou.high) == pytest.approx(
-        np.quantile([miou(a) for a, _ in drawn], [0.025, 0.975]).tolist()
-    )
+
+    def without(counts):
+        return np.array([miou(counts.sum(0) - c) for c in counts])
+
+    def bounds(value, left_out, pseudo):  # from the value and from the one without the bias, whichever is further
+        half, bias = crossed_half_width(pseudo), 5 * (left_out.mean() - value)
+        return value - max(bias, 0) - half, value - min(bias, 0) + half
+
+    change = without(mean) - without(plain)
+    pseudo = [6 * (miou(p.sum(0)) - miou(plain.sum(0))) - 5 * (without(p) - without(plain)) for p in pca]
+    assert (row.change.low, row.change.high) == pytest.approx(bounds(row.change.value, change, np.array(pseudo)))
+    of_miou = bounds(row.miou.value, without(mean), np.array([6 * miou(p.sum(0)) - 5 * without(p) for p in pca]))
+    assert (row.miou.low, row.miou.high) == pytest.approx(of_miou)
+    assert row.change.covers == "seeds and groups of test pictures"
+    assert seen.row("s", "intact").miou.covers == "groups of test pictures"
     assert row.seeds == pytest.approx([miou(p.sum(0)) for p in pca], abs=1e-6)
     assert row.change.groups == 6
     assert seen.row("s", "intact").change is None
@@ -80,17 +91,31 @@ def test_a_class_never_present_is_no_part_of_the_mean(streets):
     assert row.iou[2] == 0
 
 
-def test_a_draw_without_a_rare_class_counts_it_as_all_pictures_do():
-    """A class in one group of twenty, and said now and then elsewhere: a third of the draws are without it.
+def test_without_a_rare_class_it_counts_as_in_all_pictures(streets):
+    """A class in one group of twenty, and said now and then elsewhere.
 
-    There it would have an IoU of 0, or be left out of the mean; both shift a third of the draws.
+    Without that group it would have an IoU of 0, or be left out of the mean, which is another quantity.
     """
     counts = np.zeros((20, 3, 3))
     counts[:, 0, 0], counts[:, 0, 2], counts[:, 1, 1], counts[:, 1, 0] = 90, 1, 80, 20
     counts[0, 2, 2], counts[0, 2, 0] = 90, 10
-    found = _interval(counts, _miou)
+    found = _interval(counts[None], _miou)
     assert found.value == pytest.approx(np.mean([1800 / 2230, 0.8, 0.75]))
     assert found.low <= found.value <= found.high
     assert found.high - found.low < 0.06
+    cell = {"confusions": pack_scores(counts.flatten()), "n": 20, "groups": list(range(20))}
+    assert few_groups({("s", "intact", 0): cell}, "abc") == ["c"]  # of which nothing is known, and the page says so
     without = _miou(counts[1:].sum(0), counts.sum(0))
     assert without == pytest.approx(np.mean([1710 / 2109, 0.8, 0.75]))
+
+
+def test_a_miou_of_more_pixels_than_single_precision_counts():
+    """A pixel more than 2**24 is a pixel more; and as another library counts, at scale."""
+    counts = np.array([[2.0**24 + 1, 1, 0], [3, 2.0**26 + 1, 5], [0, 7, 2.0**25 + 3]])
+    exact = [Fraction(int(counts[i, i]), int(counts[i].sum() + counts[:, i].sum() - counts[i, i])) for i in range(3)]
+    assert _miou(counts) == pytest.approx(float(sum(exact) / 3), rel=1e-15)
+    assert mean_iou(torch.from_numpy(counts).long()) == pytest.approx(float(sum(exact) / 3), rel=1e-15)
+    assert _miou(counts) == pytest.approx(mean_iou(torch.from_numpy(counts)), rel=1e-15)
+    right, n = int(np.trace(counts)), int(counts.sum())
+    assert pixel_accuracy(torch.from_numpy(counts).long()) == pytest.approx(float(Fraction(right, n)), rel=1e-15)
+    assert 1 - pixel_accuracy(torch.from_numpy(counts).long()) == pytest.approx(16 / n, rel=1e-6)

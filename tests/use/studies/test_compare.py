@@ -8,7 +8,7 @@ import pytest
 import whatwhere as ww
 from whatwhere.arguments import Docs
 from whatwhere.errors import InputError
-from whatwhere.intervals import student
+from whatwhere.intervals import over_networks, student
 from whatwhere.lab.packed import pack
 from whatwhere.use import Compare, CompareResult
 from whatwhere.use.insert import OWN
@@ -49,7 +49,11 @@ def test_differences_are_paired_by_seed(fake, tmp_path):
     gaps = [float(hits("ms_sar", s).mean() - hits("none", s).mean()) for s in range(3)]
     seen = found["ms_sar"].measured["above none"]
     assert seen.mean == pytest.approx(np.mean(gaps))
-    assert seen.high - seen.mean == pytest.approx(student(2) * np.std(gaps, ddof=1) / 3**0.5)
+    assert seen.fixed[1] - seen.mean == pytest.approx(student(2) * np.std(gaps, ddof=1) / 3**0.5)
+    pairs = np.array([hits("ms_sar", s) * 1.0 - hits("none", s) for s in range(3)])
+    assert seen == over_networks(pairs, counted=True)
+    assert seen.covers == "seeds and test pictures"
+    assert "seeds and test pictures" in (tmp_path / "table.csv").read_text()
     assert found.cost["ms_sar"]["parameters %"] == pytest.approx(100 * (109 / 105 - 1))
     assert CompareResult.load(tmp_path).rows == found.rows
     assert "ms_sar helps" in found.conclusion or "makes no significant difference" in found.conclusion

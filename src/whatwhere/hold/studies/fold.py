@@ -17,10 +17,11 @@ from whatwhere.hold.studies.reading import Reading
 from whatwhere.hold.studies.readout_result import SHUFFLED, THUMBNAIL, Row
 from whatwhere.hold.studies.variants import GIVEN, UNTRAINED, Variant
 from whatwhere.hold.targets import stack
-from whatwhere.intervals import Estimate, over_scores, over_seeds, student
+from whatwhere.intervals import Estimate, over_networks, over_scores
 from whatwhere.lab.packed import pack_maps, unpack_scores
 from whatwhere.network import Network
 
+FRESH = "untrained networks and test pictures"  # what an interval over both covers
 Cells = Sequence[tuple[Variant, Mapping[str, Any]]]
 
 
@@ -62,26 +63,18 @@ def _folded(
 
 
 def _over(scores: Sequence[np.ndarray[Any, Any]], low: float, high: float = 1.0) -> Estimate:
-    """Over pictures of one network; over networks where there are several."""
+    """Over pictures; over networks as well where there are several."""
     if len(scores) == 1:
         return over_scores(scores[0], low=low, high=high)
-    return over_seeds([float(s.mean()) for s in scores], len(scores[0]), low=low, high=high)
+    return over_networks(np.array(scores), counted=False, low=low, high=high, covers=FRESH)
 
 
 def _above(scores: np.ndarray[Any, Any], controls: Sequence[Mapping[str, Any]]) -> Estimate | None:
     """What the network has above its untrained twins on the same pictures; over pictures and over the twins."""
-    n, m = len(scores), len(controls)
-    if m < 2:
+    if len(controls) < 2:
         return None
     others = np.array([unpack_scores(c["spc"]) for c in controls])
-    differences = scores - others.mean(0)
-    pictures, twins = differences.var(ddof=1) / n, others.mean(1).var(ddof=1) / m
-    total = float(pictures + twins)
-    # Welch and Satterthwaite; where nothing varies (every prediction constant, say) there is nothing to be unsure of.
-    freedom = total**2 / (pictures**2 / (n - 1) + twins**2 / (m - 1)) if total > 0 else 1.0
-    half = student(float(freedom)) * total**0.5
-    mean = float(differences.mean())
-    return Estimate(mean, mean - half, mean + half, float(differences.std(ddof=1)), n, m)
+    return over_networks(scores - others, counted=False, low=-2.0, high=2.0, covers=FRESH)
 
 
 def gallery_of(cells: Cells, reading: Reading, net: Network) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from whatwhere.data import Split
 from whatwhere.errors import InputError
 from whatwhere.hold.studies.location import Location
@@ -18,11 +20,13 @@ from whatwhere.hold.studies.location_result import LocationResult
 from whatwhere.hold.studies.location_worker import ROWS, LocationWorker, build, unpasted
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
+from whatwhere.lab.packed import unpack
 from whatwhere.lab.rows import (
     ONE_SEED,
     SEEDS,
     Row,
     accuracy,
+    accuracy_of_counts,
     checked_counts,
     checked_names,
     checked_seeds,
@@ -150,6 +154,9 @@ def recipe_of(epochs: int, batch_size: int, lr: float, pictures: int) -> Recipe:
 
 def row_of(row: str, found: Sequence[Mapping[str, Any]]) -> Row:
     """A row, from the results of its seeds."""
-    n = found[0]["n"]
-    right = [r["right"] for r in found]
-    return Row(row, ROWS[row].label, {"accuracy": accuracy(right, n)}, {"accuracy": tuple(r / n for r in right)})
+    n, right = found[0]["n"], [r["right"] for r in found]
+    if all("hits" in r for r in found):
+        measured = accuracy(np.array([unpack(r["hits"]) for r in found], bool))
+    else:  # a folder of an earlier version
+        measured = accuracy_of_counts(right, n, same=True)
+    return Row(row, ROWS[row].label, {"accuracy": measured}, {"accuracy": tuple(r / n for r in right)})

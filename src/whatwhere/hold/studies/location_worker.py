@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from whatwhere.fingerprints import fingerprint
 from whatwhere.hold.padding import PaddingMode, with_padding
 from whatwhere.hold.permute import permute_net
 from whatwhere.lab.once import PreparedOnce
+from whatwhere.lab.packed import pack
 from whatwhere.lab.sources import GivenData, place
 from whatwhere.models.load import load_model
 from whatwhere.network import Network, Preprocessing
@@ -99,8 +101,8 @@ def run(train: Tensor, test: Tensor, config: Mapping[str, Any], device: str = "a
     recipe = Recipe.of(config["recipe"])
     train_loss = _train(module, train, recipe, config)
     right = _test(module, test, config["grid"], recipe)
-    weights = fingerprint(module)
-    return {"n": len(right), "right": int(right.sum()), "train_loss": train_loss, "weights": weights}
+    hits, weights = pack(right.numpy().astype(np.uint8)), fingerprint(module)
+    return {"n": len(right), "right": int(right.sum()), "hits": hits, "train_loss": train_loss, "weights": weights}
 
 
 def build(config: Mapping[str, Any], picture: torch.Size | tuple[int, ...]) -> Network:

@@ -13,6 +13,7 @@ from whatwhere.data import Data, Split
 from whatwhere.data.loaders import LoaderSplit
 from whatwhere.data.parts import EVALUATION
 from whatwhere.data.sources import Rows
+from whatwhere.data.split_names import TRAIN, first_of
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 
@@ -61,9 +62,10 @@ def pictures_of(data: Data, test: Data | None, most: int, most_test: int, seed: 
     if any(isinstance(s, LoaderSplit) for d in (data, test) if d for s in d.splits.values()):
         raise InputError("data: a DataLoader has no rows to divide; give its Dataset, load_data(loader.dataset).")
     g = torch.Generator().manual_seed(seed)
-    fit = data.train if "train" in data.splits else data.test
+    learned = first_of(data.splits, TRAIN)
+    fit = data.test if learned is None else learned
     order = torch.randperm(len(fit), generator=g)
-    has_test = test is not None or ("train" in data.splits and set(EVALUATION) & set(data.splits))
+    has_test = test is not None or (learned is not None and first_of(data.splits, EVALUATION) is not None)
     if not has_test:
         other, cut = fit, len(fit) // 4
         order, test_rows = order[cut:], order[:cut]

@@ -26,13 +26,13 @@ from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
 from whatwhere.lab.rows import (
     ONE_SEED,
-    SEEDS,
+    OWN_PICTURES,
     Row,
-    accuracy,
+    accuracy_of_counts,
     checked_counts,
     checked_names,
     checked_seeds,
-    difference,
+    difference_of_counts,
 )
 from whatwhere.lab.study import Finished, Plan, Run
 
@@ -112,7 +112,7 @@ class RedGreenPlan(Plan[RedGreen, RedGreenResult]):
                 "patience": PATIENCE,
                 "optimizer": {"name": "Adadelta", **OPTIMIZER},
             },
-            notes=(SEEDS if max(map(len, found.values())) > 1 else ONE_SEED, *NOTES, *done.notes()),
+            notes=(OWN_PICTURES if max(map(len, found.values())) > 1 else ONE_SEED, *NOTES, *done.notes()),
         )
 
 
@@ -134,7 +134,7 @@ def checked_pictures(pictures: Sequence[int]) -> list[int]:
 def row_of(padding: str, found: Sequence[Mapping[str, Any]]) -> Row:
     """The row of a padding, from the results of its seeds."""
     n = found[0]["n"]
-    gap = difference([r["similar_only"] for r in found], [r["dissimilar_only"] for r in found], n)
+    gap = difference_of_counts([r["similar_only"] for r in found], [r["dissimilar_only"] for r in found], n)
     sides = {side: [r[side] for r in found] for side in ("similar", "dissimilar")}
     shares = {side: tuple(right / n for right in rights) for side, rights in sides.items()}
     gaps = tuple(a - b for a, b in zip(shares["similar"], shares["dissimilar"], strict=True))
@@ -142,7 +142,7 @@ def row_of(padding: str, found: Sequence[Mapping[str, Any]]) -> Row:
     return Row(
         padding,
         LABELS[padding],
-        {**{side: accuracy(rights, n) for side, rights in sides.items()}, "gap": gap},
+        {**{side: accuracy_of_counts(rights, n) for side, rights in sides.items()}, "gap": gap},
         {**shares, "gap": gaps},
         published,
     )

@@ -15,8 +15,8 @@ from whatwhere.hold.padding import PADDINGS, with_padding
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.sources import place
 from whatwhere.network import Network
+from whatwhere.redraw import untrained, untrained_notes
 from whatwhere.site import expected_input_size
-from whatwhere.surgery import untrained
 
 GIVEN, UNTRAINED, PADDING = "network", "untrained", "padding"
 SAME = "it would be the same network again"
@@ -92,7 +92,9 @@ def variants_of(untrained_seeds: int, paddings: Sequence[str]) -> list[Variant]:
 def possible(
     variants: Iterable[Variant], net: Network, input_size: Shape, *, strict: bool = False
 ) -> tuple[list[Variant], list[str]]:
-    """Those of some variants that the network can have, and a note on each padding that it cannot.
+    """Those of some variants that the network can have, and a note on each padding that it cannot have.
+
+    A note says what in the untrained networks is not drawn by the layers themselves.
 
     Args:
         variants: to choose from.
@@ -101,9 +103,10 @@ def possible(
         strict: a padding that the network cannot have is an error; one that it has already is still a note.
 
     Raises:
-        InputError: as `strict` says.
+        InputError: as `strict` says; if trained weights would stay in an untrained network.
     """
-    found, notes = [], []
+    found, variants = [], list(variants)
+    notes = untrained_notes(net) if any(v.kind == UNTRAINED for v in variants) else []
     for variant in variants:
         try:
             if variant.kind == PADDING:

@@ -28,7 +28,7 @@ from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, si
 from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
-from whatwhere.need.studies.tally import Place, Tallies, Tally, draws_needed, joined, place_of, read
+from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, place_of, read
 from whatwhere.need.studies.typed import collapse_command, share_text, trained_command
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, list_sites
@@ -37,10 +37,6 @@ from whatwhere.training.evaluate import evaluate
 FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
 CHUNK_BATCHES = 4
 FEW = 8  # pictures that are tried before anything is measured
-ONE_DRAW = (
-    "Each shuffle was drawn once (repeats=1): the intervals do not contain what a draw does to a whole batch; give "
-    "repeats of 2 or more."
-)
 INTACT_CELL = Cell({"collapse": None}, "intact network")
 
 
@@ -231,6 +227,9 @@ class CurvePlan(Plan[Curve, NeedResult]):
             commands=self._commands(points),
         )
 
+    def _draws_note(self) -> list[str]:
+        return [ONE_DRAW] if self.study.repeats == 1 and set(self.shuffles) - {MEAN} else []
+
     def _collapsed(self, done: Finished) -> Tallies:
         """The collapsed networks that are finished, with the intact one, without which no drop is known."""
         if INTACT_CELL not in done or GAP_FC not in self.methods:
@@ -249,8 +248,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
         ]
 
     def _notes(self, intact: Tally, done: Finished) -> tuple[str, ...]:
-        once = [ONE_DRAW] if self.study.repeats == 1 and set(self.shuffles) - {MEAN} else []
-        return (*random_weights(self.net), *self._knows_nothing(intact), *once, *self.pooled[1], *done.notes())
+        own = (*random_weights(self.net), *self._knows_nothing(intact), *self._draws_note())
+        return (*own, *self.pooled[1], *done.notes())
 
     @property
     def _advises(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain
 from whatwhere.need.studies.tally import place_of, written
 from whatwhere.network import Network
 from whatwhere.site import list_sites
+from whatwhere.surgery import copied
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,4 @@ def placed(source: GivenNetwork, split: Split, device: str) -> Network:
     net = sized(source.net, split)
     if not isinstance(source.source, Held):
         return place(net, device)
-    return net if device == "auto" else place(replace(net, module=copy.deepcopy(net.module)), device)
+    return net if device == "auto" else place(replace(net, module=copied(net.module)), device)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODEL, WIDTH = "cifar/vgg11", 0.25
 CHANCE = 1 / 12  # of the tasks with a known answer
+COST, NEAR, LEARNED = 0.03, 0.05, 0.95  # what a collapse may cost, how near chance is, and that a task was learned
 EXPECTED = {
     "what": "The class is which textures there are, so a bag of them is enough: the collapse should cost nothing.",
     "where": "The textures are always the same and the class is their arrangement: the collapse should fall to chance "
@@ -91,15 +92,21 @@ class DemoResult(Result):
 
 
 def verdict(what: NeedResult, where: NeedResult) -> str:
-    """Whether the measurement gave the answers known in advance."""
-    lost, left = _deepest(what)[1].mean, _deepest(where)[0].accuracy.mean
-    intact = where.intact[0].accuracy.mean
-    held = lost <= 0.03 and abs(left - CHANCE) <= 0.05 and intact >= 0.95
+    """Whether the measurement gave the answers known in advance, by the ends of the 95 % intervals."""
+    lost, left = _deepest(what)[1], _deepest(where)[0].accuracy
+    intact = where.intact[0].accuracy
+    to_chance = left.low >= CHANCE - NEAR and left.high <= CHANCE + NEAR
+    held = lost.high <= COST and to_chance and intact.low >= LEARNED
     return (
-        f"{'As expected' if held else 'NOT as expected'}: the collapse costs {100 * lost:.1f} points where a bag of "
-        f"textures is enough; where the class is the arrangement, accuracy falls from {100 * intact:.1f} % to "
-        f"{100 * left:.1f} % (chance is {100 * CHANCE:.1f} %)."
+        f"{'As expected' if held else 'NOT as expected'}: the collapse costs at most {100 * lost.high:.1f} points "
+        f"where a bag of textures is enough ({_points(lost)}; allowed {100 * COST:.0f}); where the class is the "
+        f"arrangement, accuracy falls from {_points(intact)} % to {_points(left)} % (chance is {100 * CHANCE:.1f} %), "
+        f"each on {left.n} test pictures."
     )
+
+
+def _points(e: Estimate) -> str:
+    return f"{100 * e.mean:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
 
 
 def _collapsed(r: NeedResult) -> list[Point]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
-from whatwhere.intervals import Estimate, Z, student
+from whatwhere.intervals import PICTURES, SEEDS, Estimate, crossed_half_width, over_networks
 from whatwhere.lab.packed import unpack
 from whatwhere.lab.rows import Row, accuracy, difference
 from whatwhere.lab.study import Finished
@@ -19,6 +19,7 @@ from whatwhere.need.studies.recover_result import ACCURACY, BELOW, GAINED, RECOV
 from whatwhere.need.studies.recover_worker import TEST
 
 Hits: TypeAlias = NDArray[np.bool_]  # (N,) which pictures are right
+Gaps: TypeAlias = NDArray[np.float64]  # (N,) differences of two of them
 Pair: TypeAlias = tuple[Hits, Hits]
 
 
@@ -70,8 +71,7 @@ class Fold:
 
     def _row(self, site: str | None, tuned: bool, seeds: Sequence[int]) -> Row:
         own = [self.after[site, s] for s in seeds] if tuned else [self.before[site]]
-        n = len(own[0])
-        measured = {ACCURACY: accuracy([int(h.sum()) for h in own], n)}
+        measured = {ACCURACY: accuracy(np.stack(own))}
         values = {ACCURACY: tuple(float(h.mean()) for h in own)}
         for name, pairs in self._pairs(site, tuned, seeds).items():
             measured[name], values[name] = paired(pairs), tuple(float(gaps(p).mean()) for p in pairs)
@@ -98,22 +98,21 @@ def _hits(result: Mapping[str, Any]) -> Hits:
     return unpack(result["hits"]).astype(bool)
 
 
-def gaps(pair: Pair) -> NDArray[np.float64]:
+def gaps(pair: Pair) -> Gaps:
     """Picture by picture, the first minus the second: 1, 0 or -1."""
     return pair[0].astype(float) - pair[1]
 
 
 def paired(pairs: Sequence[Pair]) -> Estimate:
-    """The difference of two accuracies: over seeds, of a single one over its pictures."""
-    better, worse = ([int(np.sum(a & ~b)) for a, b in each] for each in (pairs, [(b, a) for a, b in pairs]))
-    return difference(better, worse, len(pairs[0][0]))
+    """The difference of two accuracies, over seeds and pictures; of a single seed over its pictures."""
+    first, second = (np.stack(each) for each in zip(*pairs, strict=True))
+    return difference(first, second)
 
 
-def share_of(gained: Sequence[NDArray[np.float64]], lost: Sequence[NDArray[np.float64]]) -> Estimate | None:
-    """The share of a loss that came back, with Fieller's 95 % interval: over seeds, of a single one over its pictures.
+def share_of(gained: Sequence[Gaps], lost: Sequence[Gaps]) -> Estimate | None:
+    """The share of a loss that came back, with Fieller's 95 % interval, over seeds and pictures.
 
-    The interval holds every share that the paired differences `gained - share · lost` do not contradict; these have
-    no less variance than the house's other intervals allow for (of pictures Z²/n, of counts 1/12 of a step squared).
+    The interval holds every share that the paired differences `gained - share · lost` do not contradict.
 
     Args:
         gained: of each seed, (N,) what fine-tuning changed at each picture.
@@ -122,32 +121,23 @@ def share_of(gained: Sequence[NDArray[np.float64]], lost: Sequence[NDArray[np.fl
     Returns:
         None where the loss is not significant: a share of nothing says nothing.
     """
-    n, several = len(gained[0]), len(gained) > 1
-    a, b = (np.array([g.mean() for g in each]) if several else each[0] for each in (gained, lost))
-    least = 1 / (12 * n**2) if several else Z**2 / n
-    ends = fieller(a, b, least)
-    if ends is None:
+    back, loss = np.stack(gained), np.stack(lost)
+    if loss.shape[1] < 2 or over_networks(loss, counted=True).low <= 0:
         return None
-    return Estimate(float(a.mean() / b.mean()), *ends, 0.0, n, len(gained))
+    share = float(back.mean() / loss.mean())
+    low, high = (_end(back, loss, share, towards) for towards in (-1, 1))
+    seeds, n = loss.shape
+    return Estimate(share, low, high, 0.0, n, seeds, SEEDS if seeds > 1 else PICTURES)
 
 
-def fieller(a: NDArray[np.float64], b: NDArray[np.float64], least: float) -> tuple[float, float] | None:
-    """The ends of the 95 % interval of mean(a) / mean(b), of paired values; None if mean(b) is not surely above 0.
+def _end(gained: Gaps, lost: Gaps, share: float, towards: int) -> float:
+    """The nearest share on one side whose difference is just significant; there is one, as the loss is."""
 
-    Args:
-        a: (N,) values, at least two.
-        b: (N,) values.
-        least: variance that a - share · b has at the least.
-    """
-    units, (x, y) = len(a), (float(a.mean()), float(b.mean()))
-    if units < 2:
-        return None
-    (xx, xy), (_, yy) = (student(units - 1) ** 2 * np.cov(a, b) / units).tolist()
-    floor = student(units - 1) * math.sqrt(least / units)
-    square = y**2 - yy
-    if y <= floor or square <= 0:
-        return None
-    middle, rest = x * y - xy, x**2 - xx
-    root = math.sqrt(max(middle**2 - square * rest, 0.0))
-    low, high = (middle - root) / square, (middle + root) / square
-    return min(low, (x - floor) / y), max(high, (x + floor) / y)
+    def beyond(step: float) -> float:
+        rest = gained - (share + towards * step) * lost
+        return abs(float(rest.mean())) - crossed_half_width(rest, counted=True)
+
+    far = 1.0
+    while beyond(far) <= 0:
+        far *= 2
+    return share + towards * float(brentq(beyond, 0.0, far))

@@ -217,7 +217,7 @@ def _estimate(e: Estimate | None, name: str) -> dict[str, str]:
 
 
 def _basis(e: Estimate) -> dict[str, str]:
-    return {"spread": f"{100 * e.spread:.2f}", "repeats": str(e.repeats), "pictures": f"{e.n}"}
+    return {"95 % covers": e.covers, "spread": f"{100 * e.spread:.2f}", "repeats": str(e.repeats), "pictures": f"{e.n}"}
 
 
 def _before_after(advice: Recommendation | None) -> Sequence[Mapping[str, str]]:

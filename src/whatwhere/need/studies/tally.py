@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -10,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whatwhere.intervals import Batch, Estimate, noise_of, over_pictures
+from whatwhere.intervals import Batch, Estimate, Noise, noise_of, over_pictures, student
 from whatwhere.lab.packed import pack, unpack
 
 Place: TypeAlias = tuple[str, str]  # (method, site)
+ONE_DRAW = (
+    "Each shuffle was drawn once (repeats=1): the intervals hold for this draw and leave out what others would change. "
+    "Give repeats of 2 or more."
+)
 
 
 @dataclass
@@ -111,5 +116,17 @@ def draws_needed(tally: Tally, intact: Tally, most: int, tolerance: float) -> in
     """
     each = 1 / float(np.mean(1 / tally.repeats))
     noise = noise_of(tally.rates - intact.rates, tally.rates, each, tally.batches)
-    widest = (1 + tolerance) * noise.half_width(most)
-    return next(r for r in range(2, most + 1) if noise.half_width(r) <= widest or r == most)
+    widest = (1 + tolerance) * _expected_half_width(noise, most)
+    return next(r for r in range(2, most + 1) if _expected_half_width(noise, r) <= widest or r == most)
+
+
+def _expected_half_width(noise: Noise, repeats: int) -> float:
+    """Half the interval that so many draws would give, roughly.
+
+    The draws are in the names of cells, so this stays as it was when folders that exist were begun, whatever becomes of
+    the interval itself.
+    """
+    pictures, once = max(0.0, noise.pictures) / noise.n, (noise.draws / noise.n + max(0.0, noise.shared)) / repeats
+    known = noise.freedom if noise.shared > 0 else noise.n
+    freedom = (pictures + once) ** 2 / (pictures**2 / max(1, noise.n - 1) + once**2 / known)
+    return student(freedom) * math.sqrt(pictures + once)

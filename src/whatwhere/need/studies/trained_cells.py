@@ -36,8 +36,8 @@ class Grid:
         Raises:
             InputError: for options that cannot work.
         """
-        shares = checked_shares("shares", study.shares, least="above 0")
-        matrix = checked_shares("matrix", shares[:1] if study.matrix is None else study.matrix, least="above 0")
+        shares = checked_shares("shares", study.shares, intact=False)
+        matrix = checked_shares("matrix", shares[:1] if study.matrix is None else study.matrix, intact=False)
         if strange := set(matrix) - set(shares):
             raise InputError(f"matrix={sorted(strange)}: give some of shares={list(shares)}, which are trained.")
         methods = checked_names("methods", as_tuple(study.methods), (GAP_FC, *MODES))
@@ -185,21 +185,23 @@ class TrainedCells:
         return (*given, *sorted(depth[site] for site in more))
 
 
-def checked_shares(name: str, given: Any, *, least: str = "from 0") -> tuple[float, ...]:
+def checked_shares(name: str, given: Any, *, intact: bool = True) -> tuple[float, ...]:
     """Shares, each once.
 
     Args:
         name: of the option.
         given: one or several.
-        least: "from 0", or "above 0" where the intact network is no choice.
+        intact: whether share 0, the intact network, is a choice.
 
     Raises:
-        InputError: for anything other than numbers from there to 1.
+        InputError: for anything other than numbers from 0 to 1.
     """
     shares = as_tuple(given)
     for share in shares:
         number = isinstance(share, int | float) and not isinstance(share, bool)
-        if not number or not 0 <= share <= 1 or (share == 0 and least != "from 0"):
+        if not number or not 0 <= share <= 1:
             as_share = f"; {share:g} % is {share / 100:g}" if number and 1 < share <= 100 else ""
-            raise InputError(f"{name}={share!r}: give shares {least} to 1, such as 0.31,0.54{as_share}.")
+            raise InputError(f"{name}={list(shares)}: give shares from 0 to 1, such as 0.31,0.54{as_share}.")
+    if 0 in shares and not intact:
+        raise InputError(f"{name}={list(shares)}: 0 is the intact network, which is trained anyway; give more than 0.")
     return shares

@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whatwhere.errors import InputError
-from whatwhere.intervals import Batch, Estimate, over_pictures, over_seeds
+from whatwhere.intervals import Batch, Estimate, over_networks, over_pictures
 from whatwhere.lab.packed import unpack
+from whatwhere.lab.rows import SEEDS
 from whatwhere.lab.study import Finished
 from whatwhere.need.studies.result import GAP_FC, INTACT, Entry, Point
+from whatwhere.need.studies.tally import ONE_DRAW
 from whatwhere.need.studies.trained_cells import Grid, TrainedCells
 
 Content: TypeAlias = Mapping[str, Any]  # a cell's result
 
 PLAIN = "no augmentation"
 LAST_EPOCH = "Accuracies are those of the last epoch; the best one on the test set is in the cells, and not reported."
-SEEDS = "Intervals are Student's t over seeds: they contain the noise of training, on these test pictures."
 ONE_SEED = (
-    "Where there is one seed, the interval is over test pictures and draws only: it does not contain the noise of "
+    "Where there is one seed, the 95 % interval is over test pictures and draws only: it does not contain the noise of "
     "training, which alone moves such accuracies by 0.3 points or more."
 )
 
@@ -119,6 +120,8 @@ class Fold:
         if untested := [c for c in self.done.missing if c.config["do"] == "test"]:
             yield f"Not finished: {'; '.join(c.label for c in untested)}."
         yield ONE_SEED if min(counts.values()) < 2 else SEEDS
+        if min(counts.values()) < 2 and self.cells.repeats == 1 and self.grid.shuffles:
+            yield ONE_DRAW
         yield LAST_EPOCH
 
 
@@ -128,25 +131,20 @@ def accuracies(found: Iterable[Content]) -> tuple[float, ...]:
 
 
 def accuracy_of(found: Sequence[Content]) -> Estimate:
-    """Accuracy over seeds; of one seed, over its pictures and draws."""
+    """Accuracy over seeds and pictures; of one seed, over its pictures and draws."""
     if len(found) > 1:
-        return over_seeds([r["accuracy"] for r in found], found[0]["n"], step=_step(found[0]), low=0.0)
+        return over_networks(np.array([_rates(r)[0] for r in found]), counted=True, low=0.0)
     rates, repeats, batches = _rates(found[0])
     return over_pictures(None, rates, repeats, batches)
 
 
 def drop_of(pairs: Sequence[tuple[Content, Content]]) -> Estimate:
-    """Intact minus removed, over seeds; of one seed, over its pictures and draws."""
+    """Intact minus removed, paired by seed and picture, over both; of one seed, over its pictures and draws."""
     if len(pairs) > 1:
-        return over_seeds([a["accuracy"] - b["accuracy"] for a, b in pairs], pairs[0][0]["n"], step=_step(pairs[0][1]))
+        return over_networks(np.array([_rates(a)[0] - _rates(b)[0] for a, b in pairs]), counted=True)
     intact, removed = pairs[0]
     rates, repeats, batches = _rates(removed)
     return over_pictures(_rates(intact)[0] - rates, rates, repeats, batches)
-
-
-def _step(result: Content) -> float:
-    """What an accuracy is a multiple of."""
-    return 1 / (result["n"] * result["repeats"])
 
 
 def _rates(result: Content) -> tuple[NDArray[np.float64], NDArray[np.integer], list[Batch]]:

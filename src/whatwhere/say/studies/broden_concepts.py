@@ -114,6 +114,8 @@ def settled_broden(spec: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]
     given = os.fspath(spec[BRODEN])
     if re.fullmatch(r"[0-9a-f]{16}", given) and not Path(given).is_dir():
         return {**spec, BRODEN: given}, None
+    if not Path(given).is_dir():
+        raise InputError(f"concepts={f'{BRODEN}/{given}'!r}: there is no such folder; give that of Broden+.")
     return {**spec, BRODEN: fingerprint_of(splits_of(given))}, given
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,11 +33,12 @@ from whatwhere.say.studies.broden_places import BrodenSite
 from whatwhere.say.studies.concept_spec import BRODEN, concepts_of
 from whatwhere.say.studies.features import FEATURES, SiteFeatures, TrueMaps, site_features
 from whatwhere.say.studies.halves import apart
-from whatwhere.say.studies.inspection import in_broden, in_scenes
+from whatwhere.say.studies.inspection import Kept, in_broden, in_scenes
 from whatwhere.say.studies.kinds import CEILING, PLAIN, SUPERVISED, Make, Size, cooled, fitted, placed
 from whatwhere.say.studies.measure import Cells, EditRows, cell_labels, cells, confusions, table_ceiling
 from whatwhere.say.studies.sure import confidence
 from whatwhere.say.tail import Tail
+from whatwhere.surgery import copied
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import SceneRecipe
 
@@ -87,6 +87,11 @@ class CompareWorker(Worker):
         """(C, H, W) of a picture."""
         channels, height, width = self.scenes.train[0][0].shape
         return channels, height, width
+
+    @cached_property
+    def noise(self) -> dict[str, Kept]:
+        """What channels of noise reach at each site, by width: the same for every kind."""
+        return {}
 
     def prepare(self, common: Mapping[str, Any], sites: Sequence[str]) -> None:
         """Compute the features of every site once, before cells that run side by side would each."""
@@ -148,7 +153,7 @@ class CompareWorker(Worker):
         if not file.is_file():
             raise InputError(
                 f"{file} is missing: the network was not kept. If it was moved, give weights_folder; else delete "
-                f"cells/{cell.key}.json, and the same command trains it again."
+                f"cells/{cell.key}.json, and `whatwhere say compare` with the same options trains it again."
             )
         made = _Run(self, cell.config, tuple(names)).placed
         load_weights(made, file)
@@ -185,7 +190,7 @@ class _Run:
     @cached_property
     def placed(self) -> nn.Module:
         """The network with its bottleneck, before it is fitted."""
-        module = copy.deepcopy(self.bench.net.module).cpu().eval()
+        module = copied(self.bench.net.module).cpu().eval()
         if self.kind in PLAIN:
             return module
         channels = int(self.bench.held(self.config, "train").features.shape[1])
@@ -276,10 +281,11 @@ class _Run:
     def _inspected(self, validation: tuple[SiteFeatures, Cells], test: Cells) -> dict[str, Any] | None:
         """Where the concepts are labelled: in the scenes, or in pictures of Broden+."""
         named = self.kind in SUPERVISED
+        kept = self.bench.noise.setdefault(self.config["site"], {})
         if self.labelled is None:
-            return in_scenes(validation, (self.test, test), named=named)
+            return in_scenes(validation, (self.test, test), named=named, kept=kept)
         calibration, held = (self.labelled.places(part) for part in ("calibration", "validation"))
-        return in_broden(self._channels, calibration, held, named=named)
+        return in_broden(self._channels, calibration, held, named=named, kept=kept)
 
     def _channels(self, features: Tensor) -> Tensor:
         """(P, C) to concept maps (P, K), or without a bottleneck as they are."""

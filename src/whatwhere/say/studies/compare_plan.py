@@ -15,7 +15,7 @@ from whatwhere.lab.options import as_tuple
 from whatwhere.lab.rows import checked_seeds
 from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.weights import random_weights
-from whatwhere.network import Network
+from whatwhere.network import Network, check_finite
 from whatwhere.say.concepts import copies_of_classes
 from whatwhere.say.insert import bottleneck
 from whatwhere.say.studies.broden_concepts import settled_broden
@@ -27,6 +27,7 @@ from whatwhere.say.studies.features import weights_fingerprint
 from whatwhere.say.studies.fold import folded
 from whatwhere.say.studies.halves import apart
 from whatwhere.say.studies.kinds import CEILING, checked_kinds, checked_width
+from whatwhere.say.studies.labelled import check_classes, left_out_note, never_both
 
 TRUTH, FIXED = "truth", ("intact", CEILING)  # kinds without draws
 
@@ -39,7 +40,9 @@ class ComparePlan(Plan[Compare, SayResult]):
     @cached_property
     def scenes(self) -> Scenes:
         """With the splits train, validation and test."""
-        return checked_scenes(apart(self.study.scene_source.scenes))
+        scenes = checked_scenes(apart(self.study.scene_source.scenes))
+        check_classes(scenes.train, scenes.test, scenes.validation)
+        return scenes
 
     @cached_property
     def net(self) -> Network:
@@ -63,11 +66,22 @@ class ComparePlan(Plan[Compare, SayResult]):
         if self.given.get(BRODEN):
             return settled_broden(self.given)
         spec = settled(self.given, self.scenes)
+        if self.left_out:
+            spec = {**spec, "only": [n for n in concepts_of(spec, self.scenes).names if n not in self.left_out]}
+            if not spec["only"]:
+                raise InputError(f"concepts: none is usable. {' '.join(left_out_note(self.left_out))}")
         copies = copies_of_classes(concepts_of(spec, self.scenes), self.scenes.classes)
         if copies:
             text = ", ".join(f"{concept!r} is {of!r}" for concept, of in copies.items())
             raise InputError(f"concepts: {text} of the task, and a network that names its classes explains nothing.")
         return spec, None
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Concepts that the training pictures show nowhere, or everywhere; no head can be fitted for them."""
+        if self.given.get(BRODEN):
+            return {}
+        return never_both(concepts_of(settled(self.given, self.scenes), self.scenes), self.scenes.train)
 
     @cached_property
     def common(self) -> dict[str, Any]:
@@ -122,16 +136,22 @@ class ComparePlan(Plan[Compare, SayResult]):
         return list({c.key: c for c in (self.cell(*each) for each in wanted)}.values())
 
     def check(self, how: Run) -> None:
-        """Sites that no bottleneck fits behind are refused, and more concepts than channels."""
+        """Sites that no bottleneck fits behind are refused, more concepts than channels, and what cannot be trained."""
         _ = self.seeds, self.kinds
+        check_finite(self.net)
+        if self.study.recipe.batch_size > (n := len(self.scenes.train)):
+            raise InputError(f"batch_size={self.study.batch_size} is more than the {n} training pictures; give fewer.")
         for site in self.sites:  # a name that is wrong is found before concepts are counted
             self._channels(site)
         names = self.bench(how).names(self.common["concepts"])
         for site in self.sites:
-            checked_width(site, self._channels(site), len(names))
+            checked_width(site, self._channels(site), len(names), self.study.group if "usb" in self.kinds else 0)
 
     def _channels(self, site: str) -> int:
-        made: Any = bottleneck(self.net.module, site, 1, input_size=self.net.input_size)
+        try:
+            made: Any = bottleneck(self.net.module, site, 1, input_size=self.net.input_size)
+        except InputError as error:
+            raise InputError(f"sites: {error}") from error
         channels: int = made.surgery.channels[0]
         return channels
 
@@ -156,7 +176,8 @@ class ComparePlan(Plan[Compare, SayResult]):
             "kinds": ordered(self.kinds, (kind for _, kind, _ in found if kind != CEILING)),
             "seeds": ordered(self.seeds, (seed for _, kind, seed in found if kind not in FIXED)),
         }
-        notes = [*random_weights(self.net), *notes_of(self.given, self.scenes), *done.notes()]
+        about_concepts = [*notes_of(self.given, self.scenes), *left_out_note(self.left_out)]
+        notes = [*random_weights(self.net), *about_concepts, *done.notes()]
         return folded(found, self.scenes, about, notes)
 
 

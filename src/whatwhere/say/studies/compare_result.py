@@ -11,12 +11,13 @@ from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.report.page import Report, Table
 from whatwhere.say.studies import pictures
 from whatwhere.say.studies.say_row import Interval, SayRow, row_of, sites_of
-from whatwhere.say.studies.words import conclusion, failure_lines, on_broden
+from whatwhere.say.studies.words import CONTROLS, conclusion, ends, failure_lines, on_broden
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGES = {"explain": "Examples, concept maps and reasons", "intervene": "An intervention"}
+INSPECTED = "How well channels line up with concepts, beside noise of the same width and a channel that is always on"
 ALTERED = ("binarised", "permuted", "oracle")  # concept maps
 
 
@@ -59,16 +60,20 @@ class SayResult(Result):
     @property
     def conclusion(self) -> str:
         """The answer in words."""
-        return conclusion(self.rows, self.ceiling)
+        return conclusion(self.rows, self.ceiling, self.data["sizes"]["test"])
 
     def records(self) -> Iterable[SayRow]:
         """The rows."""
         return self.rows
 
     def table(self) -> list[dict[str, Any]]:
-        """A line for each site and kind: the loss, and the inspectability."""
+        """A line for each site and kind: the loss, and the inspectability beside that of noise."""
         auic = "AUiC (Broden+)" if any(map(on_broden, self.rows)) else "AUiC"
         return [_cost_line(r, auic) for r in self.rows]
+
+    def inspection_table(self) -> list[dict[str, Any]]:
+        """A line for each site and kind: what its AUiC is worth."""
+        return [_inspection_line(r) for r in self.rows if "noise" in r.extras.get("inspection", {})]
 
     def confidence_table(self) -> list[dict[str, Any]]:
         """A line for each site, kind and confidence."""
@@ -94,6 +99,7 @@ class SayResult(Result):
             figures=pictures.figures(self.rows, self.ceiling),
             tables=[
                 Table("What a bottleneck costs", self.table()),
+                *(t for t in [Table(INSPECTED, self.inspection_table())] if t.rows),
                 Table("How well a confidence separates right from wrong", self.confidence_table()),
                 *(t for t in failures if t.rows),
                 *self._leakage_tables(),
@@ -133,10 +139,45 @@ def _cost_line(row: SayRow, auic: str) -> dict[str, Any]:
         "channels": row.channels,
         "mIoU % [95 %]": row.miou.percent(),
         "change from intact": row.change.percent(sign=True) if row.change else "",
+        **{f"from {c}": row.against[c].percent(sign=True) if c in row.against else "" for c in CONTROLS},
         "pixel accuracy %": row.accuracy.percent(),
-        auic: f"{row.extras['inspection']['auic']:.3f}" if "inspection" in row.extras else "",
+        **_auic(row, auic),
+        "95 % covers": row.miou.covers,
         "seeds": len(row.seeds),
     }
+
+
+def _auic(row: SayRow, title: str) -> dict[str, str]:
+    """An AUiC, and what it must be compared with."""
+    seen = row.extras.get("inspection", {})
+    noise, one = (f"{seen[k]['auic']:.3f}" if k in seen else "" for k in ("noise", "commonest"))
+    return {
+        title: f"{seen['auic']:.3f}{ends(seen.get('interval', (None, None)))}" if seen else "",
+        f"{title} of noise": noise,
+        f"{title} always on": one,
+    }
+
+
+def _inspection_line(row: SayRow) -> dict[str, Any]:
+    seen = row.extras["inspection"]
+    noise, own = seen["noise"], seen.get("named")
+    return {
+        "site": row.site,
+        "kind": row.kind,
+        "AUiC [95 %]": f"{seen['auic']:.3f}{ends(seen['interval'])}",
+        "above noise": _signed(noise["above"]),
+        "draws of noise": f"{len(noise['draws'])}: {min(noise['draws']):.3f} to {max(noise['draws']):.3f}",
+        "above always on": _signed(seen["commonest"]["above"]),
+        "above intact": _signed(seen["against"]["intact"]) if "intact" in seen["against"] else "",
+        "above learned": _signed(seen["against"]["learned"]) if "learned" in seen["against"] else "",
+        "with its own concept": f"{own['iou'][0]:.3f}{ends(own['iou'][1:])}" if own else "",
+        "that always on": f"{own['always on']:.3f}" if own else "",
+    }
+
+
+def _signed(difference: Sequence[float | None]) -> str:
+    value, low, high = difference
+    return f"{value:+.3f}" + ("" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def _confidence_lines(row: SayRow) -> list[dict[str, Any]]:

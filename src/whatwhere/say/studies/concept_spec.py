@@ -36,6 +36,9 @@ def plain_spec(concepts: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str
     for entry in spec:
         if entry not in ENTRIES:
             raise unknown("concepts", str(entry), ENTRIES)
+    for entry in FROM_PIXELS:
+        if not isinstance(spec.get(entry, False), bool):
+            raise InputError(f"concepts: {entry}={spec[entry]!r} must be true or false.")
     return spec
 
 
@@ -71,18 +74,26 @@ def concepts_of(spec: Mapping[str, Any], scenes: Scenes) -> ConceptSource:
     spec = plain_spec(spec)
     sources: list[ConceptSource] = []
     if spec.get("merged"):
-        sources.append(Merged(_groups(spec["merged"], scenes), scenes.classes))
+        sources.append(_merged(spec["merged"], scenes))
     for name in listed(spec, "named"):
         if name not in scenes.values:
             raise unknown("concepts: named", name, scenes.values or ["none of these scenes' label maps"])
         sources.append(Named(scenes.values[name], name))
     sources += [make() for name, make in FROM_PIXELS.items() if spec.get(name)]
     if not sources:
-        raise InputError(f"concepts={dict(spec)!r} names none; give some of {', '.join(ENTRIES)}.")
+        raise InputError(f"concepts={dict(spec)!r} names none; give some of {', '.join((*OF_SCENES, BRODEN))}.")
     joined = Combined(sources)
     only = listed(spec, "only")
-    kept = Selected(joined, matching(joined.names, only)) if only else joined
+    kept = Selected(joined, matching(joined.names, only, "concepts: only")) if only else joined
     return _selected(kept, checked_limits(spec["select"]), scenes) if spec.get("select") else kept
+
+
+def _merged(merged: Any, scenes: Scenes) -> Merged:
+    groups = _groups(merged, scenes)
+    try:
+        return Merged(groups, scenes.classes)
+    except InputError as error:
+        raise InputError(f"concepts: merged: {error}") from error
 
 
 def _groups(merged: Any, scenes: Scenes) -> Mapping[str, Sequence[str]]:

@@ -31,7 +31,7 @@ LEARNING = replace(SCENES, epochs=8, lr=2e-3, crop=(96, 128), scale=(1.0, 1.0))
 COMPARED = {
     "sites": (SITE,),
     "concepts": {"named": ["material", "part"], "textures": True, "positions": True},
-    "kinds": ("ssb", "learned"),
+    "kinds": ("ssb", "learned", "tuned"),
     "epochs": 8,
     "lr": 2e-3,
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import maps_figure
+from whatwhere.say.checked import whole
 from whatwhere.say.leakage import dropped
 from whatwhere.say.studies.class_maps import SHARE, coloured, upright, with_classes
 from whatwhere.say.studies.compare import Compare
@@ -61,12 +62,27 @@ def explain(
     Raises:
         InputError: for a folder of another study, a bottleneck that is not trained, or an unknown row.
     """
+    return explained(study, folder, site, rows=rows, n=n, weights_folder=weights_folder)[0]
+
+
+def explained(
+    study: Compare,
+    folder: str | os.PathLike[str],
+    site: str | None = None,
+    *,
+    rows: Sequence[int] | None = None,
+    n: int = 4,
+    weights_folder: str | os.PathLike[str] | None = None,
+) -> tuple[Path, str]:
+    """As `explain`: the page, and what it shows, on how many pictures."""
+    whole("n", n, 1)
     speaker = Speaker(study, folder, site, weights_folder=weights_folder)
     failures = speaker.result["failures"]
     regions = [(f, largest_region(speaker.said, f["true"], f["said"])) for f in failures[:SHOWN]]
     total = len(speaker.test)
     chosen = checked_rows(rows, total, ROWS) if rows is not None else _examples(regions, total, n)
-    return write_report(Path(folder) / "explain", _report(speaker, chosen, failures, regions))
+    report = _report(speaker, chosen, failures, regions)
+    return write_report(Path(folder) / "explain", report), report.lead
 
 
 def _report(speaker: Speaker, rows: Sequence[int], failures: Sequence[Any], regions: Sequence[Region]) -> Report:
@@ -77,7 +93,7 @@ def _report(speaker: Speaker, rows: Sequence[int], failures: Sequence[Any], regi
     reasons = [line for row in rows for line in reasons_of(speaker, row)]
     return Report(
         title="What it says, and why",
-        lead=f"The supervised bottleneck at {speaker.place}: {len(names)} concepts, on test pictures.",
+        lead=_lead(speaker, len(rows), len(failures)),
         figures=figures,
         tables=[
             Table(
@@ -91,6 +107,15 @@ def _report(speaker: Speaker, rows: Sequence[int], failures: Sequence[Any], regi
         ],
         notes=["Reasons are interventions: the concept map is overwritten and all that follows is computed again."],
         facts={"site": speaker.place, "pictures": list(rows)},
+    )
+
+
+def _lead(speaker: Speaker, shown: int, failures: int) -> str:
+    """What is shown, and what it rests on."""
+    total, groups = len(speaker.test), len(speaker.test.split.groups.unique())
+    return (
+        f"The supervised bottleneck at {speaker.place}: {len(speaker.layer.names)} concepts. Reasons are of {shown} of "
+        f"{total} test pictures; {failures} failures are counted on all {total}, in {groups} groups."
     )
 
 

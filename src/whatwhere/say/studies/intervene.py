@@ -21,6 +21,7 @@ from whatwhere.say.studies.speaker import Speaker, checked_rows
 
 TRUTH = "truth"
 SHOWN = 8  # overwritten concepts
+BOX = "give top, bottom, left, right as shares of the picture from 0 to 1, such as 0.5,1,0,1."
 Box: TypeAlias = tuple[float, float, float, float]
 
 
@@ -33,12 +34,16 @@ class Change:
         after: likewise, with the maps overwritten.
         maps: (K, h, w) as they were.
         edited: (K, h, w) as they were overwritten.
+        picture: number of the test picture.
+        pictures: test pictures in all; None: not known.
     """
 
     before: Tensor
     after: Tensor
     maps: Tensor
     edited: Tensor
+    picture: int = 0
+    pictures: int | None = None
 
     @property
     def changed(self) -> float:
@@ -47,7 +52,10 @@ class Change:
 
     def __str__(self) -> str:
         """In words."""
-        return f"The predicted class changes for {100 * self.changed:.1f} % of the picture."
+        text = f"The predicted class changes for {100 * self.changed:.1f} % of the picture"
+        if self.pictures is None:
+            return f"{text}."
+        return f"{text}: test picture {self.picture}, one of {self.pictures}, and nothing is measured on the others."
 
 
 def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], box: Box | None = None) -> Change:
@@ -63,15 +71,17 @@ def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], bo
         InputError: for an unknown concept, a value outside [0, 1], labels that the scenes lack, or an empty box.
     """
     checked_rows([row], len(speaker.test), "picture (row in Python)")
+    if not values:
+        raise InputError("values is empty; give at least one concept with what it is set to, such as {'vehicle': 0}.")
     own, names = speaker.said.concepts[row], speaker.layer.names
     edited, inside = own.clone(), _inside(box, own.shape[-2:])
     for pattern, value in values.items():
-        for name in matching(names, [pattern]):
+        for name in matching(names, [pattern], "set (values in Python)"):
             k = names.index(name)
             wanted = _labels(speaker, row, k, own[k]) if value == TRUTH else _number(name, value)
             edited[k] = torch.where(inside, wanted, own[k])
     before, after = speaker.rested(torch.stack([own, edited])).argmax(1)
-    return Change(before, after, own, edited)
+    return Change(before, after, own, edited, row, len(speaker.test))
 
 
 def _labels(speaker: Speaker, row: int, k: int, own: Tensor) -> Tensor:
@@ -90,7 +100,7 @@ def _number(name: str, value: float | str) -> Tensor:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        raise InputError(f"{name}={value}: give a number from 0 (absent) to 1 (present), or {TRUTH!r}.")
+        raise InputError(f"set: {name}={value}: give a number from 0 (absent) to 1 (present), or {TRUTH!r}.")
     return torch.tensor(number)
 
 
@@ -98,11 +108,13 @@ def _inside(box: Box | None, size: Sequence[int]) -> Tensor:
     h, w = size
     if box is None:
         return torch.ones(h, w, dtype=torch.bool)
+    if len(box) != 4 or not all(0 <= v <= 1 for v in box) or box[0] >= box[1] or box[2] >= box[3]:
+        raise InputError(f"box={box}: {BOX}")
     top, bottom, left, right = box
     y, x = (torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w
     found = ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
     if not bool(found.any()):
-        raise InputError(f"box={box}: give top, bottom, left, right as shares of the picture, such as 0.5,1,0,1.")
+        raise InputError(f"box={box} holds no cell's centre of {h} x {w}; {BOX}")
     return found
 
 

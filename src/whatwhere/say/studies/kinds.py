@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -108,7 +108,39 @@ def fitted(
 
 def scene_pixels(train: SiteFeatures, seed: int) -> HeadPixels:
     """Labelled places of the scenes; other groups of pictures calibrate."""
-    return HeadPixels(sample(train, seed, calibrating=False), sample(train, seed, calibrating=True))
+    drawn = sample(train, seed, calibrating=False)
+    return HeadPixels(with_rare(drawn, train), sample(train, seed, calibrating=True))
+
+
+def with_rare(drawn: Pixels, train: SiteFeatures) -> Pixels:
+    """Places drawn, and one more of each concept that is somewhere, or not everywhere, and was missed.
+
+    Args:
+        drawn: from the pictures that heads are fitted on.
+        train: features and concepts of all.
+    """
+    added = [drawn]
+    for wanted in (_present, _absent):
+        for k in (~wanted(drawn.targets).any(0)).nonzero()[:, 0].tolist():
+            added += next(iter(_place(train, k, wanted)), [])
+    return Pixels(*(torch.cat([getattr(p, name) for p in added]) for name in ("features", "targets")))
+
+
+def _present(shares: Tensor) -> Tensor:
+    return shares > 0
+
+
+def _absent(shares: Tensor) -> Tensor:
+    return (shares >= 0) & (shares < 1)
+
+
+def _place(train: SiteFeatures, k: int, wanted: Callable[[Tensor], Tensor]) -> Iterator[list[Pixels]]:
+    """The first places where a concept is as wanted, picture by picture."""
+    for row in rows_of(train, False).split(1):
+        shares = train.shares_at(row)[0].flatten(1).T
+        at = wanted(shares[:, k]).nonzero()[:1, 0]
+        if len(at):
+            yield [Pixels(train.at(row)[0].flatten(1).T[at], shares[at])]
 
 
 def _sigmoid(channels: int, make: Make) -> Bottleneck:
@@ -128,8 +160,12 @@ def _given(channels: int, make: Make) -> Bottleneck:
 
 
 def _softmax(channels: int, make: Make) -> Bottleneck:
-    k = -(-len(make.names) // make.group) * make.group  # up to whole groups
-    return Bottleneck(channels, k, "softmax", group=make.group)
+    return Bottleneck(channels, whole_groups(len(make.names), make.group), "softmax", group=make.group)
+
+
+def whole_groups(concepts: int, group: int) -> int:
+    """As many maps as concepts, up to whole groups."""
+    return -(-concepts // group) * group if group else concepts
 
 
 _LAYERS: Mapping[str, Callable[[int, Make], Bottleneck]] = {
@@ -160,9 +196,14 @@ def sample(train: SiteFeatures, seed: int, *, calibrating: bool | None = None, n
 
 def rows_of(train: SiteFeatures, calibrating: bool | None) -> Tensor:
     """The rows of some groups; all of them where there are too few groups to hold one out."""
-    groups, index = train.split.groups.unique(return_inverse=True)
+    return fit_rows(train.split.groups, calibrating)
+
+
+def fit_rows(of: Tensor, calibrating: bool | None) -> Tensor:
+    """The same, of the groups (N,) that pictures belong to."""
+    groups, index = of.unique(return_inverse=True)
     if calibrating is None or len(groups) < HELD_OUT:
-        return torch.arange(len(train))
+        return torch.arange(len(of))
     return torch.nonzero((index % HELD_OUT == HELD_OUT - 1) == calibrating).flatten()
 
 
@@ -171,8 +212,21 @@ def cooled(layer: Bottleneck, done: int, total: int) -> None:
     layer.temperature.fill_(COLDEST ** (done / total))
 
 
-def checked_width(site: str, channels: int, concepts: int) -> None:
-    """Refuse more concepts than fit through a bottleneck."""
+def checked_width(site: str, channels: int, concepts: int, group: int = 0) -> None:
+    """Refuse more concepts than fit through a bottleneck, or groups of which the last makes it as wide as the site.
+
+    Args:
+        site: a module's name.
+        channels: of it.
+        concepts: how many.
+        group: maps in a softmax group of `usb`; 0 without that kind.
+    """
+    maps = whole_groups(concepts, group)
+    if group and maps >= channels > concepts:
+        raise InputError(
+            f"group={group}: {concepts} concepts in whole groups are {maps} maps, and site={site!r} has {channels} "
+            "channels; give a smaller group, or leave the kind usb out."
+        )
     if concepts >= channels:
         raise InputError(
             f"site={site!r} has {channels} channels and there are {concepts} concepts: the layer would not be narrower "

@@ -68,9 +68,11 @@ def _dots(axes: Any, rows: Sequence[SayRow], kinds: Sequence[str]) -> None:
 
 def _inspection_lines(rows: Sequence[SayRow], site: str) -> list[Line]:
     found = [r for r in rows if r.site == site and "inspection" in r.extras]
+    xi = np.linspace(0, 1, 101).tolist()
+    noise = [r.extras["inspection"]["noise"] for r in found if "noise" in r.extras["inspection"]][:1]
     return [
-        _curve(f"{r.kind} ({r.channels})", np.linspace(0, 1, 101).tolist(), r.extras["inspection"]["curve"])
-        for r in found
+        *(_curve(f"{r.kind} ({r.channels})", xi, r.extras["inspection"]["curve"]) for r in found),
+        *(_curve(f"noise ({n['channels']})", xi, n["curve"]) for n in noise),
     ]
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whatwhere.intervals import binomial
 from whatwhere.label_maps import IGNORE
 from whatwhere.resampling import over_groups
 from whatwhere.say.confidence import ConfidenceModel, entropy, max_softmax, temperature
@@ -131,25 +132,37 @@ def _auroc_interval(seen: Levels, parts: list[Levels]) -> list[float]:
     if math.isnan(auroc(seen)):  # all are right, or all wrong
         return [math.nan] * 3
     values, counts = aligned(parts)
-    drawn = over_groups(counts, lambda total: auroc(of_counts(values, total.astype(np.int64))), draws=500)
+    drawn = over_groups(counts, lambda total: auroc(of_counts(values, total.astype(np.int64))), low=0.0)
     return [auroc(seen), drawn.low, drawn.high]
 
 
 def _answered_intervals(
     sure: NDArray[Any], right: NDArray[np.bool_], group: NDArray[Any], limit: float
 ) -> Mapping[str, Any]:
-    """Intervals over groups of the coverage and of the accuracy of what is answered."""
+    """Intervals over groups of the coverage and of the accuracy of what is answered, at this threshold."""
     on = sure >= limit
     ids = np.unique(group)
     counts = np.array([[np.sum(group == g), np.sum(on & (group == g)), np.sum(on & right & (group == g))] for g in ids])
-    if not counts[:, 1].any():
-        return {"coverage interval": [0.0, 0.0], "accuracy interval": None}
-    coverage = over_groups(counts, lambda t: t[1] / t[0])
-    accuracy = over_groups(counts, lambda t: t[2] / t[1] if t[1] else math.nan)
+    answering = counts[counts[:, 1] > 0]
     return {
-        "coverage interval": [coverage.low, coverage.high],
-        "accuracy interval": [accuracy.low, accuracy.high],
+        "coverage interval": share_interval(counts[:, 1], counts[:, 0]),
+        "accuracy interval": share_interval(answering[:, 2], answering[:, 1]) if len(answering) else None,
     }
+
+
+def share_interval(some: NDArray[np.integer], of: NDArray[np.integer]) -> list[float]:
+    """The 95 % interval of a share of pixels, over groups; where it is 0 or 1 in all of them, the next may differ.
+
+    Args:
+        some: (G,) pixels of each group.
+        of: (G,) out of how many.
+    """
+    if not some.any() or (some == of).all():
+        return list(binomial(len(of) if some.any() else 0, len(of)))
+    if len(of) < 2:
+        return [0.0, 1.0]
+    found = over_groups(np.stack([some, of], 1), lambda t: t[0] / t[1], low=0.0)
+    return [found.low, found.high]
 
 
 def _thinned(seen: Levels) -> list[list[float]]:

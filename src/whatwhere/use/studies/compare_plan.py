@@ -182,15 +182,12 @@ def checked_methods(methods: Sequence[str], model: str) -> tuple[str, ...]:
 
 def row_of(name: str, seeds: Sequence[int], found: Found) -> Row:
     """Accuracy of a method over seeds, and its paired difference from the plain network."""
-    hits, plain = ([unpack(found[n, s]["hits"]).astype(bool) for s in seeds] for n in (name, NONE))
-    n = len(hits[0])
-    measured = {MEASURE: accuracy([int(h.sum()) for h in hits], n)}
-    values = {MEASURE: tuple(float(h.mean()) for h in hits)}
+    hits, plain = (np.array([unpack(found[n, s]["hits"]) for s in seeds], bool) for n in (name, NONE))
+    measured = {MEASURE: accuracy(hits)}
+    values = {MEASURE: tuple(hits.mean(1).tolist())}
     if name != NONE:
-        better = [int(np.sum(h & ~p)) for h, p in zip(hits, plain, strict=True)]
-        worse = [int(np.sum(~h & p)) for h, p in zip(hits, plain, strict=True)]
-        measured[GAIN] = difference(better, worse, n)
-        values[GAIN] = tuple((b - w) / n for b, w in zip(better, worse, strict=True))
+        measured[GAIN] = difference(hits, plain)
+        values[GAIN] = tuple((hits.mean(1) - plain.mean(1)).tolist())
     return Row(name, name, measured, values)
 
 

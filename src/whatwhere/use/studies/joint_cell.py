@@ -10,8 +10,13 @@ from whatwhere.data import Data
 from whatwhere.hold.studies.pictures import PICTURES
 from whatwhere.hold.studies.reading import MEASURED
 from whatwhere.hold.studies.readout import Readout
-from whatwhere.lab.study import Worker
+from whatwhere.hold.studies.readout_plan import ReadoutPlan
+from whatwhere.hold.studies.variants import GIVEN, Variant, cell_of
+from whatwhere.lab.packed import pack, unpack_scores
+from whatwhere.lab.study import Run, Worker
+from whatwhere.need.studies.chunk import measure
 from whatwhere.need.studies.curve import Curve
+from whatwhere.need.studies.curve_plan import CurvePlan
 from whatwhere.network import Network
 from whatwhere.use.studies.compare_plan import CompareWorker, build
 
@@ -78,19 +83,28 @@ def readout(net: Network, data: Data, **options: Any) -> Readout:
 
 
 def held(net: Network, data: Data, look: Look, device: str = "auto") -> dict[str, Any]:
-    """`spc` of the closed-form read-out, by target and site or `rgb`; and `n`, its test pictures."""
+    """`spc` of the closed-form read-out, by target and site or `rgb`; `n`, its test pictures; `scores`, of each."""
     some = {"pictures": look.pictures, "test_pictures": look.test_pictures}
-    found = readout(net, data, sites=look.sites, targets=look.targets, **some).run(device=device, quiet=True)
-    spc: dict[str, dict[str, float]] = {target: {} for target in look.targets}
-    for row in found.of(inputs=PICTURES):
-        spc[row.target][row.site] = row.spc.mean
-    return {"spc": spc, "n": found.rows[0].spc.n}
+    plan = ReadoutPlan(readout(net, data, sites=look.sites, targets=look.targets, **some))
+    found = plan.worker(Run(device=device, quiet=True))(cell_of(Variant(GIVEN)).config)["rows"]
+    rows = [r for r in found if r["inputs"] == PICTURES and not r["shuffled"]]
+    scores: dict[str, dict[str, str]] = {target: {} for target in look.targets}
+    for row in rows:
+        scores[row["target"]][row["group"]] = row["spc"]
+    spc = {t: {site: float(unpack_scores(s).mean()) for site, s in of.items()} for t, of in scores.items()}
+    return {"spc": spc, "n": len(unpack_scores(rows[0]["spc"])), "scores": scores}
 
 
 def kept(net: Network, data: Data, look: Look, device: str = "auto") -> dict[str, Any]:
-    """`accuracy`, intact and shuffled from each site on; and `n`, its test pictures."""
+    """`accuracy`, intact and shuffled from each site on; `n`, its test pictures; `hits`, how often each was right."""
     some = Data(data.name, {"test": data.test.take(look.limit)})
     study = Curve(net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=None)
-    found = study.run(device=device, quiet=True)
-    accuracy = {point.site: point.accuracy.mean for point in found.points}
-    return {"accuracy": {INTACT: found.intact[0].accuracy.mean, **accuracy}, "n": found.intact[0].accuracy.n}
+    worker = CurvePlan(study).worker(Run(device=device, quiet=True))
+    draws = {(SHUFFLE, cut): look.repeats for cut in worker.cuts}
+    found = measure(worker.removals, worker.split, range(len(worker.split)), draws)
+    tallies = {place[1] if place else INTACT: tally for place, tally in found.items()}
+    return {
+        "accuracy": {site: t.accuracy.mean for site, t in tallies.items()},
+        "n": len(worker.split),
+        "hits": {site: pack(t.hits) for site, t in tallies.items()},
+    }

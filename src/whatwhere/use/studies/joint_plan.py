@@ -16,7 +16,7 @@ from whatwhere.hold.studies.readout_plan import ReadoutPlan
 from whatwhere.lab.cells import Cell, Store
 from whatwhere.lab.options import as_tuple
 from whatwhere.lab.packed import checked_repeats
-from whatwhere.lab.rows import checked_counts
+from whatwhere.lab.rows import SEEDS, checked_counts
 from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.load import load_model
 from whatwhere.network import Network
@@ -31,10 +31,14 @@ from whatwhere.use.studies.joint_result import FRESH, JointResult
 from whatwhere.use.studies.joint_rows import rows_of
 
 MOST_SITES = 12  # that are chosen automatically; more make an unreadable figure, and cost as much each
+MEANS_ONLY = (
+    "95 % intervals are over seeds alone and hold for these very test pictures: some cells are of an earlier version, "
+    "which kept means only. To have both in them, delete the folder 'joint' and run the same command."
+)
 ONE = "There is one seed: differences between networks have no interval, so methods cannot be compared."
 NOTES = (
-    "Intervals are Student's t over seeds. Those of single sites are not corrected for the number of sites; the "
-    "conclusion rests on the mean over depths alone.",
+    "95 % intervals of single sites are not corrected for the number of sites; the conclusion rests on the mean over "
+    "depths alone.",
     f"{FRESH}: the same networks before their training. If they differ as much, architecture explains the difference.",
     "rgb: the raw input. Lost: the share of the intact network's accuracy that shuffling takes. In percentage points "
     "any more accurate network would seem to need more, because all networks fall to chance.",
@@ -150,12 +154,12 @@ class JointPlan(Plan[Joint, JointResult]):
             tuple(row for n in measured for row in rows_of(n, complete, found, self.look)),
             data=self.data.describe(),
             settings={**settings, "look": self.look.to_dict(), "depth_shares": self.shares},
-            notes=tuple(_notes(complete, missing)),
+            notes=tuple(_notes(complete, missing, over_pictures=all("scores" in r["held"] for _, r in done))),
         )
 
 
-def _notes(seeds: Sequence[int], missing: Sequence[str]) -> Iterable[str]:
-    yield from [ONE] if len(seeds) == 1 else []
+def _notes(seeds: Sequence[int], missing: Sequence[str], *, over_pictures: bool) -> Iterable[str]:
+    yield ONE if len(seeds) == 1 else SEEDS if over_pictures else MEANS_ONLY
     yield from NOTES
     yield from [f"Not finished: {'; '.join(missing)}."] if missing else []
 

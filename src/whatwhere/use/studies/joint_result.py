@@ -132,6 +132,7 @@ class JointResult(RowsResult):
             FRESH: _number(e.get(FRESH), _spc),
             above(FRESH): _sure(e.get(above(FRESH)), _more),
             **{f"{SPC} {t}": _number(e.get(f"{SPC} {t}"), _spc) for t in self.settings["look"]["targets"]},
+            "95 % covers": next(iter(e.values())).covers,
             "seeds": str(next(iter(e.values())).repeats),
         }
 
