@@ -11,7 +11,7 @@ from torchvision.ops import SqueezeExcitation
 
 from whatwhere.errors import InputError
 from whatwhere.use import MSSAR, SE
-from whatwhere.use.partition import cell_means, cell_of, coarser, scaled_by_cells
+from whatwhere.use.partition import scaled_by_cells
 
 
 def by_definition(module, x):
@@ -74,20 +74,6 @@ def test_the_result_lies_as_the_map_does_with_and_without_gradients(dtype, size)
         assert alone.dtype == followed.dtype == torch.float32
         assert alone.stride() == followed.stride() == given.stride()
         assert torch.equal(alone, followed)
-
-
-def test_every_position_has_one_cell_and_cells_are_nested():
-    for size in range(1, 20):
-        for cells in (1, 2, 3, 4, 8):
-            assert cell_of(size, cells).tolist() == [which(size, cells, i) for i in range(size)]
-        assert (cell_of(size, 4) // 2).tolist() == cell_of(size, 2).tolist()
-
-
-@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (3, 3)])
-def test_coarse_means_are_those_of_the_map(shape):
-    x = torch.randn(2, 3, *shape)
-    torch.testing.assert_close(coarser(cell_means(x, 4), shape, 2), cell_means(x, 2))
-    torch.testing.assert_close(coarser(cell_means(x, 4), shape, 1), x.mean((2, 3))[:, None, None])
 
 
 def test_one_scale_is_torchvisions_squeeze_and_excitation():
@@ -209,16 +195,6 @@ def test_gates_are_kept_on_request():
     module.keep_gate = True
     module(x)
     assert module.gate.shape == (2, 4, 4, 8)
-
-
-def test_the_broadcast_product_is_the_plain_one():
-    x, gate = torch.randn(2, 3, 8, 4), torch.rand(2, 3, 4, 4)
-    plain = x * gate.repeat_interleave(2, 2)
-    gate = gate.permute(0, 2, 3, 1)
-    torch.testing.assert_close(scaled_by_cells(x, gate), plain)
-    last = scaled_by_cells(x.contiguous(memory_format=torch.channels_last), gate)
-    torch.testing.assert_close(last, plain)
-    assert last.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,44 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 import whatwhere as ww
 from whatwhere.data import Data
 from whatwhere.errors import InputError
-from whatwhere.intervals import Batch
 from whatwhere.lab import parts
 from whatwhere.models.weights import save_weights
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.studies import chunk, curve_plan, curve_worker
-from whatwhere.need.studies.chunk import seed_of_draw
-from whatwhere.need.studies.tally import Tally, draws_needed
-
-BATCH = 40
-
-
-def by_the_plain_path(net: ww.Network, data: Data, method: str, site: str, repeats: int, seed: int) -> list[float]:
-    """Accuracy of each draw by full forward passes."""
-    accuracies = []
-    for repeat in range(repeats):
-        right = 0
-        for number, (images, labels) in enumerate(data.test.batches(BATCH, geometry=net.preprocessing)):
-            draw = seed_of_draw(seed, method, site, repeat, number)
-            removal = (
-                ww.need.pool(net, f"{site}:")
-                if method == "mean"
-                else ww.need.shuffle(net, f"{site}:", mode=method, seed=draw)
-            )
-            with removal, torch.no_grad():
-                right += int((net.module(net.preprocessing.normalise(images)).argmax(1) == labels).sum())
-        accuracies.append(right / len(data.test))
-    return accuracies
-
-
-def test_numbers_are_those_of_full_forward_passes(trained, digits):
-    curve = ww.need.curve(
-        trained, digits, methods=["per-channel", "mean"], repeats=2, seed=3, batch_size=BATCH, quiet=True
-    )
-    for p in curve.points:
-        repeats = 1 if p.method == "mean" else 2
-        slow = by_the_plain_path(trained, digits, p.method, p.site, repeats, seed=3)
-        assert list(p.values) == pytest.approx(slow, abs=1e-12), p.site
-        assert p.accuracy.mean == pytest.approx(np.mean(slow))
 
 
 def test_gap_fc_is_the_collapsed_network(trained, digits):
@@ -184,39 +149,6 @@ def test_saved_result_reads_back(trained, digits, tmp_path):
     assert "No removal by GAP+FC is sure to stay within a loss of 1.0 points" in (tmp_path / "index.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"methods": ["per-chanel"]}, "Did you mean 'per-channel'"),
-        ({"methods": []}, "methods is empty"),
-        ({"repeats": 0}, "repeats=0"),
-        ({"reach": "to"}, "reach='to'"),
-        ({"tolerance": -1.0}, "tolerance"),
-        ({"sites": "layer9*"}, "matches nothing"),
-    ],
-)
-def test_wrong_arguments_say_what_to_give(trained, digits, options, message):
-    with pytest.raises(InputError, match=message):
-        ww.need.curve(trained, digits, quiet=True, **options)
-
-
-def tally(rates: list[float], repeats: int, n: int = 400) -> Tally:
-    """Pictures whose draws are right with their own probabilities, independently."""
-    rng = np.random.default_rng(0)
-    draws = rng.random((repeats, n)) < np.resize(rates, n)
-    return Tally(draws.sum(0), np.full(n, repeats), [Batch(n, tuple(int(d.sum()) for d in draws))])
-
-
-def test_a_cut_ends_when_draws_no_longer_narrow_its_interval():
-    intact = Tally(np.ones(400, int), np.ones(400, int), [Batch(400, (400,))])
-    settled = draws_needed(
-        tally([0.0, 1.0], 10), intact, 10, 0.01
-    )  # every draw says the same: pictures are all the noise
-    noisy = draws_needed(tally([0.5], 10), intact, 10, 0.01)  # every picture is a coin: draws are all the noise
-    assert settled == 2
-    assert noisy == 10
-
-
 @pytest.mark.slow
 def test_early_stop_keeps_the_interval(trained, digits):
     options = {"methods": ["per-channel"], "repeats": 10, "batch_size": 10, "quiet": True}
@@ -261,36 +193,6 @@ def test_networks_of_another_precision_run(digits, dtype):
     assert intact == pytest.approx(ww.evaluate(net, some).accuracy)
 
 
-def test_a_loader_that_shuffles_is_refused(trained):
-    pictures = TensorDataset(torch.randn(20, 3, 32, 32), torch.arange(20) % 10)
-    with pytest.raises(InputError, match=r"shuffles \(RandomSampler\).*give its Dataset \(load_data\(loader"):
-        ww.need.curve(trained, ww.load_data(DataLoader(pictures, 10, shuffle=True)), methods=["gap_fc"], quiet=True)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"within": 5}, "within=5"),
-        ({"within": -1.0}, "within=-1"),
-        ({"within": "x"}, "within='x'"),
-        ({"within": True}, "within=True"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"batch_size": True}, "batch_size=True"),
-        ({"repeats": True}, "repeats=True"),
-        ({"tolerance": float("nan")}, "tolerance=nan"),
-        ({"tolerance": float("inf")}, "tolerance=inf"),
-        ({"reach": True}, "reach=True"),
-        ({"reach": 99}, "reach=99: there are 8 cuts; give 1 to 8"),
-        ({"seed": "x"}, "seed='x'"),
-        ({"methods": 5}, "methods=5 matches nothing"),
-        ({"methods": None}, "methods=None matches nothing"),
-    ],
-)
-def test_values_out_of_range_are_refused(trained, digits, given, message):
-    with pytest.raises(InputError, match=message):
-        ww.need.curve(trained, digits, **{"methods": "mean", "quiet": True, **given})
-
-
 def test_a_network_at_chance_gets_no_advice_and_a_note(digits):
     net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
     curve = ww.need.curve(net, digits, methods="mean", quiet=True)
@@ -315,11 +217,6 @@ def test_weights_that_are_no_numbers_are_refused_before_anything_runs(digits, tm
     with pytest.raises(InputError, match=r"NaN|nan"):
         ww.need.curve(net, digits, methods="gap_fc", out=tmp_path, quiet=True)
     assert not (tmp_path / "cells").exists()
-
-
-def test_scores_that_are_no_numbers_are_never_right():
-    scores = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [0.0, torch.nan], [-torch.inf, 0.0]])
-    assert chunk.right(scores, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]
 
 
 def test_a_single_draw_is_said(trained, digits):
@@ -423,12 +320,6 @@ def test_a_device_that_is_not_there_is_refused_before_anything_runs(trained, dig
     with pytest.raises(InputError, match="device='toaster'"):
         ww.need.Curve(trained, digits, methods=("mean",)).run(tmp_path, device="toaster", quiet=True)
     assert not (tmp_path / "cells").exists()
-
-
-def test_options_that_cannot_work_leave_no_folder(trained, digits, tmp_path):
-    with pytest.raises(InputError, match="limit=0"):
-        ww.need.curve(trained, digits, limit=0, out=tmp_path / "curve", quiet=True)
-    assert not (tmp_path / "curve").exists()
 
 
 def test_draws_of_a_chunk_depend_on_those_before_it_whoever_ran_them(trained, digits, tmp_path):

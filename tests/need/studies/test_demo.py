@@ -6,25 +6,11 @@ import pickle
 import pytest
 
 import whatwhere as ww
+from small_need import found
 from whatwhere.errors import InputError
-from whatwhere.intervals import Estimate
 from whatwhere.need.studies import demo_plan
-from whatwhere.need.studies.demo_result import DemoResult, verdict
-from whatwhere.need.studies.result import NeedResult, Point
+from whatwhere.need.studies.demo_result import DemoResult
 from whatwhere.training.recipes import RECIPES
-
-
-def estimate(mean: float) -> Estimate:
-    return Estimate(mean, max(mean - 0.01, -1.0), min(mean + 0.01, 1.0), 0.0, 100, 1)
-
-
-def found(intact: float, collapsed: float) -> NeedResult:
-    """A study whose deepest collapse leaves some accuracy."""
-    points = [Point("intact", "", 0.0, estimate(intact))]
-    for share, left in ((0.62, intact), (0.88, collapsed)):
-        points.append(Point("gap_fc", f"s{share}", share, estimate(left), estimate(intact - left)))
-    return NeedResult("train-and-test", "net", {"name": "x"}, {}, {}, (points[0],), tuple(points[1:]))
-
 
 RESULTS = {"known/what": found(1.0, 0.99), "known/where": found(0.99, 0.09), "digits": found(0.98, 0.9)}
 
@@ -105,26 +91,6 @@ def test_unfinished_tasks_are_named(fake, tmp_path):
     assert list(partial.tasks) == ["what", "digits"]
     assert partial.notes == ("Not finished: where.",)
     assert partial.conclusion == ""
-
-
-@pytest.mark.parametrize(
-    ("what", "where", "held"),
-    [
-        ((1.0, 0.99), (0.99, 0.09), True),
-        ((1.0, 0.9), (0.99, 0.09), False),
-        ((1.0, 1.0), (0.9, 0.09), False),
-        ((1.0, 1.0), (0.99, 0.3), False),
-        ((1.0, 0.975), (0.99, 0.09), False),  # 2.5 points, and as likely 3.5: the end of the interval decides
-        ((1.0, 1.0), (0.99, 0.13), False),
-        ((1.0, 1.0), (0.99, 0.04), False),
-        ((1.0, 1.0), (0.955, 0.09), False),
-    ],
-)
-def test_the_verdict_holds_only_if_both_known_answers_come_out(what, where, held):
-    text = verdict(found(*what), found(*where))
-    assert text.startswith("As expected" if held else "NOT as expected")
-    assert f"costs at most {100 * (what[0] - what[1]) + 1:.1f} points" in text
-    assert text.endswith("each on 100 test pictures.")
 
 
 def test_a_loss_that_is_not_a_share_is_refused(tmp_path):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import pickle
 from dataclasses import replace
 
 import pytest
@@ -12,42 +11,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whatwhere as ww
+from small_stripes import data, network, pictures
 from whatwhere.cli import main
-from whatwhere.data import Data, Split
-from whatwhere.data.sources import Memory
+from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.models.weights import save_weights
-from whatwhere.need.studies.recover_plan import start_of
 from whatwhere.need.studies.recover_worker import RecoverWorker
 from whatwhere.training import checkpoint
 
 RECIPE = ww.Recipe(epochs=6, batch_size=16, lr=0.05, crop_padding=0, flip=False)
 EDGES = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]]) / 8
-
-
-def pictures(task: str, n: int, seed: int) -> Split:
-    """Two classes of noise: "stripes" that lie or stand, which the mean colour does not tell; few or many "dots"."""
-    draws, labels = torch.Generator().manual_seed(seed), torch.arange(n) % 2
-    images = torch.randint(0, 60, (n, 3, 8, 8), generator=draws, dtype=torch.uint8)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        if task == "stripes":
-            (image[:, ::2] if label else image[:, :, ::2]).add_(150)
-        else:
-            image.view(3, 64)[:, torch.randperm(64, generator=draws)[: 28 if label else 8]] += 150
-    return Split("some", Memory(images), labels, ("a", "b"))
-
-
-def data(task: str = "stripes") -> Data:
-    return Data(task, {"train": pictures(task, 128, 0), "test": pictures(task, 60, 1)})
-
-
-def network(seed: int = 0) -> ww.Network:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        module = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
-        )
-    return ww.Network(module.eval(), name="toy")
 
 
 @pytest.fixture(scope="module")
@@ -288,21 +261,6 @@ def test_half_precision_is_trained_in_single():
     found = recover(net, data(), recipe=replace(RECIPE, epochs=1))
     assert 0 <= values(found, "0, fine-tuned")[0] <= 1
     assert all(torch.equal(before[k], v) and v.dtype == torch.float16 for k, v in net.module.state_dict().items())
-
-
-def test_a_share_begins_where_the_network_can_be_cut():
-    sites = {name: ww.sites(ww.load_model(f"cifar/{name}", width=0.125)) for name in ("vgg16", "resnet20")}
-    assert start_of(sites["vgg16"], "last 30%").name == "features.30"  # 4 of 13 convolutions, as the paper counts
-    assert start_of(sites["resnet20"], "last 30%").name == "layers.2.1"  # a block, which no shortcut bypasses
-    assert start_of(sites["resnet20"], "layers.2.0.conv1").name == "layers.2.0.conv1"  # what was named is taken
-
-
-def test_a_worker_is_sent_with_names_alone():
-    study = ww.need.Recover("cifar/vgg11", "digits", width=0.07, pictures=64, limit=20)
-    worker = study.planned().worker(ww.Run("out"))
-    assert pickle.loads(pickle.dumps(worker)) == worker
-    assert (len(worker.data.train), len(worker.data.test)) == (64, 20)
-    assert len(pickle.dumps(worker)) < 2000
 
 
 def test_from_the_command_line_to_a_network_in_python(tmp_path, capsys):

@@ -5,33 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import whatwhere as ww
+from small_trained import RECIPE, study
 from whatwhere.errors import InputError
-from whatwhere.intervals import Estimate, over_networks
-from whatwhere.lab.packed import pack
+from whatwhere.intervals import Estimate
 from whatwhere.need.studies import trained_plan
 from whatwhere.need.studies.recommend import recommend
 from whatwhere.need.studies.result import NeedResult, Point
-from whatwhere.need.studies.trained import Trained
-from whatwhere.need.studies.trained_cells import Grid
-from whatwhere.need.studies.trained_fold import accuracy_of, drop_of
 from whatwhere.need.studies.trained_worker import TrainedWorker, draws_of
 from whatwhere.network import Network
-
-RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.05, crop_padding=1, flip=False)
-OPTIONS = {
-    "recipe": RECIPE,
-    "width": 0.07,
-    "shares": (0.38, 1.0),
-    "matrix": (0.38,),
-    "repeats": 2,
-}
-
-
-def study(**options) -> Trained:
-    return Trained("cifar/vgg11", "digits", **{**OPTIONS, **options})
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +57,6 @@ def test_means_and_drops_are_over_seeds(folder, result):
         assert high == pytest.approx(min(1.0, p.drop.mean + half), rel=1e-4)
         assert low == pytest.approx(max(-1.0, p.drop.mean - half), rel=1e-4)
         assert p.drop.covers == p.accuracy.covers == "seeds and test pictures"
-
-
-def test_a_drop_over_seeds_is_paired_by_seed_and_picture():
-    rng = np.random.default_rng(0)
-    intact, removed = rng.random((2, 60)) < 0.8, rng.integers(0, 4, (2, 60))  # of three draws
-    plain = [{"accuracies": [h.mean()], "n": 60, "repeats": 1, "hits": pack(h.astype(np.uint8))} for h in intact]
-    shuffled = [{"accuracies": [0.5] * 3, "n": 60, "repeats": 3, "hits": pack(h)} for h in removed]
-    expected = over_networks(intact - removed / 3, counted=True)
-    assert drop_of(list(zip(plain, shuffled, strict=True))) == expected
-    assert accuracy_of(shuffled) == over_networks(removed / 3, counted=True, low=0.0)
 
 
 def test_matrix_has_its_four_fields(result):
@@ -150,13 +123,6 @@ def test_result_reads_back(folder, result):
     assert NeedResult.load(folder).matrix == result.matrix
 
 
-def test_of_one_seed_the_interval_is_over_pictures():
-    hits = np.array([1, 1, 1, 0] * 25)
-    one = {"accuracy": 0.75, "accuracies": [0.75], "n": 100, "repeats": 1, "hits": pack(hits)}
-    estimate = accuracy_of([one])
-    assert estimate.half_width == pytest.approx(1.98422 * np.sqrt(0.75 * 0.25 / 99), rel=1e-4)  # t of 99
-
-
 def point(share: float, drop: float, half: float) -> Point:
     e = Estimate(0.5, 0.4, 0.6, 0.0, 100, 1)
     return Point("gap_fc", f"s{share}", share, e, Estimate(drop, drop - half, drop + half, 0.0, 100, 1))
@@ -189,33 +155,6 @@ def test_a_fixed_permutation_is_tested_as_it_was_trained(tmp_path):
     assert len(other["result"]["accuracies"]) == 3
     draws = draws_of(other["config"], 0)  # what the intact network never saw is drawn anew
     assert len({g.initial_seed() for g in draws}) == 3
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"matrix": (0.5,)}, r"matrix=\[0.5\].*shares"),
-        ({"repeats": 256}, "repeats=256.*255"),
-        ({"methods": ("gap_fk",)}, "Did you mean 'gap_fc'"),
-        ({"shares": (54,)}, r"shares=\[54\]: give shares from 0 to 1"),
-        ({"seeds": ()}, r"seeds=\(\)"),
-        ({"within": 5.0}, "within=5"),
-    ],
-)
-def test_what_no_cell_could_give_is_refused_before_anything_is_trained(given, message, tmp_path):
-    with pytest.raises(InputError, match=message):
-        study(**{"seeds": (0,), **given}).run(tmp_path, quiet=True)
-    assert not any(tmp_path.iterdir())
-
-
-def test_the_matrix_is_of_the_first_share_unless_given():
-    assert Grid.of(study(shares=(0.6, 1.0), matrix=None)).matrix == (0.6,)
-    assert Grid.of(study(shares=(0.6, 1.0), matrix=())).matrix == ()
-
-
-def test_accuracies_are_never_below_zero():
-    found = [{"accuracy": a, "n": 100, "repeats": 1} for a in (0.05, 0.15)]
-    assert accuracy_of(found).low == 0.0
 
 
 def finished(source, target, wanted) -> None:
@@ -260,10 +199,3 @@ def test_a_test_needs_the_weights_of_its_network(folder, result, tmp_path):
     finished(folder, tmp_path, lambda c: c["do"] == "train")
     with pytest.raises(InputError, match="the trained network was not kept"):
         study(seeds=(0, 1)).run(tmp_path, quiet=True)
-
-
-def test_pictures_without_labels_are_refused(tmp_path):
-    for i in range(3):
-        Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / f"{i}.png")
-    with pytest.raises(InputError, match="these pictures have no labels"):
-        Trained("cifar/vgg11", str(tmp_path), **OPTIONS).run(quiet=True)

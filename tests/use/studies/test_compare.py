@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 import whatwhere as ww
 from whatwhere.arguments import Docs
@@ -12,10 +11,9 @@ from whatwhere.errors import InputError
 from whatwhere.intervals import over_networks, student
 from whatwhere.lab.packed import pack
 from whatwhere.use import Compare, CompareResult
-from whatwhere.use.insert import OWN, maker
+from whatwhere.use.insert import OWN
 from whatwhere.use.studies import compare_plan as planning
-from whatwhere.use.studies.compare_plan import CompareWorker, build
-from whatwhere.use.studies.wider import equal_width
+from whatwhere.use.studies.compare_plan import CompareWorker
 
 RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False)
 FEW = {"methods": ("se",), "seeds": (0,), "recipe": RECIPE}
@@ -137,69 +135,13 @@ def test_the_help_names_every_method():
     assert {"none", "wider", *OWN, *planning.NAMED} <= set(words)
 
 
-def test_every_method_starts_from_the_same_weights():
-    config = {"model": "cifar/resnet20", "options": {"classes": 10}, "seed": 3, "method": "none", "settings": {}}
-    plain = build(config).module.state_dict()
-    gated = build({**config, "method": "ms_sar"}).module.state_dict()
-    shared = [k for k in plain if k in gated]
-    assert len(shared) > 40
-    assert all((plain[k] == gated[k]).all() for k in shared)
-
-
-@pytest.mark.parametrize("model", ["cifar/bagnet4", "cifar/resnet20"])
-def test_wider_has_the_least_width_with_the_parameters_of_ms_sar(model):
-    gated = count(ww.use.recalibrate(ww.load_model(model, classes=10, width=0.5), "ms_sar"))
-    width = equal_width(model, 10, 0.5)
-    just_less = width - 0.5 / 256
-    assert count(ww.load_model(model, classes=10, width=just_less)) < gated
-    assert gated <= count(ww.load_model(model, classes=10, width=width)) < 1.15 * gated
-
-
 def count(net):
     return sum(p.numel() for p in net.module.parameters())
-
-
-def test_the_wider_cell_is_a_plain_network_and_says_its_width():
-    shared = {"model": "cifar/bagnet4", "options": {"classes": 10, "width": 0.5}, "recipe": {}}
-    cell = planning.cell_of("wider", 1, shared)
-    assert cell.config["options"] == {"classes": 10, "width": equal_width("cifar/bagnet4", 10, 0.5)}
-    assert shared["options"]["width"] == 0.5
-    net = build(cell.config)
-    assert not hasattr(net.module, "surgery")
-    assert count(net) > count(ww.load_model("cifar/bagnet4", classes=10, width=0.5))
 
 
 def test_wider_needs_a_network_with_a_width(tmp_path):
     with pytest.raises(InputError, match=r"'wider'.*timm/resnet18 has none"):
         compared(tmp_path, "timm/resnet18", **{**FEW, "methods": ["wider"]})
-
-
-def test_keys_of_cells_stay_what_they_were():
-    """Folders of earlier runs go on only if the keys of their cells do not change."""
-    shared = {"model": "cifar/resnet20", "options": {"classes": 10, "width": 1.0}, "recipe": RECIPE.to_dict()}
-    shared |= {"data": {"train": "a", "test": "b"}}
-    keys = [planning.cell_of(name, 0, shared).key for name in ("none", "se", "ms_sar-4")]
-    assert keys == ["92c3e064fe4f7730", "9ee6b7aa870a99bc", "2c440249d530c260"]
-
-
-@pytest.mark.parametrize("name", planning.NAMED)
-def test_every_name_makes_a_module_with_its_settings(name):
-    method, settings = planning.NAMED[name]
-    module = maker(method, settings)(64)
-    assert all(getattr(module, key) == value for key, value in settings.items())
-
-
-@pytest.mark.parametrize("method", ["se", "ms_sar"])
-def test_the_identity_variants_start_as_the_plain_network(method):
-    shared = {"model": "cifar/resnet20", "options": {"classes": 10, "width": 0.5}, "recipe": {}}
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        plain, identity, half = (
-            build(planning.cell_of(name, 0, shared).config).module.eval()(x)
-            for name in ("none", f"{method}-identity", method)
-        )
-    assert torch.equal(identity, plain)
-    assert not torch.allclose(half, plain)
 
 
 def test_an_unknown_method_is_refused_before_anything_is_trained(tmp_path):

@@ -6,7 +6,6 @@ import pytest
 
 import whatwhere as ww
 from whatwhere.cli import main
-from whatwhere.costs import Cost as Measured
 from whatwhere.errors import InputError
 from whatwhere.use import Cost, CostResult
 from whatwhere.use.studies.cost_plan import CostWorker
@@ -37,35 +36,6 @@ def test_extra_parameters_and_operations_by_hand():
     assert extra["ms_sar-per-cell"] == (sum(a + 16 * b for a, b, *_ in both), extra["ms_sar"][1])
     assert found["ms_sar"].kept_bytes > found["none"].kept_bytes
     assert all(c.latency_ms > 0 for c in found.values())
-
-
-def known():
-    measured = {"none": Measured(1000, 2_000_000, 2.0, 4, 500_000), "se": Measured(1100, 2_010_000, 3.0, 4, 600_000)}
-    return CostResult(measured, {"none": 1.0, "se": 1.25}, {"model": "m", "size": [3, 8, 8]})
-
-
-def test_lines_are_absolute_and_in_per_cent():
-    assert known().table()[1] == {
-        "method": "se",
-        "parameters": "1,100",
-        "extra": "+100 (+10.00 %)",
-        "MFLOPs": "2.01",
-        "extra MFLOPs": "+0.01 (+0.50 %)",
-        "ms a picture": "3.00 (+25.0 %)",
-        "MB kept": "0.60",
-        "extra MB": "+0.10 (+20.00 %)",
-    }
-
-
-def test_the_figure_and_the_sentence_say_the_same():
-    result = known()
-    axes = result.plot().axes[0]
-    bars = {c.get_label(): [b.get_width() for b in c] for c in axes.containers}
-    assert bars == {"parameters": [pytest.approx(10)], "FLOPs": [pytest.approx(0.5)], "latency": [pytest.approx(25)]}
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["se"]
-    assert result.conclusion == (
-        "se takes 1.25 times the time of the plain network, with +10.00 % parameters and +0.50 % FLOPs."
-    )
 
 
 def test_a_finished_measurement_is_not_repeated(tmp_path, monkeypatch):
@@ -104,20 +74,6 @@ def test_the_command_writes_a_page(tmp_path, capsys):
         assert [row["method"] for row in csv.DictReader(file)] == ["none", "eca"]
     assert (tmp_path / "cost.png").is_file()
     assert not (tmp_path / "weights").exists()  # nothing was trained
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"methods": ("ms_saar",)}, "'ms_saar' matches nothing"),
-        ({"rounds": 0}, "rounds=0"),
-        ({"batch": 0}, "batch=0"),
-    ],
-)
-def test_what_is_wrong_is_refused(wrong, message, tmp_path):
-    with pytest.raises(InputError, match=message):
-        Cost(*MODEL, **wrong).run(tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_device_that_is_not_measured_is_refused():
