@@ -138,7 +138,8 @@ def evaluate(
     from whatwhere.training.evaluate import evaluate as evaluated
 
     loaded = load_data(data)
-    scores = classes or (None if pretrained else len(loaded.classes) or None)
+    own = None if pretrained else len(loaded.classes) or None
+    scores = own if classes is None else classes
     net = place(load_model(model, weights=weights, pretrained=pretrained, classes=scores, width=width), device)
     return "\n".join([f"{net.name}: {evaluated(net, loaded)}", *warnings_of(net)])
 
