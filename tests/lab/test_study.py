@@ -200,6 +200,18 @@ def test_a_result_saved_beside_others_of_its_kind_replaces_them_and_no_other_fil
     assert SquaresResult.load(tmp_path) == result
 
 
+def test_a_folder_of_which_the_result_alone_was_kept_resumes(tmp_path):
+    Squares().run(quiet=True).save(tmp_path)
+    Squares(numbers=(5,)).run(tmp_path, quiet=True)
+    assert [r["x"] for r in SquaresResult.load(tmp_path).rows] == [5]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "result.json").write_text('{"kind": "cubes", "schema_version": 1}')
+    RAN.clear()
+    with pytest.raises(InputError, match=r"result\.json is there already, and this command did not write it"):
+        Squares().run(tmp_path / "other", quiet=True)
+    assert RAN == []
+
+
 def test_a_folder_with_a_page_of_the_users_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "index.html").write_text("my page")
     with pytest.raises(InputError, match=r"index\.html is there already, and this command did not write it"):
