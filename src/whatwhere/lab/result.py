@@ -106,7 +106,7 @@ class Result:
         foreign = [f for f in (to / FILE, *files_of(to, report)) if _is_older(f, to / STUDY)]
         refuse_foreign(to, foreign, ours=is_result(to / FILE, self.kind), overwrite=overwrite)
         write_json(to / FILE, self.to_dict())
-        return write_report(to, report, overwrite=True)
+        return write_report(to, report)
 
 
 def _is_older(file: Path, study: Path) -> bool:
