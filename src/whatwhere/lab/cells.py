@@ -56,13 +56,14 @@ class Store:
     Args:
         folder: made if it is not there.
         study: what all cells of this folder share; a folder of another study is refused.
+        kind: of the study's result; where it alone was kept, the folder is the study's.
         overwrite: replace files of the names of a study's that no study wrote.
 
     Raises:
         InputError: if the folder holds another study, or such files.
     """
 
-    def __init__(self, folder: Path, study: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, study: Mapping[str, Any], *, kind: str = "", overwrite: bool = False) -> None:
         self.folder = Path(folder)
         self.study = json.loads(json.dumps(study))  # as it will be read back
         self._read: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -71,7 +72,8 @@ class Store:
         if finished and not file.exists():
             raise InputError(f"{self.folder} holds cells of an unknown study (no study.json); choose another folder.")
         files = [self.folder / name for name in (STUDY, *WRITTEN)]
-        ours = finished or _is_study(file, self.study)
+        kept = not file.exists() and is_result(self.folder / "result.json", kind)
+        ours = finished or kept or _is_study(file, self.study)
         refuse_foreign(self.folder, files, ours=ours, overwrite=overwrite)
         # A folder with neither cells nor a result, left by a mistake say, may be reused.
         if finished or (ours and file.exists() and (self.folder / "result.json").exists()):
@@ -126,6 +128,12 @@ class Store:
         """Write a finished cell; `about` is recorded beside the result (seconds, hardware)."""
         head = {"schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config}
         write_json(self.file(cell), {**head, "result": result, **about}, compact=True)
+
+
+def is_result(file: Path, kind: str) -> bool:
+    """Whether a file is a result of a kind."""
+    seen = read_json(file) if file.is_file() else None
+    return isinstance(seen, dict) and seen.get("kind") == kind and "schema_version" in seen
 
 
 def _is_study(file: Path, study: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, refuse_foreign, write_json
+from whatwhere.lab.cells import is_result
 from whatwhere.report.page import Report, files_of, write_report
 
 if TYPE_CHECKING:
@@ -103,14 +104,9 @@ class Result:
         """
         to, report = Path(folder), self.report(Path(folder))
         foreign = [f for f in (to / FILE, *files_of(to, report)) if _is_older(f, to / STUDY)]
-        refuse_foreign(to, foreign, ours=self._wrote(to / FILE), overwrite=overwrite)
+        refuse_foreign(to, foreign, ours=is_result(to / FILE, self.kind), overwrite=overwrite)
         write_json(to / FILE, self.to_dict())
-        return write_report(to, report, overwrite=True)
-
-    def _wrote(self, file: Path) -> bool:
-        """Whether a file is a result of this kind."""
-        seen = read_json(file) if file.is_file() else None
-        return isinstance(seen, dict) and seen.get("kind") == self.kind and "schema_version" in seen
+        return write_report(to, report)
 
 
 def _is_older(file: Path, study: Path) -> bool:

@@ -230,7 +230,8 @@ def run_study(study: Study[R], how: Run) -> R:
         if first := plan.before():
             run_study(first, placed)
         shared = {"study": study.kind, **plan.shared()}
-        store = Store(placed.folder / plan.folder, shared, overwrite=how.overwrite)
+        kind = loaded(study.result).kind
+        store = Store(placed.folder / plan.folder, shared, kind=kind, overwrite=how.overwrite)
         with counting(store, started, how) as seconds:
             asked = _asked(plan, placed, store)
             done = Finished(store, store.contents(), [c for c in asked if not store.has(c)])

@@ -63,7 +63,7 @@ def write_report(folder: Path, report: Report, *, overwrite: bool = False) -> Pa
     """Write table.csv, the figures (SVG and PNG) and index.html; each file is whole or not there.
 
     Args:
-        folder: made if it is not there; a page of ours in it is replaced, with what belongs to it.
+        folder: made if it is not there; in one of a result, or with a page of ours, what belongs to it is replaced.
         report: the content.
         overwrite: replace other files of these names as well.
 
@@ -74,7 +74,8 @@ def write_report(folder: Path, report: Report, *, overwrite: bool = False) -> Pa
         InputError: if there are such files.
     """
     page = folder / "index.html"
-    refuse_foreign(folder, files_of(folder, report), ours=_is_page(page), overwrite=overwrite)
+    ours = _is_page(page) or (folder / "result.json").is_file()  # `Result.save` has looked at that
+    refuse_foreign(folder, files_of(folder, report), ours=ours, overwrite=overwrite)
     for name, figure in report.figures.items():
         save_figure(figure, folder, name)
     if report.tables:

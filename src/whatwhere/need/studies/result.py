@@ -134,6 +134,11 @@ class NeedResult(Result):
         """The recommendation, if there is one."""
         return self.recommendation.text if self.recommendation else ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in result.json; without commands where there are none, as in the first version."""
+        plain = super().to_dict()
+        return plain if self.commands else {k: v for k, v in plain.items() if k != "commands"}
+
     def records(self) -> Iterable[Point]:
         """The intact network's points, then every removal."""
         return (*self.intact, *self.points)
