@@ -172,3 +172,15 @@ def test_tests_mirror_the_sources():
         if where.name not in whole and not source.exists():
             lone.append(str(where))
     assert lone == []
+
+
+def test_every_source_with_something_to_test_has_a_test_file_of_its_own():
+    """All but those that only give names: faces, the way in by `python -m`, constants, options without functions."""
+    tests = SOURCE.parent.parent / "tests"
+    missing = []
+    for file in FILES:
+        where = file.relative_to(SOURCE)
+        needed = file.name not in ("__init__.py", "__main__.py") and any(functions(file))
+        if needed and not (tests / where.parent / f"test_{where.name}").exists():
+            missing.append(str(where))
+    assert missing == []

@@ -32,8 +32,9 @@ def demo(**tasks) -> DemoResult:
 
 def test_the_verdict_is_in_points_and_per_cent():
     assert demo(what=(1.0, 0.99), where=(0.99, 0.09)).conclusion == (
-        "As expected: the collapse costs 1.0 points where a bag of textures is enough; where the class is the "
-        "arrangement, accuracy falls from 99.0 % to 9.0 % (chance is 8.3 %)."
+        "As expected: the collapse costs at most 2.0 points where a bag of textures is enough (1.0 [0.0, 2.0]; "
+        "allowed 3); where the class is the arrangement, accuracy falls from 99.0 [98.0, 100.0] % to 9.0 [8.0, 10.0] % "
+        "(chance is 8.3 %), each on 100 test pictures."
     )
 
 

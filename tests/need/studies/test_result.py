@@ -39,6 +39,7 @@ def test_a_line_for_each_point_in_per_cent():
         "drop": "",
         "drop 95 %": "",
         "spread": "0.00",
+        "95 % covers": "",
         "repeats": "1",
         "pictures": "100",
     }

@@ -79,18 +79,24 @@ def test_a_grid_is_widened_by_what_earlier_calls_finished():
 
 
 @pytest.mark.parametrize(
-    ("given", "least", "message"),
+    ("given", "message"),
     [
-        (54, "from 0", r"x=54: give shares from 0 to 1, such as 0.31,0.54; 54 % is 0.54"),
-        ((0.5, 0), "above 0", r"x=0: give shares above 0 to 1"),
-        ("half", "from 0", r"x='half': give shares from 0 to 1"),
-        (True, "from 0", r"x=True"),
-        (float("nan"), "from 0", r"x=nan"),
+        (54, r"x=\[54\]: give shares from 0 to 1, such as 0.31,0.54; 54 % is 0.54"),
+        ((0.5, -0.1), r"x=\[0.5, -0.1\]: give shares from 0 to 1"),
+        ("half", r"x=\['half'\]: give shares from 0 to 1"),
+        (True, r"x=\[True\]"),
+        (float("nan"), r"x=\[nan\]"),
     ],
 )
-def test_what_is_no_share_is_refused(given, least, message):
+def test_what_is_no_share_is_refused(given, message):
     with pytest.raises(InputError, match=message):
-        checked_shares("x", given, least=least)
+        checked_shares("x", given)
+
+
+def test_the_intact_network_is_a_choice_only_where_it_is_not_trained_anyway():
+    assert checked_shares("x", (0, 0.5)) == (0, 0.5)
+    with pytest.raises(InputError, match="0 is the intact network, which is trained anyway"):
+        checked_shares("x", (0, 0.5), intact=False)
 
 
 def test_shares_are_kept_as_they_are():

@@ -20,8 +20,7 @@ def test_of_one_seed_the_interval_is_over_pictures():
 
 
 def test_accuracies_are_never_below_zero():
-    found = [result(a) for a in (0.05, 0.15)]
-    assert accuracy_of(found).low == 0.0
+    assert accuracy_of([result(0.05), result(0.15)]).low == 0.0
 
 
 CELLS = trained_cells()

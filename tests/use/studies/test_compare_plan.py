@@ -7,7 +7,7 @@ import torch
 import whatwhere as ww
 from small_finished import finished
 from whatwhere.errors import InputError
-from whatwhere.intervals import wilson
+from whatwhere.intervals import binomial
 from whatwhere.lab.packed import pack
 from whatwhere.use import Compare
 from whatwhere.use.insert import maker
@@ -87,7 +87,7 @@ def test_a_gain_is_paired_picture_by_picture():
     row = row_of("se", [0], found)
     assert row.values == {"accuracy": (0.6,), "above none": (pytest.approx(0.2),)}
     e, gain = row.measured["accuracy"], row.measured["above none"]
-    assert (e.low, e.high) == wilson(3, 5)
+    assert (e.low, e.high) == binomial(3, 5)
     assert (gain.mean, gain.n) == (pytest.approx(0.2), 5)
     assert "above none" not in row_of("none", [0], found).measured
 

@@ -99,7 +99,7 @@ def kept(net: Network, data: Data, look: Look, device: str = "auto") -> dict[str
     """`accuracy`, intact and shuffled from each site on; `n`, its test pictures; `hits`, how often each was right."""
     some = Data(data.name, {"test": data.test.take(look.limit)})
     study = Curve(net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=None)
-    worker = CurvePlan(study).worker(Run("", device=device, quiet=True))  # measured without parts, nothing is kept
+    worker = CurvePlan(study).worker(Run(".", device=device, quiet=True))  # nothing is written: it runs no cell
     draws = {(SHUFFLE, cut): look.repeats for cut in worker.cuts}
     found = measure(worker.removals, worker.split, range(len(worker.split)), draws)
     tallies = {place[1] if place else INTACT: tally for place, tally in found.items()}
