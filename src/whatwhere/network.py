@@ -211,7 +211,9 @@ def check_finite(net: nn.Module | Network) -> None:
     Raises:
         InputError: naming the first such tensor.
     """
-    for name, tensor in as_module(net).state_dict().items():
+    # A scripted or compiled module runs as it is: what looks into a network refuses it, what runs it need not.
+    module = net.module if isinstance(net, Network) else net
+    for name, tensor in module.state_dict().items():
         found = broken_values(name, tensor)
         if found:
             raise InputError(
@@ -274,7 +276,7 @@ def running(net: nn.Module | Network, size: Sequence[int]) -> Iterator[None]:
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         said = f"the network does not run on a picture of shape {tuple(size)} (C, H, W): {why}."
-        raise InputError(f"{said} {_fix(as_module(net), size)}") from error
+        raise InputError(f"{said} {_fix(net.module if isinstance(net, Network) else net, size)}") from error
 
 
 def _fix(module: nn.Module, size: Sequence[int]) -> str:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,3 +168,11 @@ def test_a_network_that_does_not_run_on_the_pictures_is_explained(pictures: Make
     net = Network(nn.Sequential(nn.Conv2d(3, 3, 99), nn.Flatten()))
     with pytest.raises(InputError, match=r"does not run on a picture of shape \(3, .*Kernel size"):
         evaluate(net, pictures())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scripted_network_is_evaluated_as_the_plain_one(pictures: MakeSplit, small_net: MakeNet) -> None:
+    """Nothing looks into it here; sites and interventions refuse it."""
+    net, split = small_net(), pictures()
+    scripted = replace(net, module=torch.jit.trace(net.module.eval(), torch.zeros(1, *split.shape())))
+    assert torch.equal(evaluate(scripted, split).correct, evaluate(net, split).correct)

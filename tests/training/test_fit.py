@@ -510,3 +510,12 @@ def test_weights_that_are_not_finite_are_not_trained_on(pictures: MakeSplit, sma
     next(net.module.parameters()).data.view(-1)[0] = torch.inf
     with pytest.raises(InputError, match="holds infinity in 1 of its"):
         fit(net, pictures(), Recipe(epochs=1, batch_size=2, lr=0.01))
+
+
+def test_a_plain_module_is_trained_in_place(pictures: MakeSplit, small_net: MakeNet) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    before = net[0].weight.detach().clone()
+    fit(net, pictures(), Recipe(epochs=1, batch_size=4, lr=0.1))
+    assert not torch.equal(net[0].weight, before)
+    with pytest.raises(InputError, match=r"a Network is made of a torch.nn.Module, not of a str"):
+        fit("cifar/vgg11", pictures(), Recipe(epochs=1, batch_size=4, lr=0.1))  # type: ignore[arg-type]

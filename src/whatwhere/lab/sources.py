@@ -19,7 +19,7 @@ from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
 from whatwhere.models.factories import is_import_path
 from whatwhere.models.load import load_model
-from whatwhere.network import Network, check_finite
+from whatwhere.network import Network, as_module, check_finite
 
 OWN = {"model": " (a network of your own as 'package.module:function', a function that makes it)"}
 MOST_FILES = 20_000  # of which each is looked at; of larger folders their directories are
@@ -110,7 +110,7 @@ class GivenNetwork:
         strange = [name for name, value in given.items() if value != usual[name]]
         if strange:
             raise InputError(f"{' and '.join(strange)}: for a network by name; model was given as a module.")
-        check_finite(net)
+        check_finite(as_module(net))
         return GivenNetwork(Held("model", net if isinstance(net, Network) else Network(net)))
 
     @cached_property

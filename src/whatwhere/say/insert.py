@@ -83,7 +83,7 @@ def bottleneck(
         InputError: for a module that is not there or gives no map, a `Bottleneck` of other channels, or where something
             flows past the bottleneck; for options that `Bottleneck` does not have, or a picture that cannot be run.
     """
-    check_finite(net)
+    check_finite(as_module(net))
     module = copied(as_module(net))
     names = [n for n, _ in module.named_modules() if n]
     if site not in names:

@@ -46,7 +46,7 @@ class History:
 
 
 def fit(
-    net: Network,
+    net: nn.Module | Network,
     train: Train,
     recipe: Recipe,
     *,
@@ -62,7 +62,7 @@ def fit(
     On the CPU the same seed gives bit-identical weights, also after an interruption.
 
     Args:
-        net: the network; its module is trained, and moved to the device.
+        net: the network; its module is trained, and moved to the device. A plain module gets pictures as by `evaluate`.
         train: labelled pictures, or scenes with label maps.
         recipe: how to train; a `SceneRecipe` for scenes.
         seed: of the order of the pictures and of their augmentation.
@@ -83,6 +83,7 @@ def fit(
         raise InputError(
             f"batch_size={recipe.batch_size} is more than the {len(train)} training pictures; give a smaller one."
         )
+    net = net if isinstance(net, Network) else Network(net)
     check_finite(net)
     draws = torch.Generator().manual_seed(seed)
     fabric = _fabric(device, recipe)
