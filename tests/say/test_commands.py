@@ -86,6 +86,8 @@ def test_what_is_set():
         "part: a=b": 0.5,
         "colour: *": "truth",
     }
+    with pytest.raises(InputError, match=r"set='vehicle=1': 'vehicle' is set twice"):
+        assignments(("vehicle=0", "vehicle=1"))
     for wrong in ("vehicle", "=1", "vehicle=", "vehicle=no"):
         with pytest.raises(InputError, match="give concept=value"):
             assignments((wrong,))
@@ -97,6 +99,8 @@ def test_mistakes_are_explained_in_a_line(capsys, street_folder, tmp_path):
     spec = tmp_path / "c.json"
     spec.write_text("[]")
     assert "must hold an object" in fails(capsys, "compare", *same, "--concepts", spec)
+    trained = ("train", "--data", street_folder, "--out", tmp_path / "net", "--width", 0.07)
+    assert "seed=-1: give a whole number of at least 0" in fails(capsys, *trained, "--seed", -1)
     assert "data=" in fails(capsys, "train", "--data", tmp_path / "none", "--out", tmp_path / "out")
     assert "Choices: cityscapes, broden/FOLDER, <a JSON file>" in fails(capsys, "compare", *same, "--concepts", "x")
 

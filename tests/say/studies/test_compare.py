@@ -1,5 +1,6 @@
 """The comparison of bottlenecks, from a trained network to the page."""
 
+import copy
 import json
 from dataclasses import fields, replace
 
@@ -106,7 +107,7 @@ def test_the_page_says_all(said):
 @pytest.fixture
 def no_page(monkeypatch):
     """Figures take seconds."""
-    monkeypatch.setattr(result, "write_report", lambda folder, report, **how: folder)
+    monkeypatch.setattr(result, "write_report", lambda folder, report, **_: folder)
 
 
 @pytest.mark.slow
@@ -182,11 +183,25 @@ def test_another_study_is_refused_in_the_same_folder(said):
         ({"concepts": {"color": True}}, "Did you mean 'colours'"),
         ({"concepts": "citiscapes"}, "Did you mean 'cityscapes'"),
         ({"seeds": [-1]}, "each 0 or more"),
+        ({"sites": ["midle"]}, "sites: site='midle'"),
+        ({"batch_size": 100}, "batch_size=100 is more than the 12 training pictures"),
+        ({"group": 100}, "group=100: 10 concepts in whole groups are 100 maps, and site='middle' has 24"),
+        ({"lr": 0.0}, "lr=0.0"),
+        ({"concepts": "broden/nowhere"}, "concepts='broden/nowhere': there is no such folder"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(said, ran, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         again(said, tmp_path, **changes)
+    assert ran == []
+    assert not (tmp_path / "features").exists()
+
+
+def test_weights_that_are_not_finite_are_refused_before_anything_runs(said, ran, tmp_path):
+    broken = copy.deepcopy(said.net.module)
+    broken.head[0].weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"head\.0\.weight holds NaN"):
+        again(said, tmp_path, model=broken)
     assert ran == []
     assert not (tmp_path / "features").exists()
 

@@ -3,12 +3,15 @@
 import shutil
 from dataclasses import replace
 
+import pytest
 import torch
 
 from whatwhere.data.scenes import Scenes, SceneSplit
+from whatwhere.errors import InputError
 from whatwhere.say.studies.explain import explain, largest_region, reasons_of
 from whatwhere.say.studies.intervene import intervene
 from whatwhere.say.studies.measure import Cells
+from whatwhere.say.studies.speaker import Speaker
 
 SITE, ROW = "middle", 3
 
@@ -47,6 +50,10 @@ def test_pages_write_and_leave_the_network_alone(said, tmp_path):
     assert written == tmp_path / "explain" / "index.html"
     text = written.read_text()
     assert "What it says, and why" in text
+    shown = f"Reasons are of 1 of 8 test pictures; {len(Speaker(said.study, tmp_path).result['failures'])} failures are"
+    assert f"{shown} counted on all 8, in 8 groups." in text
+    with pytest.raises(InputError, match="n=0: give a whole number"):
+        explain(said.study, tmp_path, SITE, n=0)
     assert "part: crown" in text
     assert {f.stem for f in written.parent.glob("*.png")} >= {"scenes", "concepts"}
     change = intervene(said.study, tmp_path, ROW, {"place: *": "truth"}, SITE)

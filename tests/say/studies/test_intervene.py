@@ -8,7 +8,7 @@ import torch
 
 from whatwhere.errors import InputError
 from whatwhere.say.layer import layer_of, overwriting
-from whatwhere.say.studies.intervene import intervened
+from whatwhere.say.studies.intervene import intervene, intervened
 
 SITE, ROW = "middle", 3
 
@@ -56,6 +56,17 @@ def test_only_in_the_box(speaker):
     assert bool((change.edited[parts][:, 4:, :3] == 0).all())
 
 
+def test_a_change_says_that_it_is_of_one_picture(speaker):
+    change = intervened(speaker, ROW, {"place: lower": 1.0})
+    assert str(change).endswith("It is one of 8 test pictures (number 3); others were not changed.")
+    assert str(replace(change, pictures=None)).endswith("% of the picture.")
+
+
+def test_an_intervention_sets_something(said):
+    with pytest.raises(InputError, match="values is empty"):
+        intervene(said.study, said.out, ROW, {})
+
+
 @pytest.mark.parametrize(
     ("row", "values", "box", "message"),
     [
@@ -65,6 +76,13 @@ def test_only_in_the_box(speaker):
         (0, {"part: wall": float("nan")}, None, "from 0"),
         (0, {"part: wall": "true"}, None, "'truth'"),
         (0, {"part: wall": 0}, (0.5, 0.5, 0, 1), "top, bottom"),
+        (0, {"part: wall": 0}, (0, 200, 0, 300), r"box=\(0, 200, 0, 300\): give .* from 0 to 1"),  # pixels, not shares
+        (0, {"part: wall": 0}, (-1, 1, 0, 1), "from 0 to 1"),
+        (0, {"part: wall": 0}, (0, 1, 0), "give top, bottom, left, right"),
+        (0, {"part: wall": 0}, (0, 1, float("nan"), 1), "from 0 to 1"),
+        (0, {"part: wall": 0}, (0, 0.01, 0, 1), r"holds no cell's centre of 8 x 12"),
+        (0, {"part: wal": 0}, None, r"set \(values in Python\)='part: wal'"),
+        (0, {"part: wall": 1.5}, None, "set: part: wall=1.5"),
     ],
 )
 def test_what_cannot_be_is_refused(speaker, row, values, box, message):

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
+from whatwhere.errors import InputError
 from whatwhere.say.layer import Bottleneck
-from whatwhere.say.studies.kinds import cooled, rows_of, sample
+from whatwhere.say.studies.kinds import checked_width, cooled, rows_of, sample, with_rare
 
 
 def test_heads_and_their_calibration_share_no_group(said, features_of):
@@ -36,3 +38,33 @@ def test_the_temperature_falls_to_a_tenth():
         cooled(layer, done, 4)
         seen.append(float(layer.temperature))
     np.testing.assert_allclose(seen, 0.1 ** (np.arange(5) / 4), rtol=1e-6)
+
+
+def test_a_concept_that_the_draw_missed_gets_one_place(said, features_of):
+    """A single cell of the training pictures shows it; another concept is missing in a single cell."""
+    train = features_of("train")
+    shares = np.asarray(train.shares)[:, :2].copy()
+    fit = rows_of(train, False)
+    shares[:, 0], shares[:, 1] = 0, 1
+    shares[fit[4], 0, 2, 3], shares[fit[5], 1, 4, 1] = 0.25, 0.5
+    rare = replace(train, shares=shares)
+    drawn = sample(rare, 0, calibrating=False, n=2 * len(fit))
+    assert not (drawn.targets[:, 0] > 0).any()
+    full = with_rare(drawn, rare)
+    assert torch.equal(full.features[: len(drawn.features)], drawn.features)
+    added = [(fit[4], 2, 3), (fit[5], 4, 1)]
+    assert len(full.features) == len(drawn.features) + 2
+    for got, share, (row, y, x) in zip(full.features[-2:], full.targets[-2:], added, strict=True):
+        assert torch.equal(got, train.at(row[None])[0, :, y, x])
+        assert torch.equal(share, rare.shares_at(row[None])[0, :, y, x])
+    usual = sample(train, 0, calibrating=False)
+    assert torch.equal(with_rare(usual, train).features, usual.features)  # nothing is added where all are there
+
+
+def test_groups_that_make_the_layer_as_wide_as_the_site_are_refused():
+    checked_width("s", 25, 21, 4)
+    checked_width("s", 24, 21)
+    with pytest.raises(InputError, match="group=100: 21 concepts in whole groups are 100 maps, and site='s' has 64"):
+        checked_width("s", 64, 21, 100)
+    with pytest.raises(InputError, match="would not be narrower"):
+        checked_width("s", 21, 21, 100)

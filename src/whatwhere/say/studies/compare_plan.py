@@ -147,6 +147,10 @@ class ComparePlan(Plan[Compare, SayResult]):
         for site in self.sites:
             checked_width(site, self._channels(site), len(names), self.study.group if "usb" in self.kinds else 0)
 
+    def warnings(self) -> Iterable[str]:
+        """Those of every study, and which concepts are left out."""
+        return [*super().warnings(), *left_out_note(self.left_out)]
+
     def _channels(self, site: str) -> int:
         try:
             made: Any = bottleneck(self.net.module, site, 1, input_size=self.net.input_size)

@@ -10,7 +10,7 @@ from whatwhere.data.street_objects import CONFUSED, DIFFERENCE
 from whatwhere.report.page import Report
 from whatwhere.say.studies.compare import SITE
 from whatwhere.say.studies.compare_result import SayResult
-from whatwhere.say.studies.words import CONTROLS
+from whatwhere.say.studies.words import control_text
 
 FOLDER = "compare"  # of the comparison, in the demo's
 CONTROL = "learned"  # of the same width, without names, fine-tuned alike
@@ -53,7 +53,7 @@ def verdict(result: SayResult) -> str:
     named = {first["true"], first["predicted"]} == set(CONFUSED) and DIFFERENCE in reason
     word = "As expected" if named and cost.low >= -WITHIN else "NOT as expected"
     return (
-        f"{word}: against {CONTROLS[CONTROL].format(control.channels)}, {ssb.channels} concepts cost at most "
+        f"{word}: against {control_text(CONTROL, control.channels)}, {ssb.channels} concepts cost at most "
         f"{-100 * cost.low:.2f} points of mIoU ({-100 * cost.value:.2f} on {result.data['sizes']['test']} test "
         f"pictures; allowed {100 * WITHIN:.0f}), and the commonest failure is {first['true']} predicted as "
         f"{first['predicted']} ({first['share of the class']} of the class), for {reason}."

@@ -266,7 +266,7 @@ def difference(counts: Counts, others: Counts | None = None) -> list[float | Non
 
     if len(counts) < 2:
         return [statistic(joined.sum(0)), None, None]
-    drawn = over_groups(joined, statistic)
+    drawn = over_groups(joined, statistic, low=0.0 if others is None else -1.0)
     return [drawn.value, drawn.low, drawn.high]
 
 

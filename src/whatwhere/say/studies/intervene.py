@@ -52,10 +52,10 @@ class Change:
 
     def __str__(self) -> str:
         """In words."""
-        text = f"The predicted class changes for {100 * self.changed:.1f} % of the picture"
+        text = f"The predicted class changes for {100 * self.changed:.1f} % of the picture."
         if self.pictures is None:
-            return f"{text}."
-        return f"{text}: test picture {self.picture}, one of {self.pictures}, and nothing is measured on the others."
+            return text
+        return f"{text} It is one of {self.pictures} test pictures (number {self.picture}); others were not changed."
 
 
 def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], box: Box | None = None) -> Change:
@@ -71,8 +71,6 @@ def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], bo
         InputError: for an unknown concept, a value outside [0, 1], labels that the scenes lack, or an empty box.
     """
     checked_rows([row], len(speaker.test), "picture (row in Python)")
-    if not values:
-        raise InputError("values is empty; give at least one concept with what it is set to, such as {'vehicle': 0}.")
     own, names = speaker.said.concepts[row], speaker.layer.names
     edited, inside = own.clone(), _inside(box, own.shape[-2:])
     for pattern, value in values.items():
@@ -147,6 +145,8 @@ def intervene(
     Raises:
         InputError: for a folder of another study, a bottleneck that is not trained, or values that cannot be.
     """
+    if not values:
+        raise InputError("values is empty; give at least one concept with what it is set to, such as {'vehicle': 0}.")
     speaker = Speaker(study, folder, site, weights_folder=weights_folder)
     change = intervened(speaker, row, values, box)
     write_report(Path(folder) / "intervene", _report(speaker, row, values, box, change))

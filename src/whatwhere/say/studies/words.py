@@ -56,7 +56,7 @@ def _cost(row: SayRow, here: Mapping[str, SayRow], pictures: int) -> str:
     name = next((c for c in CONTROLS if c in row.against and c in here), None)
     if name is None:
         return f"{text}{_uncontrolled(row, here)}, {_tested(row, pictures)}.{_trained(row, here)}"
-    change, control = row.against[name], CONTROLS[name].format(here[name].channels)
+    change, control = row.against[name], control_text(name, here[name].channels)
     return (
         f"{text}, {change.percent(sign=True)} points from {control}: {_word(change)}, {_tested(row, pictures)}, which "
         f"resolve some {100 * change.resolves:.2f} points.{_trained(row, here, name)}"
@@ -68,6 +68,12 @@ def _uncontrolled(row: SayRow, here: Mapping[str, SayRow]) -> str:
         return "; the same command says how far from the fine-tuned controls, which an earlier version did not"
     kinds = " or ".join(c for c in CONTROLS if c != row.kind)
     return f"; no control that was fine-tuned alike was measured (kind {kinds})"
+
+
+def control_text(name: str, channels: int) -> str:
+    """A control of `CONTROLS` in words, with its number of maps."""
+    text = CONTROLS[name].format(channels)
+    return text.replace(" maps ", " map ") if channels == 1 else text
 
 
 def _channels(row: SayRow) -> str:
@@ -106,10 +112,14 @@ def _inspected(row: SayRow) -> str:
     noise, draws = seen["noise"], seen["noise"]["draws"]
     others = "".join(f", {LIKE[k]} {seen['auic'] - v[0]:.3f}" for k, v in seen["against"].items())
     return (
-        f"{text}{ends(seen['interval'])}, {_above(seen)}: {noise['channels']} channels of noise reach "
+        f"{text}{ends(seen['interval'])}, {_above(seen)}: {_of_noise(noise['channels'])} "
         f"{noise['auic']:.3f} ({min(draws):.3f} to {max(draws):.3f} in {len(draws)} draws), one that is always on "
         f"{seen['commonest']['auic']:.3f}{others}.{_own(seen)}"
     )
+
+
+def _of_noise(channels: int) -> str:
+    return f"{channels} channels of noise reach" if channels > 1 else "a channel of noise reaches"
 
 
 def _above(seen: Mapping[str, Any]) -> str:
