@@ -136,7 +136,7 @@ def test_what_a_study_records(drawn):
         _ = BrodenConcepts(spec, drawn / "none", None).names
     with pytest.raises(InputError, match=r"broden stands alone: .* than merged, positions"):
         settled_broden({"broden": str(drawn), "merged": "cityscapes", "positions": True})
-    with pytest.raises(InputError, match="run unifiedparsing's download script"):
+    with pytest.raises(InputError, match=r"there is no such folder; give that of Broden\+"):
         settled_broden({"broden": str(drawn / "none")})
 
 
