@@ -27,7 +27,7 @@ from whatwhere.hold.studies.readout_result import ReadoutResult
 
 SIZE, SEEDS = 224, (0, 1, 2)
 TAPS = (2, 6, 13)  # the last map of each resolution, after ReLU
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "at-224"
 
 
 def target(name: str) -> Tensor:

@@ -21,7 +21,7 @@ import whatwhere as ww
 from whatwhere.hold import Official
 from whatwhere.models.weights import load_weights
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "at-224"  # maps are compared at the size of the pictures
 TWIN_SIZE = 128  # larger than in training, so that without padding the last maps are maps
 
 VGG: dict[str, Any] = {"input_size": 224, "untrained": 2}

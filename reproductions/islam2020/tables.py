@@ -11,7 +11,7 @@ from pathlib import Path
 
 from whatwhere.hold.studies.readout_result import ReadoutResult, Row
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "at-224"
 TARGETS = ("H", "V", "G", "HS", "VS")
 # SPC / MAE on PASCAL-S, as the paper prints them.
 PAPER_1 = {
@@ -70,6 +70,8 @@ def first() -> str:
             for inputs in ("black", "white", "noise"):
                 for network in ("network", "untrained"):
                     found = [one(result, network, site="all", inputs=inputs, target=t, **how) for t in TARGETS]
+                    if not any(found):
+                        continue
                     shown = "trained" if network == "network" else network
                     rows.append([f"{label}: {shown}", readout, inputs, *map(both, found)])
     return table(["network", "read-out", "pictures", *(f"{t} SPC/MAE" for t in TARGETS)], rows)
@@ -126,6 +128,8 @@ def third() -> str:
                 for network in ("network", "untrained", "padding circular"):
                     how = {"target": t, "inputs": "pictures", "kernel": kernel, "readout": readout}
                     values = [one(result, network, site=s, **how) for s in [*levels, "all"]]
+                    if not any(values):
+                        continue
                     shown = "trained" if network == "network" else network
                     cells = [f"{v.spc.mean:.3f}" if v else "" for v in values]
                     rows.append([f"{label}, {shown}, {t}", readout, *cells[:-1], *[""] * (5 - len(levels)), cells[-1]])
