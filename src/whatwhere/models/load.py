@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -103,8 +104,13 @@ def _check_fits(name: str, width: float, classes: int | None, build: Callable[[]
             module = build().module
     except InputError:
         raise
-    except (RuntimeError, OverflowError, TypeError, ValueError, MemoryError) as error:
-        raise InputError(f"{given}: {name} would have tensors larger than any machine holds; give less.") from error
+    except (RuntimeError, OverflowError, TypeError, ValueError) as error:
+        if re.search("overflow|too large|out of range", str(error), re.IGNORECASE):
+            raise InputError(
+                f"{given}: {name} would have tensors of more than 9 EB each, and {_size(available())} of memory are "
+                "free; give a smaller width or fewer classes."
+            ) from error
+        return  # it cannot be built of shapes alone, so its size is not known before
     numbers = sum(p.numel() for p in module.parameters())
     need, free = sum(p.numel() * p.element_size() for p in module.parameters()), available()
     if need > free:
