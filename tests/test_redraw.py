@@ -217,6 +217,24 @@ def test_what_no_rule_fits_is_refused_by_name(part: nn.Module, name: str) -> Non
         untrained_notes(net)
 
 
+def test_the_class_that_is_named_is_one_that_the_user_can_change() -> None:
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels = nn.ParameterList([nn.Parameter(torch.rand(1)) for _ in range(2)])
+
+        def reset_parameters(self) -> None:
+            for level in self.levels if self.fixed else ():
+                nn.init.ones_(level)
+
+    net = nn.Sequential(Levels())
+    net[0].fixed = False
+    with pytest.raises(InputError, match=r"parameter 0\.levels\.0 .*give Levels a method reset_parameters"):
+        untrained(net, 0)
+    net[0].fixed = True
+    assert [p.item() for p in untrained(net, 0).parameters()] == [1.0, 1.0]
+
+
 def test_what_the_message_advises_works() -> None:
     class Reset(Gain):
         def reset_parameters(self) -> None:

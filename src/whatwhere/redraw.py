@@ -318,7 +318,7 @@ RULES = (_of_a_norm, _of_timm, _of_torchvision, _of_a_layer_norm, _constant, _in
 
 
 def _refused(place: _Place) -> InputError:
-    kind = type(place.owner).__name__
+    kind = _own_kind(place)
     fix = f"give {kind} a method reset_parameters that sets it as a new {kind} has it"
     if place.is_buffer:
         fix += f", or, if it is a constant, register it with persistent=False ({place.own})"
@@ -327,3 +327,11 @@ def _refused(place: _Place) -> InputError:
         f"untrained: the {what} {place.name} {tuple(place.trained.shape)} would keep what was learned: {kind} has no "
         f"reset_parameters that draws it, and no rule is known for it. To draw it, {fix}."
     )
+
+
+def _own_kind(place: _Place) -> str:
+    """The class that can be given a method: of the innermost module around the tensor that is not torch's."""
+    path = place.name.split(".")[:-1]
+    around = [place.redraw.given.get_submodule(".".join(path[:depth])) for depth in range(len(path), -1, -1)]
+    own = [type(m).__name__ for m in around if not type(m).__module__.startswith("torch.")]
+    return own[0] if own else type(place.owner).__name__

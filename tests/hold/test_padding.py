@@ -397,3 +397,10 @@ def test_a_network_that_does_not_run_anyway_says_so() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(5, 4, 3)).eval()
     with pytest.raises(InputError, match=r"does not run on a picture of shape \(3, 12, 10\) \(C, H, W\): .*Give input"):
         with_padding(net, "circular", input_size=SIZE)
+
+
+def test_weights_that_are_not_finite_get_no_other_padding():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
+    net[0].weight.data[0] = torch.nan
+    with pytest.raises(InputError, match=r"net: 0\.weight holds NaN"):
+        with_padding(net, "reflect", input_size=(3, 8, 8))

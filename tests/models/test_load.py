@@ -403,8 +403,8 @@ def test_a_network_larger_than_the_memory_is_refused_before_it_is_made(
     assert all(made)
 
 
-@pytest.mark.parametrize("width", [0, -1.0, float("nan"), float("inf")])
-def test_a_width_that_cannot_be_is_refused(width: float) -> None:
+@pytest.mark.parametrize("width", [0, -1.0, float("nan"), float("inf"), "wide"])
+def test_a_width_that_cannot_be_is_refused(width: Any) -> None:
     with pytest.raises(InputError, match="give a width above 0"):
         load_model("cifar/vgg11", width=width)
 

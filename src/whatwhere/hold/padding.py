@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError, unknown
 from whatwhere.hold.shortcuts import fit_shortcuts
 from whatwhere.hold.uneven import WINDOWED, Pair, Window, window_of
-from whatwhere.network import N, Network, as_module
+from whatwhere.network import N, Network, as_module, check_finite
 from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
 from whatwhere.surgery import Edit, Replaced, as_given, copied, edit
 
@@ -85,6 +85,7 @@ def with_padding(net: N, mode: PaddingMode, *, input_size: tuple[int, int, int] 
     if mode not in PADDINGS:
         raise unknown("mode", str(mode), PADDINGS)
     given = as_module(net)
+    check_finite(given)
     size = input_size or expected_input_size(net)
     edits = _edits(given, mode)
     module, replaced = edit(net, edits) if edits else (copied(given), [])

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -60,8 +61,9 @@ def load_model(
     """
     if not isinstance(name, str):
         raise InputError(f"model={name!r}: give a name, such as 'timm/resnet18'; a module is a network as it is.")
-    if not 0 < width < math.inf or (classes is not None and classes < 1):
-        raise InputError(f"width={width}, classes={classes}: give a width above 0, and at least one class.")
+    wide = isinstance(width, Real) and 0 < width < math.inf
+    if not wide or not (classes is None or (isinstance(classes, int) and classes >= 1)):
+        raise InputError(f"width={width!r}, classes={classes!r}: give a width above 0, and at least one class.")
     if is_import_path(name):
         net = _of_a_function(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
     else:
