@@ -25,7 +25,7 @@ import whatwhere as ww
 from whatwhere.hold.studies.pictures import pictures_of, prepared
 from whatwhere.hold.studies.readout_result import ReadoutResult
 
-SIZE, SEEDS = 224, (0, 1, 2)
+SIZE, SEEDS = 224, (0, 1)
 TAPS = (2, 6, 13)  # the last map of each resolution, after ReLU
 HERE = Path(__file__).parent / "at-224"
 
@@ -88,7 +88,7 @@ def main() -> None:
         }
     fit = torch.cat([parts["fit"], parts["held out"]])
     ours = ReadoutResult.load(HERE / "vgg11-trunk")
-    print("| target | published pipeline, seeds 0, 1, 2 | mean | `official` | difference |")
+    print("| target | published pipeline, seeds 0, 1 | mean | `official` | difference |")
     print("| --- | --- | --- | --- | --- |")
     for name in ("H", "G", "HS"):
         wanted = target(name)
