@@ -28,10 +28,9 @@ from whatwhere.files import read_json, write_json, write_text
 from whatwhere.intervals import Estimate, over_networks, over_pictures, over_scores
 from whatwhere.lab.rows import accuracy, accuracy_of_counts, difference, difference_of_counts
 from whatwhere.need.studies.tally import Tally
-from whatwhere.resampling import over_groups
+from whatwhere.resampling import over_groups, share_over_groups
 from whatwhere.say.selective import auroc, levels, of_counts
 from whatwhere.say.studies.fold import _accuracy, _interval, _miou, _miou_change
-from whatwhere.say.studies.sure import share_interval
 from whatwhere.use.studies.joint_rows import lost
 
 HELD, LEAST, MOST = 0.95, 0.93, 0.97
@@ -393,8 +392,7 @@ def answered(groups: int, mean: float, alike: float) -> Trial:
     def trial(rng: Generator) -> tuple[float, float, float]:
         pixels = rng.integers(500, 1500, groups)
         some = rng.binomial(pixels, rng.beta(alike * mean, alike * (1 - mean), groups))
-        low, high = share_interval(some, pixels)
-        return low, high, mean
+        return *share_over_groups(some, pixels), mean
 
     return trial
 

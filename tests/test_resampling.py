@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from whatwhere.errors import InputError
-from whatwhere.resampling import Resampled, over_groups
+from whatwhere.intervals import binomial
+from whatwhere.resampling import Resampled, over_groups, share_over_groups
 
 QUANTILES = stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
 
@@ -103,3 +104,34 @@ def test_what_has_no_spread_is_refused():
         over_groups(np.ones((1, 2)), share)
     with pytest.raises(InputError, match="not defined"):
         over_groups(np.ones((3, 2)), lambda _: math.nan)
+
+
+def test_a_share_of_nothing_or_all_is_not_sure():
+    """In none of four groups is a pixel answered, which is no proof that none ever is."""
+    none, every = np.zeros(4, int), np.array([10, 20, 30, 40])
+    assert share_over_groups(none, every) == binomial(0, 4)
+    assert share_over_groups(every, every) == binomial(4, 4)
+    assert share_over_groups(np.array([3]), np.array([9])) == (0.0, 1.0)
+    alike = np.array([5, 10, 15, 20])  # groups that do not differ are as good as their pixels
+    assert share_over_groups(alike, every) == pytest.approx(binomial(50, 100))
+
+
+def test_a_share_has_the_exact_interval_of_as_many_pixels_as_its_variance_tells():
+    some, of = np.array([5, 11, 14, 29]), np.array([10, 20, 30, 40])
+    whole = 59 / 100
+    pseudo = [4 * whole - 3 * (59 - a) / (100 - b) for a, b in zip(some, of, strict=True)]
+    alike = whole * (1 - whole) / stats.sem(pseudo) ** 2 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 3)) ** 2
+    low = stats.beta.ppf(0.025, whole * alike, (1 - whole) * alike + 1)
+    high = stats.beta.ppf(0.975, whole * alike + 1, (1 - whole) * alike)
+    assert share_over_groups(some, of) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("mean", "n"), [(0.6, 5), (0.95, 10), (0.05, 10)])
+def test_a_share_near_its_end_is_held_too(mean, n):
+    """Of ten groups, Student's interval holds a share of 5 % only 86 times in 100."""
+    rng, held = np.random.default_rng(4), 0
+    for _ in range(500):
+        of = rng.integers(500, 1500, n)
+        low, high = share_over_groups(rng.binomial(of, rng.beta(10 * mean, 10 * (1 - mean), n)), of)
+        held += low <= mean <= high
+    assert held / 500 >= 0.9

@@ -55,7 +55,7 @@ class Estimate:
         return (self.high - self.low) / 2
 
 
-def binomial(successes: int, n: int) -> tuple[float, float]:
+def binomial(successes: float, n: float) -> tuple[float, float]:
     """The exact 95 % interval of a share (Clopper and Pearson): it never covers less, of few pictures more."""
     tail, failures = (1 - LEVEL) / 2, n - successes
     low = float(special.betaincinv(successes, failures + 1, tail)) if successes else 0.0

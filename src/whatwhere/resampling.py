@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whatwhere.errors import InputError
-from whatwhere.intervals import crossed_half_width
+from whatwhere.intervals import Z, binomial, crossed_half_width, student
 
 GROUPS = "groups of test pictures"
 SEEDS_AND_GROUPS = "seeds and groups of test pictures"
@@ -80,6 +80,29 @@ def over_groups(
     half, bias = crossed_half_width(pseudo), (n - 1) * float(without.mean() - value)
     ends = (value - max(0.0, bias) - half, value - min(0.0, bias) + half)
     return Resampled(value, max(low, ends[0]), min(high, ends[1]), n, 0, covers)
+
+
+def share_over_groups(some: NDArray[np.integer], of: NDArray[np.integer]) -> tuple[float, float]:
+    """The 95 % interval of a share of pixels over groups, which near 0 or 1 is not symmetric.
+
+    As many independent pixels as would have the jackknife's variance have the exact interval of a share, fewer of them
+    for the few groups that the variance is known from [Korn and Graubard 1998]. Where the share is 0 or 1 in every
+    group, the next group may differ: then the groups are counted.
+
+    Args:
+        some: (G,) pixels of each group that are meant.
+        of: (G,) out of how many, at least one.
+    """
+    n, share = len(of), float(some.sum() / of.sum())
+    if share in (0.0, 1.0):
+        return binomial(share * n, n)
+    if n < 2:
+        return 0.0, 1.0
+    without = (some.sum() - some) / (of.sum() - of)
+    variance = (n - 1) / n * float(np.sum((without - without.mean()) ** 2))
+    most = float(of.sum())
+    alike = min(most, share * (1 - share) / variance * (Z / student(n - 1)) ** 2) if variance else most
+    return binomial(share * alike, alike)
 
 
 def _left_out(counts: NDArray[np.float64], statistic: Statistic) -> tuple[float, NDArray[np.float64]]:

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.intervals import binomial
 from whatwhere.say.selective import levels
 from whatwhere.say.studies.measure import Cells
-from whatwhere.say.studies.sure import BITS, _auroc_interval, _ranks, confidence, share_interval
+from whatwhere.say.studies.sure import BITS, _auroc_interval, _ranks, confidence
 
 
 def drawn_scores(seed, n=8, sure=2.0):
@@ -51,16 +50,6 @@ def test_all_right_is_no_reason_to_fail():
     found = confidence(sure, sure, groups, ("a", "b"))
     assert "concepts" not in found["measures"]
     assert math.isnan(found["measures"]["max softmax"]["auroc"][0])
-
-
-def test_a_share_of_nothing_or_all_is_not_sure():
-    """In none of four groups is a pixel answered, which is no proof that none ever is."""
-    none, every = np.zeros(4, int), np.array([10, 20, 30, 40])
-    assert share_interval(none, every) == list(binomial(0, 4))
-    assert share_interval(every, every) == list(binomial(4, 4))
-    low, high = share_interval(np.array([5, 11, 14, 21]), every)
-    assert low < 0.51 < high
-    assert share_interval(np.array([3]), np.array([9])) == [0.0, 1.0]
 
 
 @pytest.mark.slow

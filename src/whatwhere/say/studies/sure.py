@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whatwhere.intervals import binomial
 from whatwhere.label_maps import IGNORE
-from whatwhere.resampling import over_groups
+from whatwhere.resampling import over_groups, share_over_groups
 from whatwhere.say.confidence import ConfidenceModel, entropy, max_softmax, temperature
 from whatwhere.say.selective import (
     Levels,
@@ -145,24 +144,9 @@ def _answered_intervals(
     counts = np.array([[np.sum(group == g), np.sum(on & (group == g)), np.sum(on & right & (group == g))] for g in ids])
     answering = counts[counts[:, 1] > 0]
     return {
-        "coverage interval": share_interval(counts[:, 1], counts[:, 0]),
-        "accuracy interval": share_interval(answering[:, 2], answering[:, 1]) if len(answering) else None,
+        "coverage interval": list(share_over_groups(counts[:, 1], counts[:, 0])),
+        "accuracy interval": list(share_over_groups(answering[:, 2], answering[:, 1])) if len(answering) else None,
     }
-
-
-def share_interval(some: NDArray[np.integer], of: NDArray[np.integer]) -> list[float]:
-    """The 95 % interval of a share of pixels, over groups; where it is 0 or 1 in all of them, the next may differ.
-
-    Args:
-        some: (G,) pixels of each group.
-        of: (G,) out of how many.
-    """
-    if not some.any() or (some == of).all():
-        return list(binomial(len(of) if some.any() else 0, len(of)))
-    if len(of) < 2:
-        return [0.0, 1.0]
-    found = over_groups(np.stack([some, of], 1), lambda t: t[0] / t[1], low=0.0)
-    return [found.low, found.high]
 
 
 def _thinned(seen: Levels) -> list[list[float]]:
