@@ -159,18 +159,6 @@ def test_seconds_of_a_folder_of_the_first_version_are_those_of_its_cells(tmp_pat
     assert Squares().run(tmp_path, fold_only=True, quiet=True).provenance["seconds"] == pytest.approx(400, abs=1)
 
 
-def test_a_result_saved_beside_others_of_its_kind_replaces_them_and_no_other_file(tmp_path):
-    result = Squares().run(quiet=True)
-    result.save(tmp_path)
-    result.save(tmp_path)
-    (tmp_path / "result.json").write_text('{"kind": "cubes", "schema_version": 1}')
-    with pytest.raises(InputError, match=r"result\.json, table\.csv, index\.html are there already"):
-        result.save(tmp_path)
-    assert "cubes" in (tmp_path / "result.json").read_text()
-    result.save(tmp_path, overwrite=True)
-    assert SquaresResult.load(tmp_path) == result
-
-
 def test_a_folder_of_which_the_result_alone_was_kept_resumes(tmp_path):
     Squares().run(quiet=True).save(tmp_path)
     Squares(numbers=(5,)).run(tmp_path, quiet=True)

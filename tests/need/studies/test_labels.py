@@ -14,10 +14,6 @@ def split(*classes: str) -> Split:
     return Split("test", Memory(torch.zeros(4, 3, 2, 2, dtype=torch.uint8)), labels, classes)
 
 
-def test_labelled_pictures_pass():
-    check_labels("digits", split("a", "b"))
-
-
 @pytest.mark.parametrize(("given", "name"), [("my/folder", "data='my/folder'"), (object(), "data")])
 def test_what_has_no_accuracy_is_refused(given, name):
     with pytest.raises(InputError, match=f"^{name}: these pictures have no labels"):
