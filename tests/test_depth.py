@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from whatwhere.depth import cut_named, cuts_among, from_share, share_of, shares_of, within_share
+from whatwhere.depth import cut_named, from_share, share_of, shares_of, within_share
 from whatwhere.errors import InputError
 
 
@@ -48,13 +48,9 @@ def names(places: Any) -> list[str]:
     return [p.name for p in places]
 
 
-def test_cuts_are_convolutions_and_whole_residual_blocks() -> None:
-    assert names(cuts_among(VGG16)) == [f"conv{i}" for i in range(13)]
-    assert names(cuts_among(RESIDUAL)) == ["stem", "a", "b"]
-
-
-def test_a_one_by_one_convolution_is_no_cut() -> None:
-    assert cuts_among([Place("mix", "conv1x1", 0, 1.0)]) == []
+def cuts(places: list[Place]) -> list[Place]:
+    blocks = {p.name for p in places if p.kind == "block"}
+    return [p for p in places if p.kind == "block" or (p.kind == "conv" and not blocks & set(p.parents))]
 
 
 @pytest.mark.parametrize(
@@ -65,15 +61,15 @@ def test_a_cuts_share_counts_in_whole_per_cent_rounded_down(share: float, convol
     """The paper's words: 4 of 13 are 30.8 %, "the last 30 %"; 7 of 13 are 53.8 %, "53 %"."""
     fits = [n for n in range(1, 14) if 100 * n // 13 <= 100 * Fraction(str(share))]
     assert max(fits, default=None) == convolutions
-    cut = within_share(cuts_among(VGG16), share)
+    cut = within_share(cuts(VGG16), share)
     assert (cut and cut.name) == (None if convolutions is None else f"conv{13 - convolutions}")
 
 
 def test_a_cut_of_exactly_the_share_comes_first() -> None:
     """Of 201 convolutions, 61 and 62 are both 30 % in whole per cent; whoever names 61 / 201 means the second."""
-    cuts = cuts_among(chain(201))
-    assert within_share(cuts, 0.3).name == f"conv{201 - 62}"  # type: ignore[union-attr]
-    assert within_share(cuts, 61 / 201).name == f"conv{201 - 61}"  # type: ignore[union-attr]
+    there = cuts(chain(201))
+    assert within_share(there, 0.3).name == f"conv{201 - 62}"  # type: ignore[union-attr]
+    assert within_share(there, 61 / 201).name == f"conv{201 - 61}"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -97,26 +93,26 @@ def test_a_share_that_is_no_number() -> None:
 
 
 def test_the_cut_that_a_selection_names() -> None:
-    assert cut_named(RESIDUAL, "last 45%") == RESIDUAL[4]
-    assert cut_named(RESIDUAL, "last 20%") is None
-    assert cut_named(RESIDUAL, "a.conv2") is None
+    assert cut_named(cuts(RESIDUAL), "last 45%") == RESIDUAL[4]
+    assert cut_named(cuts(RESIDUAL), "last 20%") is None
+    assert cut_named(cuts(RESIDUAL), "a.conv2") is None
 
 
 def test_places_of_a_share_begin_at_its_cut() -> None:
     """Not at the norm behind the convolution before, though its share is as small."""
     norms = [p for p in VGG16 if p.kind == "norm"]
-    assert names(from_share(VGG16, VGG16, "last 16%")) == ["conv11", "norm11", "conv12", "norm12"]
-    assert names(from_share(norms, VGG16, "last 16%")) == ["norm11", "norm12"]
-    assert names(from_share(RESIDUAL, RESIDUAL, 0.7)) == ["b", "b.conv1", "b.conv2"]
-    assert from_share(VGG16, VGG16, 1.0) == VGG16
+    assert names(from_share(VGG16, cuts(VGG16), "last 16%")) == ["conv11", "norm11", "conv12", "norm12"]
+    assert names(from_share(norms, cuts(VGG16), "last 16%")) == ["norm11", "norm12"]
+    assert names(from_share(RESIDUAL, cuts(RESIDUAL), 0.7)) == ["b", "b.conv1", "b.conv2"]
+    assert from_share(VGG16, cuts(VGG16), 1.0) == VGG16
 
 
 def test_a_share_above_every_cut_lists_them() -> None:
     with pytest.raises(InputError, match=r"no cut is that deep\. Choices: stem, a, b, at 100, 80, 40 %"):
-        from_share(RESIDUAL, RESIDUAL, "last 20%")
-    assert shares_of(cuts_among(chain(3))) == "100, 67, 33 %"
+        from_share(RESIDUAL, cuts(RESIDUAL), "last 20%")
+    assert shares_of(cuts(chain(3))) == "100, 67, 33 %"
 
 
-def test_without_convolutions_the_shares_are_those_of_the_places_themselves() -> None:
+def test_without_cuts_the_shares_are_those_of_the_places_themselves() -> None:
     vit = [Place(f"block{i}", "other", i, (4 - i) / 4) for i in range(4)]
-    assert names(from_share(vit, vit, "last 50%")) == ["block2", "block3"]
+    assert names(from_share(vit, [], "last 50%")) == ["block2", "block3"]

@@ -16,7 +16,18 @@ from whatwhere import wings
 
 SOURCE = Path(whatwhere.__file__).parent
 WINGS = ("need", "hold", "use", "say")
-FOR_INSTRUMENTS = {"network", "site", "depth", "graph", "layers", "interventions", "surgery", "errors", "label_maps"}
+FOR_INSTRUMENTS = {
+    "network",
+    "site",
+    "site_table",
+    "depth",
+    "graph",
+    "layers",
+    "interventions",
+    "surgery",
+    "errors",
+    "label_maps",
+}
 FRONT = {"cli", "arguments", "commands", "wings"}
 UPSTAIRS = {*FRONT, *WINGS}
 FILES = sorted(SOURCE.rglob("*.py"))

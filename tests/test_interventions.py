@@ -15,7 +15,8 @@ from whatwhere.interventions import Intervention
 from whatwhere.models.cifar import make
 from whatwhere.need.branch import SharedPrefix
 from whatwhere.need.shuffling import Shuffler, pool, shuffle
-from whatwhere.site import Sites, list_sites
+from whatwhere.site import Sites
+from whatwhere.site_table import list_sites
 
 SIZE = (3, 32, 32)
 

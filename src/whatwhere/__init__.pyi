@@ -10,7 +10,7 @@ from .lab.study import Run as Run
 from .models.load import load_model as load_model
 from .network import Network as Network
 from .network import Preprocessing as Preprocessing
-from .site import sites as sites
+from .site_table import sites as sites
 from .redraw import untrained as untrained
 from .training.evaluate import evaluate as evaluate
 from .training.fit import fit as fit

@@ -40,7 +40,8 @@ def sites(
     from whatwhere.errors import unknown
     from whatwhere.hold.uneven import padding_text
     from whatwhere.models.load import load_model
-    from whatwhere.site import format_table, list_sites
+    from whatwhere.site import format_table
+    from whatwhere.site_table import list_sites
 
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.network import Network, as_module, running
-from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.site import blank_picture, evaluating, expected_input_size
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import copied
 
 

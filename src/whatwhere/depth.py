@@ -18,29 +18,12 @@ class _Place(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def kind(self) -> str: ...
-    @property
-    def module(self) -> str: ...
-    @property
     def order(self) -> int: ...
     @property
     def depth_share(self) -> float: ...
-    @property
-    def parents(self) -> tuple[str, ...]: ...
 
 
 P = TypeVar("P", bound=_Place)
-
-
-def cuts_among(places: Iterable[P]) -> list[P]:
-    """Where a network can be cut, as the paper does: before each k x k convolution, or residual block.
-
-    In a residual network these are the blocks and the convolutions outside of them; inside a block the shortcut would
-    carry spatial information around the cut.
-    """
-    table = list(places)
-    blocks = {s.module for s in table if s.kind == "block"}
-    return [s for s in table if s.kind == "block" or (s.kind == "conv" and not blocks & set(s.parents))]
 
 
 def within_share(cuts: Sequence[P], share: float) -> P | None:
@@ -76,23 +59,28 @@ def _checked(share: float, which: str | float) -> float:
     return share
 
 
-def cut_named(places: Sequence[P], which: object) -> P | None:
+def cut_named(cuts: Sequence[P], which: object) -> P | None:
     """The cut that a share names; None for a selection that names something else, or if no cut is that deep."""
     share = share_of(which)
-    return within_share(cuts_among(places), share) if share else None
+    return within_share(cuts, share) if share else None
 
 
-def from_share(some: Iterable[P], places: Sequence[P], which: str | float) -> list[P]:
+def from_share(some: Iterable[P], cuts: Sequence[P], which: str | float) -> list[P]:
     """Some of a network's places: those from the cut that a share names on.
+
+    Args:
+        some: places.
+        cuts: where the network can be cut, first to last.
+        which: the share.
 
     Raises:
         InputError: if no cut is that deep; the message lists the shares that there are.
     """
-    share, cuts, cut = share_of(which) or 0.0, cuts_among(places), cut_named(places, which)
-    if cut is None and cuts and sum(s.kind in ("conv", "conv1x1") for s in places) > 1:
+    share, cut = share_of(which) or 0.0, cut_named(cuts, which)
+    if cut is None and cuts:
         listed = f"{', '.join(s.name for s in cuts)}, at {shares_of(cuts)}"
         raise InputError(f"sites={which!r} matches nothing: no cut is that deep. Choices: {listed}.")
-    if cut is None or cut is cuts[0]:  # shares are of linear layers (a ViT's), or this is all that there is
+    if cut is None or cut is cuts[0]:  # this is all that there is
         return [s for s in some if int(100 * s.depth_share + EPS) <= 100 * share + EPS]
     return [s for s in some if s.order >= cut.order]
 

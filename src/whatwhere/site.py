@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from whatwhere.depth import cut_named, from_share
+from whatwhere.depth import cut_named, from_share, share_of
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of, leaf_flops, map_in
 from whatwhere.layers import POOLS as POOLS
-from whatwhere.network import Network, as_module, channels_of, check_finite, running
+from whatwhere.network import Network, as_module, channels_of
 
 # While a network is traced, interventions hold still: the table of places does not depend on them, nor spend draws.
 tracing: ContextVar[bool] = ContextVar("tracing", default=False)
@@ -74,11 +73,20 @@ class Sites(Sequence[Site]):
     >>> table.select("last 30%")              # from the cut of that depth share on, rounded down as the paper does
     """
 
-    def __init__(self, sites: Iterable[Site], module: nn.Module, total_flops: int, whole: Any = None) -> None:
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        module: nn.Module,
+        total_flops: int,
+        *,
+        find_cuts: Callable[[Sites], tuple[Site, ...]] | None = None,
+        whole: Sites | None = None,
+    ) -> None:
         self._sites = tuple(sites)
         self._module = module
         self.total_flops = total_flops
-        self._whole: tuple[Site, ...] = whole or self._sites  # of which these are some
+        self._find_cuts = find_cuts
+        self._whole: Sites = whole or self  # of which these are some
 
     @overload
     def __getitem__(self, index: int) -> Site: ...
@@ -94,7 +102,21 @@ class Sites(Sequence[Site]):
 
     def of_kind(self, *kinds: str) -> Sites:
         """The sites of some kinds only, in the same order."""
-        return Sites((s for s in self if s.kind in kinds), self._module, self.total_flops, self._whole)
+        return Sites((s for s in self if s.kind in kinds), self._module, self.total_flops, whole=self._whole)
+
+    @cached_property
+    def cuts(self) -> tuple[Site, ...]:
+        """Where the network can be cut, first to last: before each part that mixes positions, if nothing goes round it.
+
+        These are k x k convolutions outside of any branches, residual and dense blocks, a transformer's blocks. Found
+        from the network's dataflow.
+
+        Raises:
+            InputError: if that cannot be followed.
+        """
+        if self._whole is not self:
+            return self._whole.cuts
+        return self._find_cuts(self) if self._find_cuts else ()
 
     def select(self, which: Selection) -> list[Site]:
         """The sites that a selection names, in execution order, without repeats.
@@ -116,7 +138,8 @@ class Sites(Sequence[Site]):
 
     def start(self, which: Selection) -> Site:
         """Where a selection begins: of a depth share the cut that it names, else its first site."""
-        return cut_named(self._whole, which) or self.select(which)[0]
+        named = cut_named(self._whole.cuts, which) if share_of(which) else None
+        return named or self.select(which)[0]
 
     def _matches(self, part: Any) -> list[Site]:
         found = _by_type(part)(self, part)
@@ -128,7 +151,7 @@ class Sites(Sequence[Site]):
         if exact := [s for s in self if text in (s.name, s.module)]:
             return exact  # also a name with brackets or colons in it
         if text.startswith("last "):
-            return from_share(self, self._whole, text)
+            return from_share(self, self._whole.cuts, text)
         if ":" in text:
             return self._window(text)
         return [s for s in self if fnmatch.fnmatchcase(s.name, text) or fnmatch.fnmatchcase(s.module, text)]
@@ -160,7 +183,7 @@ def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
     if isinstance(part, int):
         return lambda sites, row: list(sites[row : row + 1 or None])
     if isinstance(part, float):
-        return lambda sites, share: from_share(sites, sites._whole, share)
+        return lambda sites, share: from_share(sites, sites._whole.cuts, share)
     if isinstance(part, nn.Module):
         return lambda sites, module: sites._modules(module)
     if isinstance(part, Site):
@@ -168,30 +191,6 @@ def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
     if callable(part):
         return lambda sites, accepts: [s for s in sites if accepts(s)]
     raise InputError(f"sites={part!r}: give a name, a glob, a row number, a depth share, a module or a predicate.")
-
-
-def list_sites(net: nn.Module | Network, *, input_size: tuple[int, int, int] | None = None) -> Sites:
-    """Every place where a spatial map flows through a network, found by running it once on one blank picture.
-
-    The network is not changed: hooks are removed, training flags and the random state are put back.
-
-    Args:
-        net: a module from pictures to scores, or a `Network`.
-        input_size: (C, H, W) of one input; None takes the network's own, or 224 x 224.
-
-    Returns:
-        The sites in execution order. Sites whose map has a single position are left out: no *where* is there.
-
-    Raises:
-        InputError: if the network does not run on such an input, has no spatial map or no finite weights.
-    """
-    module = as_module(net)
-    check_finite(module)
-    size = input_size or expected_input_size(net)
-    trace = _Trace(module, square=size[1] == size[2])
-    with trace.hooked(), evaluating(module), running(module, size):
-        module(blank_picture(module, size))
-    return trace.sites()
 
 
 def expected_input_size(net: nn.Module | Network) -> tuple[int, int, int]:
@@ -228,150 +227,6 @@ def _cuda_devices(module: nn.Module) -> list[int]:
     return [d.index or 0 for d in devices if d.type == "cuda"]
 
 
-@dataclass
-class _Entry:
-    name: str
-    call: int
-    kind: str
-    layout: str | None
-    shape_in: tuple[int, int, int] | None
-    raw: tuple[int, ...]  # the input's axes but the first
-    sure: bool  # of the layout
-    convs_before: int
-    linears_before: int
-    flops_before: int
-    parents: tuple[str, ...]
-    shape: tuple[int, int, int] | None = None
-
-
-class _Trace:
-    """Hooks that write down every module call of one forward pass."""
-
-    def __init__(self, module: nn.Module, *, square: bool) -> None:
-        self.module = module
-        # Where both layouts occur (with layer norms), the shape of a square picture's map decides.
-        self.shape_tells = square and any(isinstance(m, nn.LayerNorm) for m in module.modules())
-        self.entries: list[_Entry] = []
-        self.open: list[_Entry] = []
-        self.calls: Counter[str] = Counter()
-        self.convs = self.linears = 0
-        self.grid: tuple[int, int] | None = None
-        self.layout = "NCHW"  # of the last map whose layout was certain
-        self.flops = 0
-
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        handles: list[Any] = []
-        token = tracing.set(True)
-        try:
-            for name, m in self.module.named_modules():
-                if name:
-                    handles.append(m.register_forward_pre_hook(self._enter(name), with_kwargs=True))
-                    handles.append(m.register_forward_hook(self._leave, always_call=False))
-            yield
-        finally:
-            tracing.reset(token)
-            for handle in handles:
-                handle.remove()
-
-    def _enter(self, name: str) -> Callable[..., None]:
-        def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.calls[name] += 1
-            x = map_in(args, kwargs)
-            layout, shape = self._map_of(m, x)
-            raw = tuple(x.shape[1:]) if x is not None else ()
-            certain = certain_layout(m)
-            if certain and certain == layout:
-                self._learn(raw, certain)
-            entry = _Entry(
-                name,
-                self.calls[name],
-                kind_of(m),
-                layout,
-                shape,
-                raw,
-                bool(certain),
-                self.convs,
-                self.linears,
-                self.flops,
-                tuple(e.name for e in self.open),
-            )
-            self.entries.append(entry)
-            self.open.append(entry)
-
-        return hook
-
-    def _leave(self, m: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        entry = self.open.pop()
-        out = output if isinstance(output, Tensor) else None
-        if entry.layout and out is not None and tuple(out.shape[1:]) == entry.raw:  # the same axes mean the same,
-            entry.shape = entry.shape_in  # whatever linear layers of a gate inside were
-            self.layout = entry.layout if out.ndim == 4 else self.layout
-        else:
-            _, entry.shape = self._map_of(m, out)
-        self.convs += isinstance(m, nn.Conv2d)
-        self.linears += isinstance(m, nn.Linear)
-        self.flops += leaf_flops(m, out)
-        if out is not None and out.ndim == 4 and not self._in_attention():
-            self.grid = entry.shape[1:] if entry.shape else None
-
-    def _map_of(self, m: nn.Module, x: Tensor | None) -> tuple[str | None, tuple[int, int, int] | None]:
-        """Layout and (C, H, W) of a tensor that is a spatial map; (None, None) for any other."""
-        if x is None or x.ndim not in (3, 4):
-            return None, None
-        if x.ndim == 4:
-            if self._in_attention() and not isinstance(m, CHANNELS_FIRST_LEAVES):
-                return None, None
-            layout = certain_layout(m) or self._likely_layout(x.shape)
-            shape = chw(x.shape[1:], layout)
-            return (layout, shape) if shape[1] * shape[2] > 1 else (None, None)
-        if self.grid is None or not 0 <= (prefix := x.shape[1] - self.grid[0] * self.grid[1]) <= 8:
-            return None, None
-        return f"tokens+{prefix}", (x.shape[2], *self.grid)
-
-    def _likely_layout(self, shape: Sequence[int]) -> str:
-        _, a, b, c = shape
-        if self.shape_tells and (a == b) != (b == c):
-            return "NHWC" if a == b else "NCHW"
-        return self.layout
-
-    def _learn(self, raw: tuple[int, ...], layout: str) -> None:
-        """A leaf knows its layout, so the groups it is in, if their input has the same shape, have it too."""
-        self.layout = layout
-        for e in self.open:
-            if e.raw == raw and e.layout and not e.sure:
-                e.layout, e.shape_in, e.sure = layout, chw(raw, layout), True
-
-    def _in_attention(self) -> bool:
-        """Inside attention, four axes are (N, heads, queries, keys): no map."""
-        return any("attn" in e.name.rpartition(".")[2] for e in self.open)
-
-    def sites(self) -> Sites:
-        spatial = [e for e in self.entries if e.layout]
-        if not spatial:
-            raise InputError("no spatial feature map flows through the modules of this network.")
-        return Sites((self._site(i, e) for i, e in enumerate(spatial)), self.module, self.flops)
-
-    def _site(self, order: int, e: _Entry) -> Site:
-        name = f"{e.name}#{e.call}" if self.calls[e.name] > 1 else e.name
-        total, before = (self.convs, e.convs_before) if self.convs > 1 else (self.linears, e.linears_before)
-        assert e.layout
-        assert e.shape_in
-        return Site(
-            name=name,
-            module=e.name,
-            call=e.call,
-            order=order,
-            kind=e.kind,
-            layout=e.layout,
-            shape_in=e.shape_in,
-            shape=e.shape,
-            depth_share=(total - before) / max(total, 1),
-            flops_before=e.flops_before,
-            parents=e.parents,
-        )
-
-
 def format_table(sites: Iterable[Site]) -> str:
     """The sites as aligned plain text."""
     head = ("#", "site", "kind", "layout", "in (C,H,W)", "out (C,H,W)", "depth share")
@@ -383,6 +238,3 @@ def format_table(sites: Iterable[Site]) -> str:
 def _row(s: Site) -> tuple[str, ...]:
     before, after = ("x".join(map(str, shape)) if shape else "-" for shape in (s.shape_in, s.shape))
     return (str(s.order), s.name, s.kind, s.layout, before, after, f"{100 * s.depth_share:.0f} %")
-
-
-sites = list_sites  # the public name

@@ -12,7 +12,7 @@ from whatwhere.hold.border import padding_pattern, rms_by_border
 from whatwhere.hold.padding import with_padding
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 
 NUMPY: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 

@@ -19,7 +19,7 @@ from whatwhere.hold.shortcuts import FittedShortcut
 from whatwhere.interventions import Intervention
 from whatwhere.models.cifar import CifarResNet, make
 from whatwhere.network import Network, Preprocessing
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import edit
 
 SIZE = (3, 12, 10)

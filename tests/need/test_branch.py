@@ -15,7 +15,8 @@ from whatwhere.models.cifar import make
 from whatwhere.need.branch import SharedPrefix
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.shuffling import pool, shuffle
-from whatwhere.site import Site, Sites, list_sites
+from whatwhere.site import Site, Sites
+from whatwhere.site_table import list_sites
 
 Resume = Callable[[], Tensor]
 

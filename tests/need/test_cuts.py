@@ -11,7 +11,8 @@ from whatwhere.models.cifar import make
 from whatwhere.need.cuts import cut_at_share, cuts_of
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.shuffling import shuffle
-from whatwhere.site import Site, list_sites
+from whatwhere.site import Site
+from whatwhere.site_table import list_sites
 
 SIZE = (3, 32, 32)
 
@@ -32,10 +33,10 @@ def test_a_resnet_is_cut_before_the_stem_and_each_block(block: type[BasicBlock])
     assert [c.name for c in cuts_of(list_sites(net, input_size=(3, 64, 64)))] == ["conv1", *blocks]
 
 
-def test_a_densenet_is_cut_before_each_k_by_k_convolution() -> None:
-    net = DenseNet(4, (2, 2), 8, num_classes=3)
-    kernels = [n for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
-    assert [c.name for c in cuts_of(list_sites(net, input_size=SIZE))] == kernels
+def test_a_densenet_is_cut_before_the_stem_and_each_block() -> None:
+    """Inside a block what came before goes round every layer, into the concatenations."""
+    cuts = cuts_of(list_sites(DenseNet(4, (2, 2), 8, num_classes=3), input_size=SIZE))
+    assert [c.name for c in cuts] == ["features.conv0", "features.denseblock1", "features.denseblock2"]
 
 
 def test_a_network_that_cannot_be_cut_is_refused() -> None:

@@ -18,7 +18,7 @@ from whatwhere.models.cifar import CifarResNet, make
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import CollapseReport, collapse
 from whatwhere.network import Network, Preprocessing
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 
 SIZE = (3, 32, 32)
 

@@ -23,7 +23,7 @@ from whatwhere.need.shuffling import (
     spatial_mean,
     spatial_targets,
 )
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 
 SHAPE = (3, 4, 6)
 Place = tuple[int, int, int]

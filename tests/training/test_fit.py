@@ -16,7 +16,7 @@ from whatwhere.hold.padding import with_padding
 from whatwhere.models.load import load_model
 from whatwhere.need import shuffle
 from whatwhere.network import Network
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 from whatwhere.training.augment import augment
 from whatwhere.training.class_weights import logarithmic
 from whatwhere.training.evaluate import evaluate

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError
 from whatwhere.hold.uneven import Pair, window_of
 from whatwhere.network import Network, as_module
-from whatwhere.site import Selection, Site, Sites, blank_picture, evaluating, list_sites
+from whatwhere.site import Selection, Site, Sites, blank_picture, evaluating
+from whatwhere.site_table import list_sites
 
 Floats = NDArray[np.float64]
 

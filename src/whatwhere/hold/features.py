@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError
 from whatwhere.hold.targets import resized
 from whatwhere.network import Network, as_module
-from whatwhere.site import Selection, Site, Sites, list_sites
+from whatwhere.site import Selection, Site, Sites
+from whatwhere.site_table import list_sites
 
 RGB = "rgb"
 HEADS = ("classifier", "head", "fc")  # what comes after the features

@@ -22,7 +22,8 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.hold.shortcuts import fit_shortcuts
 from whatwhere.hold.uneven import WINDOWED, Pair, Window, window_of
 from whatwhere.network import N, Network, as_module, check_finite
-from whatwhere.site import blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.site import blank_picture, evaluating, expected_input_size
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import Edit, Replaced, as_given, copied, edit
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular", "none", "f-conv"]

@@ -16,7 +16,8 @@ from torch import nn
 
 from whatwhere.errors import InputError
 from whatwhere.network import Network, as_module
-from whatwhere.site import Site, expected_input_size, list_sites
+from whatwhere.site import Site, expected_input_size
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import copied
 
 Pair = tuple[int, int]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whatwhere.depth import cuts_among, shares_of, within_share
+from whatwhere.depth import shares_of, within_share
 from whatwhere.errors import InputError
 from whatwhere.site import Site, Sites
 
 
 def cuts_of(table: Sites) -> list[Site]:
-    """The places a network can be cut at, as the paper does: before each k x k convolution, or residual block.
+    """The places a network can be cut at: before each part that learned to mix positions, if nothing goes round it.
 
-    In a residual network these are the blocks and the convolutions outside of them; inside a block the shortcut would
-    carry spatial information around the cut.
+    As in the paper these are the k x k convolutions of a plain network, and the blocks of a residual one: inside a
+    block the shortcut would carry spatial information around the cut. Found from the dataflow (`Sites.cuts`).
+
+    Raises:
+        InputError: if there is none, or the dataflow cannot be followed.
     """
-    cuts = cuts_among(table)
-    if not cuts:
-        raise InputError("no convolution larger than 1 x 1 and no residual block found; name the sites to cut at.")
-    return cuts
+    if not table.cuts:
+        raise InputError("no part that mixes positions was found that nothing goes round; name the sites to cut at.")
+    return list(table.cuts)
 
 
 def cut_at_share(cuts: Sequence[Site], share: float, *, slack: float = 0.06) -> Site:

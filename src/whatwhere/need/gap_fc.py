@@ -19,16 +19,8 @@ from torch.nn.utils import skip_init  # no draws from the global random state
 from whatwhere.errors import InputError
 from whatwhere.layers import map_in, with_map
 from whatwhere.network import N, as_module
-from whatwhere.site import (
-    POOLS,
-    Selection,
-    Site,
-    Sites,
-    blank_picture,
-    evaluating,
-    expected_input_size,
-    list_sites,
-)
+from whatwhere.site import POOLS, Selection, Site, Sites, blank_picture, evaluating, expected_input_size
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import Edit, Replaced, as_given, count_parameters, edit, modules_that_ran
 
 Init = Literal["kernel-sum", "fresh"]

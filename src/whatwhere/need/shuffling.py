@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError, unknown
 from whatwhere.interventions import Change, Intervention, When
 from whatwhere.network import Network, as_module
-from whatwhere.site import Selection, Site, Sites, list_sites
+from whatwhere.site import Selection, Site, Sites
+from whatwhere.site_table import list_sites
 
 Mode = Literal["per-channel", "shared", "all", "channel", "channel-per-position", "block", "rows", "columns", "fixed"]
 Scope = Literal["batch", "sample", "fixed"]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError, unknown
 from whatwhere.layers import branch_parts
 from whatwhere.network import N, as_module, running
-from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size, list_sites
+from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, modules_that_ran, put
 from whatwhere.use.ms_sar import MSSAR, SE
 

@@ -13,7 +13,7 @@ from whatwhere.data import Data, Split
 from whatwhere.data.sources import Memory
 from whatwhere.lab.parts import Parts
 from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain, right, seed_of_draw
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 
 BATCH = 40
 

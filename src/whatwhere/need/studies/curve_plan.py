@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from whatwhere.data import Data, Split
-from whatwhere.depth import cuts_among, within_share
+from whatwhere.depth import within_share
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.lab.cells import Cell
@@ -31,7 +31,8 @@ from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Poin
 from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, place_of, read
 from whatwhere.need.studies.typed import collapse_command, share_text, trained_command
 from whatwhere.network import Network
-from whatwhere.site import Site, Sites, list_sites
+from whatwhere.site import Site, Sites
+from whatwhere.site_table import list_sites
 from whatwhere.training.evaluate import evaluate
 
 FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
@@ -282,7 +283,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
         model, data = self.study.model, self.study.data
         if p.method != GAP_FC:
             return ""
-        near = within_share(cuts := cuts_among(self.table), p.depth_share)
+        near = within_share(cuts := self.table.cuts, p.depth_share)
         named = isinstance(model, str) and isinstance(data, str) and "train" in self.study.data_source.data.splits
         if not named or not near:
             return f" Fine-tuning may recover some of it: ww.fit of ww.need.collapse(net, {p.site!r})."

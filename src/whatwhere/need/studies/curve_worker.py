@@ -18,7 +18,7 @@ from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain
 from whatwhere.need.studies.tally import place_of, written
 from whatwhere.network import Network
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import copied
 
 

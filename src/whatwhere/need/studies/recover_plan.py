@@ -26,7 +26,8 @@ from whatwhere.need.studies.recover_fold import Fold
 from whatwhere.need.studies.recover_result import RecoverResult
 from whatwhere.need.studies.recover_worker import TEST, TUNE, RecoverWorker, fewer, for_pictures
 from whatwhere.network import Network
-from whatwhere.site import Site, Sites, list_sites
+from whatwhere.site import Site, Sites
+from whatwhere.site_table import list_sites
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 LOAD = (

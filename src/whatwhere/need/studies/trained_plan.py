@@ -23,7 +23,7 @@ from whatwhere.need.studies.trained_fold import Fold
 from whatwhere.need.studies.trained_worker import TrainedWorker
 from whatwhere.need.studies.typed import trained_network
 from whatwhere.network import Network
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 from whatwhere.training.recipes import Recipe
 
 

@@ -19,7 +19,8 @@ from whatwhere.need.gap_fc import collapse
 from whatwhere.need.shuffling import shuffle
 from whatwhere.need.studies.result import GAP_FC, INTACT
 from whatwhere.network import Network
-from whatwhere.site import Sites, list_sites
+from whatwhere.site import Sites
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import count_parameters
 from whatwhere.training.evaluate import evaluate
 

@@ -18,7 +18,7 @@ from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.lab.trainer import Trainer
 from whatwhere.models.load import load_model
 from whatwhere.network import Network
-from whatwhere.site import list_sites
+from whatwhere.site_table import list_sites
 from whatwhere.surgery import count_parameters
 from whatwhere.training.evaluate import evaluate
 from whatwhere.use.insert import maker, recalibrate

@@ -20,7 +20,8 @@ from whatwhere.lab.rows import SEEDS, checked_counts
 from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.load import load_model
 from whatwhere.network import Network
-from whatwhere.site import Sites, list_sites
+from whatwhere.site import Sites
+from whatwhere.site_table import list_sites
 from whatwhere.use.insert import place_of
 from whatwhere.use.studies.compare import Compare
 from whatwhere.use.studies.compare_plan import ComparePlan

@@ -1,0 +1,108 @@
+"""What goes round what, against an independent look: force a value in the running network, and see what still varies."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn
+from whatwhere.graph.flow import Flow, flow_of
+from whatwhere.layers import map_in, with_map
+from whatwhere.site import Site
+from whatwhere.site_table import list_sites
+
+WITH_SITES = {k: f for k, f in {**HAND, **PAPERS, **LIBRARIES}.items() if k != "functional"}
+
+
+def forced(net: nn.Module, site: Site, x: Tensor, value: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The output where the map that enters a site is another, and the map that entered, by hooks alone."""
+    seen: list[Tensor] = []
+    calls = 0
+
+    def hook(m, args, kwargs):
+        nonlocal calls
+        calls += 1
+        if calls != site.call:
+            return None
+        seen.append(map_in(args, kwargs).clone())
+        return None if value is None else with_map(args, kwargs, value.clone())
+
+    handle = net.get_submodule(site.module).register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            return net(x), seen[0]
+    finally:
+        handle.remove()
+
+
+def holds_all_that_follows(flow: Flow, site: Site) -> bool:
+    """Whether whoever reads the map that enters a site is in the site."""
+    entry = flow.entering(site)
+    readers = flow.users[entry] if entry else ()
+    return bool(readers) and all(site.module in flow.owners(n) for n in readers)
+
+
+@pytest.mark.parametrize("name", WITH_SITES)
+def test_nothing_goes_round_a_narrow_and_something_round_all_else(name: str) -> None:
+    net = drawn(WITH_SITES[name])
+    flow, table = flow_of(net, input_size=SIZE), list_sites(net, input_size=SIZE)
+    a, b = torch.randn(2, 1, *SIZE, generator=torch.Generator().manual_seed(1))
+    tried = [s for s in table if s.name == s.module and holds_all_that_follows(flow, s)]
+    assert len(tried) >= 2
+    for site in tried:
+        plain, value = forced(net, site, a, None)
+        still, _ = forced(net, site, b, value)
+        assert torch.equal(still, plain) == (flow.entering(site) in flow.narrows), site.name
+
+
+@pytest.mark.parametrize("name", ["averaged", "squeezed", "densenet", "swin"])
+def test_regions_lie_end_to_end_and_run_by_themselves(name: str) -> None:
+    net = drawn(WITH_SITES[name])
+    flow = flow_of(net, input_size=SIZE)
+    assert flow.regions[0].entry is flow.picture
+    assert flow.regions[-1].exit is flow.output
+    assert [r.exit for r in flow.regions[:-1]] == [r.entry for r in flow.regions[1:]]
+    value: Tensor = torch.randn(2, *SIZE)
+    with torch.no_grad():
+        expected = net(value.clone())
+        for region in flow.regions:
+            value = flow.run({region.entry: value}, [region.exit])[region.exit]
+    assert torch.allclose(value, expected, atol=1e-6)
+
+
+def test_a_residual_addition_is_a_narrow_and_its_branch_is_not() -> None:
+    flow = flow_of(drawn(lambda: nn.Sequential(Forked(3), nn.Conv2d(3, 2, 1))), input_size=SIZE)
+    assert [n.name for n in flow.narrows] == ["input_1", "add", "relu_1", "_1", "output"]
+    (block,) = [r for r in flow.regions if r.exit.name == "add"]
+    assert [n.name for n in block.inside] == ["_0_first", "relu", "_0_second", "_0_skip", "add"]
+    assert set(flow.owners(block.inside[0])) >= {"0", "0.first"}
+
+
+class Touched(nn.Module):
+    """The shortcut reads what was changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.act, self.b = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(self.act(x)) + x
+
+
+def test_a_value_changed_in_place_is_that_of_who_changed_it() -> None:
+    flow = flow_of(drawn(Touched), input_size=SIZE)
+    add = flow.regions[-2].exit
+    assert [n.name for n in flow.sources[add]] == ["b", "act"]
+    assert "act" in [n.name for n in flow.narrows]
+    (site,) = [s for s in list_sites(drawn(Touched), input_size=SIZE) if s.name == "b"]
+    assert flow.entering(site).name == "act"  # type: ignore[union-attr]
+
+
+def test_values_are_not_changed_by_a_run() -> None:
+    flow = flow_of(drawn(Touched), input_size=SIZE)
+    a = next(n for n in flow.nodes if n.name == "a")
+    given = torch.randn(2, 3, 32, 32)
+    kept = given.clone()
+    flow.run({a: given}, [flow.output])
+    assert torch.equal(given, kept)
+    assert flow.after(a) == set(flow.nodes) - {flow.picture, a}
