@@ -164,8 +164,8 @@ def of_groups() -> Iterator[Case]:
                 yield Case("paired change of mIoU, over seeds", size, truth, miou_change_over_seeds(n, seeds, noise))
         yield Case("AUROC", f"{n} segments", "0.7", auroc_of(n))
         yield Case("AUROC difference", f"{n} segments", "0.03", auroc_difference(n))
-        yield Case("coverage at a threshold", f"{n} segments", "60 %", answered(n, 0.6, 10))
-        yield Case("coverage at a threshold", f"{n} segments", "5 %", answered(n, 0.05, 10))
+        for mean in (0.6, 0.1, 0.05, 0.01):
+            yield Case("coverage at a threshold", f"{n} segments", f"{100 * mean:g} %", answered(n, mean, 10))
         yield Case("accuracy of what is answered", f"{n} segments", "99 %, alike", answered(n, 0.99, 300))
         yield Case("accuracy of what is answered", f"{n} segments", "99 %, mistakes in few", answered(n, 0.99, 20))
 
