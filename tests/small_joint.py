@@ -1,15 +1,33 @@
-"""Cells and results of the joint study whose numbers are known."""
+"""The joint study: options that make it small, and cells and results whose numbers are known."""
 
 import numpy as np
 
-from whatwhere.use import JointResult
+import whatwhere as ww
+from whatwhere.use import Joint, JointResult
 from whatwhere.use.studies.joint_cell import Look
 from whatwhere.use.studies.joint_rows import rows_of
 
 LOOK = Look(("a", "b"), ("H", "V"))
-
-
 MORE = {"gain": 1.5, "loss": 0.6}
+
+SITES = ["layers.0.2", "layers.2.2"]
+SMALL = {
+    "methods": ("ms_sar",),
+    "seeds": (0,),
+    "recipe": ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False),
+    "width": 0.5,
+    "sites": SITES,
+    "targets": ("H", "G"),
+    "pictures": 12,
+    "test_pictures": 5,
+    "repeats": 2,
+    "limit": 20,
+}
+
+
+def joint(out, model="cifar/resnet20", how=(), **options):
+    """The study, run in a folder."""
+    return Joint(model, "digits", **{**SMALL, **options}).run(out, quiet=True, **dict(how))
 
 
 def cell(seed, gain=0.0, loss=0.0):

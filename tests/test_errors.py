@@ -2,8 +2,11 @@
 
 import pytest
 
+from whatwhere import wings
+from whatwhere.arguments import parser_of
 from whatwhere.cli import main
 from whatwhere.errors import unknown
+from whatwhere.lab.study import loaded
 
 NET = "--model cifar/vgg11 --width 0.05"
 PLAIN = "--model cifar/resnet20"
@@ -44,7 +47,6 @@ WRONG = {
     f"evaluate {NET} {DIGITS} --pretrained maybe": ("--pretrained=maybe", "true or false"),
     f"evaluate {NET} {DIGITS} --weights nosuch": ("weights='nosuch'", "no such file"),
     f"evaluate {NET} {DIGITS} --weights file.txt": ("weights='file.txt'",),
-    f"evaluate {NET} {DIGITS} --device gpu": ("device='gpu'", "'cpu'"),
     # data
     f"evaluate {NET} --data nosuch": ("data='nosuch'", "Choices"),
     f"evaluate {NET} --data empty": ("data='empty'", "no pictures"),
@@ -124,6 +126,48 @@ WRONG = {
 }
 
 
+# Every command, with what it needs to get as far as its device.
+COMMANDS = {
+    "sites": f"sites {NET}",
+    "train": TRAIN,
+    "evaluate": f"evaluate {NET} {DIGITS}",
+    "report": "report --folder empty",
+    "need curve": CURVE,
+    "need trained": TRAINED,
+    "need collapse": f"need collapse {NET} --out c",
+    "need recover": f"need recover {NET} {DIGITS}",
+    "need demo": "need demo",
+    "hold readout": READ,
+    "hold pattern": f"hold pattern {NET} {DIGITS}",
+    "hold red-green": "hold red-green",
+    "hold location": f"hold location {DIGITS}",
+    "use compare": COMPARE,
+    "use joint": f"use joint {PLAIN} {DIGITS}",
+    "use cost": f"use cost {PLAIN} {DIGITS}",
+    "say demo": "say demo",
+    "say train": "say train --data drawn/streets --out s",
+    "say compare": "say compare --model pspnet/resnet18 --data drawn/streets",
+    "say explain": "say explain --data drawn/streets --weights w",
+    "say intervene": "say intervene --data drawn/streets --weights w --picture 0",
+}
+WITHOUT_DEVICE = {"sites", "report", "need collapse", "say explain", "say intervene"}
+THERE_IS_NONE = ("there is no option --device", "Options: --")
+WRONG |= {
+    f"{typed} --device {device}": THERE_IS_NONE if name in WITHOUT_DEVICE else (f"device={device!r}", "give 'auto' or")
+    for name, typed in COMMANDS.items()
+    for device in ("tpu", "gpu")
+}
+
+
+def test_every_command_was_given_a_wrong_device():
+    there = dict(wings.TOP)
+    for wing, package in wings.wings().items():
+        there |= {f"{wing} {name}": where for name, where in wings.commands_of(package).items()}
+    assert set(COMMANDS) == set(there)
+    without = {n for n, where in there.items() if "--device" not in parser_of(n, loaded(where)).format_help()}
+    assert without == WITHOUT_DEVICE
+
+
 def test_the_list_is_long():
     assert len(WRONG) >= 80
 
@@ -150,6 +194,14 @@ def test_a_mistake_is_answered_in_one_line(command, folder, capsys):
         assert expected in lines[0]
     assert (folder / "file.txt").read_text() == "mine"
     assert set(before) <= set(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["train", "need curve", "use compare", "say demo", "say train"])
+def test_a_wrong_device_is_refused_before_a_folder_is_begun(name, folder):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit):
+        main(f"{COMMANDS[name]} --device tpu".split())
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_unknown_names_the_nearest():

@@ -187,11 +187,28 @@ def test_names_with_brackets_and_colons_name_themselves() -> None:
     assert [s.name for s in table.select("*[1]")] == ["blocks.conv1", "blocks.last 1"]  # still a glob elsewhere
 
 
-@pytest.mark.parametrize("which", ["last 130%", "last 0%", "last -5%", "last nan%", "last x%", 1.5, -0.1, 0.0])
-def test_shares_that_cannot_be_are_refused(which: Any) -> None:
+NO_SHARE = "give a share above 0 and at most all, such as 'last 30%' (or 0.3)."
+NO_NUMBER = "write a percentage such as 'last 30%'."
+
+
+@pytest.mark.parametrize(
+    ("which", "advice"),
+    [
+        ("last 130%", NO_SHARE),
+        ("last 0%", NO_SHARE),
+        ("last -5%", NO_SHARE),
+        ("last nan%", NO_SHARE),
+        ("last x%", NO_NUMBER),
+        (1.5, NO_SHARE),
+        (-0.1, NO_SHARE),
+        (0.0, NO_SHARE),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(which: Any, advice: str) -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1))
-    with pytest.raises(InputError, match=r"above 0 and at most all|write a percentage such as"):
+    with pytest.raises(InputError) as refused:
         list_sites(net, input_size=(3, 8, 8)).select(which)
+    assert str(refused.value) == f"sites={which!r}: {advice}"
 
 
 def test_timms_networks_of_one_channel_say_so() -> None:

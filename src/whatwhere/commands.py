@@ -96,10 +96,12 @@ def train(
     from pathlib import Path
 
     from whatwhere.data.load import load_pictures
+    from whatwhere.devices import check_device
     from whatwhere.lab.training_folder import trained_in
     from whatwhere.models.load import load_model
     from whatwhere.training.recipes import adapted, recipe_named
 
+    check_device(device)
     pictures = load_pictures(data)
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
     how = adapted(recipe_named(recipe), augment, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision)
@@ -134,10 +136,12 @@ def evaluate(
         $ whatwhere evaluate --model pspnet/resnet18 --weights net/weights.safetensors --data drawn/streets
     """
     from whatwhere.data.load import load_data
+    from whatwhere.devices import check_device
     from whatwhere.lab.sources import place
     from whatwhere.models.load import load_model
     from whatwhere.training.evaluate import evaluate as evaluated
 
+    check_device(device)
     loaded = load_data(data)
     own = None if pretrained else len(loaded.classes) or None
     scores = own if classes is None else classes

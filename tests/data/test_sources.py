@@ -72,24 +72,52 @@ def test_what_is_a_picture_stays_what_it_is() -> None:
         as_raw(5, "row 0")
 
 
+CHANNELS_FIRST, CHANNELS_LAST = (0, 1, 2), (1, 2, 0)
+
+
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("shape", "axes"),
     [
-        ((6, 5), (1, 6, 5)),
-        ((6, 5, 3), (3, 6, 5)),
-        ((6, 5, 1), (1, 6, 5)),
-        ((6, 5, 4), (4, 6, 5)),
-        ((3, 6, 5), (3, 6, 5)),
-        ((3, 6, 3), (3, 6, 3)),  # channels first where both could be
+        ((6, 5, 3), CHANNELS_LAST),
+        ((6, 5, 1), CHANNELS_LAST),
+        ((6, 5, 4), CHANNELS_LAST),
+        ((3, 6, 5), CHANNELS_FIRST),
+        ((1, 6, 5), CHANNELS_FIRST),
+        ((4, 6, 5), CHANNELS_FIRST),
+        ((8, 6, 5), CHANNELS_FIRST),
+        # Either could be the channels: an array is channels last, and so many pixels high.
+        ((1, 6, 3), CHANNELS_LAST),
+        ((3, 6, 3), CHANNELS_LAST),
+        ((4, 6, 3), CHANNELS_LAST),
+        ((3, 6, 4), CHANNELS_LAST),
+        ((3, 6, 1), CHANNELS_LAST),
+        ((3, 3, 3), CHANNELS_LAST),
     ],
 )
-def test_channels_come_first(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_channels_come_first(shape: tuple[int, ...], axes: tuple[int, int, int]) -> None:
+    """Every value is where a slow look at the picture finds it."""
     pixels = np.arange(np.prod(shape)).reshape(shape)
     found = channels_first(pixels, "row 0")
-    assert tuple(found.shape) == expected
     assert found.dtype == torch.uint8
-    moved = shape != expected and len(shape) == 3
-    assert found.flatten().tolist() == (pixels.transpose(2, 0, 1) if moved else pixels).ravel().tolist()
+    channels, height, width = sorted(range(3), key=lambda axis: axes[axis])
+    assert tuple(found.shape) == (shape[channels], shape[height], shape[width])
+    for at in np.ndindex(*shape):
+        assert found[at[channels], at[height], at[width]] == pixels[at]
+
+
+def test_a_picture_without_channels_has_one() -> None:
+    pixels = np.arange(30).reshape(6, 5)
+    assert channels_first(pixels, "row 0").tolist() == [pixels.tolist()]
+    assert channels_first(pixels[:3, :3], "row 0").tolist() == [pixels[:3, :3].tolist()]
+
+
+def test_a_tensor_is_channels_first_and_an_array_of_its_shape_channels_last() -> None:
+    pixels = np.arange(54, dtype=np.uint8).reshape(3, 6, 3)
+    of_tensor, of_array, of_list = Pairs([(torch.from_numpy(pixels), 0), (pixels, 0), (pixels.tolist(), 0)]).read(
+        [0, 1, 2]
+    )
+    assert of_tensor.tolist() == pixels.tolist()
+    assert of_array.tolist() == of_list.tolist() == [pixels[:, :, c].tolist() for c in range(3)]
 
 
 def test_floats_are_prepared_and_stay_floats() -> None:

@@ -113,6 +113,31 @@ def test_a_broken_file_is_named_and_later_rows_do_not_hang(tmp_path: Path, side:
         gather(split, 10)
 
 
+def deep(folder: Path, values: np.ndarray, name: str = "deep.png") -> Split:
+    """A split of one grey picture."""
+    Image.fromarray(values).save(folder / name)
+    return Split("test", Files([folder / name]), torch.zeros(1), ["only"])
+
+
+def test_a_dark_picture_of_sixteen_bits_is_named_with_its_maximum_and_the_ways_out(tmp_path: Path) -> None:
+    twelve = np.array([[0, 1600, 4095]], dtype=np.uint16)
+    with pytest.raises(InputError) as refused:
+        gather(deep(tmp_path, twelve), 1)
+    for said in (
+        "deep.png",
+        "up to 4095 of 65535",
+        "8 bits per channel",
+        "values // 16",
+        "// 256",
+        "scaled to 0..65535",
+    ):
+        assert said in str(refused.value)
+    ways = {"shifted": (twelve // 16).astype(np.uint8), "dark": (twelve // 256).astype(np.uint8), "scaled": twelve * 16}
+    expected = {"shifted": [0, 100, 255], "dark": [0, 6, 15], "scaled": [0, 100, 255]}
+    for way, values in ways.items():
+        assert gather(deep(tmp_path, values, f"{way}.png"), 1)[0][0, 0, 0].tolist() == expected[way]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     split = on_disk(tmp_path, [(8, 8)] * 3)
     (tmp_path / "1.png").unlink()

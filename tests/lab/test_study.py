@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from small_result import SquaresResult
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
 from whatwhere.lab.cells import Cell, Worker
+from whatwhere.lab.engines import Here
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.result import Result
 from whatwhere.lab.study import Finished, Plan, Run, Study, run_study
@@ -120,6 +122,21 @@ def test_a_foreign_folder_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(InputError, match="base must be"):
         Squares(base=-1).run(tmp_path / "other", quiet=True)
     assert RAN == []
+
+
+def test_a_device_must_be_here_where_the_cells_run_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for engine in (None, Here()):
+        with pytest.raises(InputError, match="device='tpu' cannot be used"):
+            Squares().run(tmp_path / "a", quiet=True, device="tpu", engine=engine)
+    with pytest.raises(InputError, match="device='cuda' cannot be used"):
+        Squares().run(tmp_path / "a", quiet=True, device="cuda")
+    assert (RAN, (tmp_path / "a").exists()) == ([], False)
+    Squares().run(tmp_path / "a", quiet=True, device="cuda", engine=Here())
+    ran = list(RAN)
+    assert {device for _, device in ran} == {"cuda"}
+    Squares().run(tmp_path / "a", quiet=True, device="cuda", fold_only=True)
+    assert ran == RAN
 
 
 def test_provenance_is_recorded_and_what_was_saved_is_read_back(tmp_path):

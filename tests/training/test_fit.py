@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning_fabric
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from whatwhere.training.augment import augment
 from whatwhere.training.class_weights import logarithmic
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
-from whatwhere.training.fit import History, fit
+from whatwhere.training.fit import History, _fabric, fit
 from whatwhere.training.recipes import Recipe, SceneRecipe
 
 MakeSplit = Callable[..., Split]
@@ -384,6 +385,16 @@ def test_pictures_without_labels(pictures: MakeSplit, small_net: MakeNet) -> Non
 def test_a_device_that_is_not_there(pictures: MakeSplit, small_net: MakeNet) -> None:
     with pytest.raises(InputError, match=r"device='tube' cannot be used .* give 'auto' or 'cpu'"):
         fit(small_net(), pictures(), RECIPE, device="tube")
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "devices"), [("auto", "auto", 1), ("cuda", "cuda", 1), ("cuda:1", "cuda", [1])]
+)
+def test_one_device_is_asked_for(device: str, accelerator: str, devices: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(lightning_fabric, "Fabric", lambda **given: given)
+    asked = _fabric(device, RECIPE)
+    assert asked == {"accelerator": accelerator, "devices": devices, "precision": RECIPE.precision}
 
 
 # Scenes

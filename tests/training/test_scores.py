@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,11 +14,24 @@ from whatwhere.training.scores import check_scores, check_several
 LABELS = torch.tensor([0, 2, 1])
 
 
-def test_scores_for_every_label_pass() -> None:
-    check_scores(torch.zeros(3, 3), LABELS)
-    check_scores(torch.zeros(3, 1000), LABELS)
-    check_several(())  # pictures without labels
-    check_several(("a", "b"))
+def passes(check: Callable[..., None], *given: Any) -> bool:
+    try:
+        check(*given)
+    except InputError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(2, False), (3, True), (1000, True)])
+def test_scores_for_every_label_pass(classes: int, expected: bool) -> None:
+    """The highest label is 2: two scores are too few, three are enough."""
+    assert passes(check_scores, torch.zeros(3, classes), LABELS) is expected
+
+
+@pytest.mark.parametrize(("classes", "expected"), [((), True), (("a",), False), (("a", "b"), True)])
+def test_several_classes_pass_and_none(classes: tuple[str, ...], expected: bool) -> None:
+    """Pictures without labels have no classes, and are not refused for that."""
+    assert passes(check_several, classes) is expected
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struc
 DARK = 1 << 14
 TOO_DARK = (
     "its values of 16 bits go {}, as data of fewer bits do, and would turn dark or black; save it with 8 bits per "
-    "channel, or scaled to 0..65535"
+    "channel (values // 16 if they are of 12 bits, // 256 if it is meant to be as dark as that), or scaled to 0..65535"
 )
 
 

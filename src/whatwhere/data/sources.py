@@ -144,12 +144,20 @@ def as_raw(picture: Any, place: str) -> Raw:
 
 
 def channels_first(pixels: Any, place: str) -> Tensor:
-    """(H, W), (H, W, C) or (C, H, W) of numbers -> (C, H, W) tensor; whole numbers in 0..255 become bytes."""
+    """Numbers of an array or a list -> (C, H, W) tensor; whole numbers in 0..255 become bytes.
+
+    (H, W) has one channel. A last axis of 1, 3 or 4 is the channels, (H, W, C), even where the first could be too, as
+    in (3, 40, 3): arrays of pictures are channels last, as PIL, OpenCV and imageio make them, and a picture may be 3
+    pixels high. Otherwise it is (C, H, W), as tensors always are; they do not come here.
+
+    Raises:
+        InputError: for another number of axes, or whole numbers that are no bytes.
+    """
     if pixels.ndim == 2:
         pixels = pixels[None]
-    if pixels.ndim != 3:
+    elif pixels.ndim != 3:
         raise InputError(f"source: {place} has shape {pixels.shape}; a picture is (H, W), (H, W, C) or (C, H, W).")
-    if pixels.shape[0] not in (1, 3, 4) and pixels.shape[2] in (1, 3, 4):
+    elif pixels.shape[2] in (1, 3, 4):
         pixels = pixels.transpose(2, 0, 1)
     if pixels.dtype.kind in "iu":
         pixels = as_bytes(pixels, place)

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
+from whatwhere.devices import check_device
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell, Store
 from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
@@ -264,6 +265,7 @@ def data_notes(plan: Plan[Any, Any]) -> Iterator[str]:
 
 
 def _check_run(plan: Plan[Any, Any], how: Run) -> None:
+    check_device(how.device, here=not how.fold_only and how.engine is None)
     if how.weights_folder and not plan.keeps_weights:
         raise InputError(f"weights_folder={os.fspath(how.weights_folder)!r}: this study trains nothing; leave it out.")
     if how.fold_only and not (how.folder / plan.folder / "study.json").is_file():

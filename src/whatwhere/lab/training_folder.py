@@ -42,7 +42,7 @@ def trained_in(
         recipe: how to train.
         about: recorded in the history.
         seed: of the order of the pictures and their augmentation.
-        device: Fabric's accelerator.
+        device: as `fit`.
         overwrite: replace weights and a history that no training of ours wrote there.
 
     Raises:

@@ -58,6 +58,7 @@ def train(
     from pathlib import Path
 
     from whatwhere.data.load_scenes import load_scenes
+    from whatwhere.devices import check_device
     from whatwhere.lab.options import given_only
     from whatwhere.lab.training_folder import trained_in
     from whatwhere.models.load import load_model
@@ -67,6 +68,7 @@ def train(
     from whatwhere.training.recipes import SCENES
 
     whole("seed", seed, 0)
+    check_device(device)
     scenes = load_scenes(data)
     check_classes(scenes.train, scenes.test)
     changes: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "crop": crop, "scale": scale}

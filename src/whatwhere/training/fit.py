@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from whatwhere.data import Split
 from whatwhere.data.scenes import SceneSplit
+from whatwhere.devices import check_device
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.fingerprints import architecture
 from whatwhere.network import Network, check_finite, running
@@ -66,7 +67,7 @@ def fit(
         train: labelled pictures, or scenes with label maps.
         recipe: how to train; a `SceneRecipe` for scenes.
         seed: of the order of the pictures and of their augmentation.
-        device: `auto`, `cpu`, `cuda`, `mps` (Fabric's accelerator).
+        device: `auto`, `cpu`, `cuda` or `mps`.
         file: checkpoint, written after every epoch. An existing one is resumed and replaces the network's weights;
             one of another recipe, seed, pictures or layers is refused.
         test: pictures to evaluate on after every epoch.
@@ -122,9 +123,11 @@ def _seeded(seed: int) -> Iterator[None]:
 def _fabric(device: str, recipe: Recipe) -> Any:
     from lightning_fabric import Fabric  # takes seconds to import, and evaluating does not need it
 
+    check_device(device)
+    kind, _, index = str(device).partition(":")
     try:
-        return Fabric(accelerator=device, devices=1, precision=recipe.precision)
-    except (ValueError, RuntimeError) as error:  # an unknown name, or hardware that is not available
+        return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=recipe.precision)
+    except (ValueError, RuntimeError) as error:  # hardware that does not do as it says
         raise InputError(f"device={device!r} cannot be used ({error}); give 'auto' or 'cpu'.") from error
 
 

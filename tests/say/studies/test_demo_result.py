@@ -56,7 +56,7 @@ def test_the_direction_of_the_confusion_does_not_matter() -> None:
 def test_what_is_missing_is_said_so() -> None:
     whole = result()
     ssb, control = whole.rows
-    for rows in ((ssb,), (control,), (row("ssb"), control)):
+    for rows in ((), (ssb,), (control,), (row("ssb"), control)):
         assert "or its fine-tuned control is missing" in verdict(SayResult(rows, CONFUSED, whole.data, {}))
 
 

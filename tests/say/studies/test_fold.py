@@ -9,7 +9,8 @@ import torch
 
 from whatwhere.intervals import crossed_half_width
 from whatwhere.lab.packed import pack_scores
-from whatwhere.say.studies.fold import _interval, _miou, few_groups, folded
+from whatwhere.say.studies.fold import _interval, _miou, extreme_coverages, few_groups, folded
+from whatwhere.say.studies.say_row import Interval, SayRow
 from whatwhere.training.evaluate_scenes import mean_iou, pixel_accuracy
 
 ABOUT = {"sites": ["s"], "kinds": ["intact"], "seeds": [0], "concepts": {}}
@@ -119,3 +120,38 @@ def test_a_miou_of_more_pixels_than_single_precision_counts():
     right, n = int(np.trace(counts)), int(counts.sum())
     assert pixel_accuracy(torch.from_numpy(counts).long()) == pytest.approx(float(Fraction(right, n)), rel=1e-15)
     assert 1 - pixel_accuracy(torch.from_numpy(counts).long()) == pytest.approx(16 / n, rel=1e-6)
+
+
+def with_coverages(groups, **coverages):
+    """A row whose confidences answer so much."""
+    measures = {name: {"coverage": c} for name, c in coverages.items()}
+    some = Interval(0.5, 0.4, 0.6, groups)
+    return SayRow("s", "ssb", 4, (), some, some, None, (0.5,), (), {"confidence": {"measures": measures}})
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (10, ["little", "tiny", "most", "nearly all"]),
+        (24, ["little", "tiny", "most", "nearly all"]),
+        (25, ["tiny", "nearly all"]),
+        (500, ["tiny", "nearly all"]),
+    ],
+)
+def test_coverages_whose_intervals_are_too_narrow_are_named(groups, expected):
+    given = {"none": 0, "tiny": 0.02, "little": 0.08, "some": 0.1, "half": 0.5, "many": 0.89, "most": 0.93}
+    row = with_coverages(groups, **given, **{"nearly all": 0.99, "all": 1})
+    assert sorted(extreme_coverages([row])) == sorted(f"{name} (ssb at s)" for name in expected)
+    assert extreme_coverages([replace(row, extras={})]) == []
+
+
+@pytest.mark.parametrize(("coverage", "said"), [(0.05, True), (0.4, False)])
+def test_the_page_says_how_often_the_interval_of_a_small_coverage_holds_it(coverage, said, streets):
+    confidence = {"accuracy": 0.99, "measures": {"concepts": {"coverage": coverage}}}
+    cells = {("s", "intact", 0): {**drawn_cells(np.random.default_rng(0)), "confidence": confidence}}
+    three = replace(streets, splits={n: _with_classes(s, "abc") for n, s in streets.splits.items()})
+    told = [
+        n for n in folded(cells, three, ABOUT).notes if "The coverage of concepts (intact at s) is near 0 or 1" in n
+    ]
+    assert len(told) == said
+    assert all("holds it 91 to 93 times in 100 at 5 or 95 %" in n for n in told)

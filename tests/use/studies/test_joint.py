@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import whatwhere as ww
-from small_joint import LOOK, cell
+from small_joint import LOOK, SITES, SMALL, cell, joint
 from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.hold import Readout
@@ -18,25 +18,6 @@ from whatwhere.use.studies.compare_plan import CompareWorker
 from whatwhere.use.studies.joint_cell import JointWorker
 from whatwhere.use.studies.joint_plan import JointPlan
 from whatwhere.use.studies.joint_result import MEAN
-
-RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False)
-SITES = ["layers.0.2", "layers.2.2"]
-SMALL = {
-    "methods": ("ms_sar",),
-    "seeds": (0,),
-    "recipe": RECIPE,
-    "width": 0.5,
-    "sites": SITES,
-    "targets": ("H", "G"),
-    "pictures": 12,
-    "test_pictures": 5,
-    "repeats": 2,
-    "limit": 20,
-}
-
-
-def joint(out, model="cifar/resnet20", how=(), **options):
-    return Joint(model, "digits", **{**SMALL, **options}).run(out, quiet=True, **dict(how))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """One cell of the joint study: both instruments on one network."""
 
 import whatwhere as ww
-from small_joint import LOOK
+from small_joint import LOOK, SITES
 from whatwhere.fingerprints import fingerprint
 from whatwhere.lab.cells import Cell
 from whatwhere.use.studies import joint_cell
 from whatwhere.use.studies.joint_cell import JointWorker, Look
-
-SITES = ["layers.0.2", "layers.2.2"]
 
 
 def test_a_gate_that_does_nothing_changes_neither_answer():

@@ -4,30 +4,13 @@ import numpy as np
 import pytest
 
 import whatwhere as ww
+from small_joint import SMALL, joint
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Store
 from whatwhere.lab.packed import pack
 from whatwhere.lab.study import Finished
 from whatwhere.use import Joint
 from whatwhere.use.studies.joint_plan import depths
-
-RECIPE = ww.Recipe(epochs=1, batch_size=64, lr=0.02, crop_padding=0, flip=False)
-SMALL = {
-    "methods": ("ms_sar",),
-    "seeds": (0,),
-    "recipe": RECIPE,
-    "width": 0.5,
-    "sites": ["layers.0.2", "layers.2.2"],
-    "targets": ("H", "V"),
-    "pictures": 12,
-    "test_pictures": 5,
-    "repeats": 2,
-    "limit": 20,
-}
-
-
-def joint(out, model="cifar/resnet20", how=(), **options):
-    return Joint(model, "digits", **{**SMALL, **options}).run(out, quiet=True, **dict(how))
 
 
 @pytest.mark.parametrize(

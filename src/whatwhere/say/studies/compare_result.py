@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from whatwhere.errors import InputError, unknown
 from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.report.page import Report, Table
 from whatwhere.say.studies import pictures
@@ -80,9 +81,20 @@ class SayResult(Result):
         return [line for r in self.rows if "confidence" in r.extras for line in _confidence_lines(r)]
 
     def failures(self, site: str | None = None) -> list[dict[str, Any]]:
-        """The commonest confusions of the supervised bottleneck, with their reasons."""
+        """The commonest confusions of the supervised bottleneck (`ssb`), with their reasons; none without one.
+
+        Args:
+            site: the first one if not given.
+
+        Raises:
+            InputError: for a site without rows, or a result that has none at all.
+        """
+        if not self.rows:
+            raise InputError("this result has no rows, so that nothing is known of failures; run the comparison first.")
+        if site not in (None, *self.sites):
+            raise unknown("site", site, self.sites)
         row = self.row(site or self.sites[0], "ssb")
-        return failure_lines(row.extras["failures"], self.classes, row.names) if row and row.extras else []
+        return failure_lines(row.extras.get("failures", ()), self.classes, row.names) if row else []
 
     def plot(self) -> Figure:
         """MIoU of every site and kind."""

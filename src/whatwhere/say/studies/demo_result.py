@@ -45,8 +45,8 @@ def verdict(result: SayResult) -> str:
 
     The cost is against the fine-tuned control of the same width, and the far end of its interval decides.
     """
-    ssb, first = result.row(SITE, "ssb"), next(iter(result.failures()), None)
-    control = result.row(SITE, CONTROL)
+    ssb, control = result.row(SITE, "ssb"), result.row(SITE, CONTROL)
+    first = next(iter(result.failures(SITE)), None) if ssb else None
     if not ssb or not control or CONTROL not in ssb.against or not first:
         return "NOT as expected: the bottleneck or its fine-tuned control is missing, or it never fails."
     cost, reason = ssb.against[CONTROL], first["why"].split(";")[0]
