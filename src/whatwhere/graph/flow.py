@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 from torch import Tensor, fx, nn
 
-from whatwhere.graph.trace import MUTATES, VALUE, Trace, execute, trace
+from whatwhere.graph.trace import MUTATES, VALUE, Trace, execute, pictures, trace
 from whatwhere.network import Network, as_module
 from whatwhere.site import Site, expected_input_size
 
@@ -46,6 +46,8 @@ class Flow:
         shapes: of those nodes that give one tensor, the shape for the pair of pictures.
         sources: for each node those that it is computed from; of a value that was changed in place, the node that
             changed it last.
+        changed: for each node that changes values in place, the nodes whose values they are.
+        named: every node of the graph by its name.
     """
 
     def __init__(self, traced: Trace) -> None:
@@ -54,6 +56,8 @@ class Flow:
         self._others: dict[fx.Node, Any] = {}  # values that are no tensors, or not of the picture
         self.sources: dict[fx.Node, tuple[fx.Node, ...]] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.changed: dict[fx.Node, tuple[fx.Node, ...]] = {}
+        self.named: dict[str, fx.Node] = {n.name: n for n in traced.graph.nodes}
         latest: dict[fx.Node, fx.Node] = {}
         for node in traced.graph.nodes:
             self._read(node, latest)
@@ -70,8 +74,10 @@ class Flow:
                 self.shapes[node] = tuple(value.shape)
         else:
             self._others[node] = value
-        for changed in node.meta.pop(MUTATES, ()):
-            latest[changed] = node
+        changed = node.meta.pop(MUTATES, ())
+        latest.update(dict.fromkeys(changed, node))
+        if changed:
+            self.changed[node] = tuple(changed)
 
     @property
     def picture(self) -> fx.Node:
@@ -130,6 +136,14 @@ class Flow:
         """The node whose value enters a site; None if the site is not called in the traced pass."""
         return self._traced.entering.get((site.module, site.call))
 
+    def known(self, node: fx.Node) -> Any:
+        """The value of a node that is not computed from the picture."""
+        return self._others[node]
+
+    def example(self) -> Tensor:
+        """The pair of pictures that was traced with."""
+        return pictures(self.module, self.size)
+
     def owners(self, node: fx.Node) -> tuple[str, ...]:
         """The modules in whose forward a node runs, outermost first; of a module that was left whole, that one too."""
         stack = node.meta.get("nn_module_stack") or {}
@@ -147,11 +161,27 @@ class Flow:
         wanted = set(until)
         known: dict[fx.Node, Any] = {n: v.clone() if isinstance(v, Tensor) else v for n, v in values.items()}
         needed = self._needed(wanted, known)
-        give = step or self.step
+        give, value_of = step or self.step, self._reader(known)
         for node in self.nodes:
             if node in needed:
-                known[node] = give(node, lambda n: known.get(n, self._others.get(n)))
+                known[node] = give(node, value_of)
         return {n: known[n] for n in wanted}
+
+    def _reader(self, known: dict[fx.Node, Any]) -> ValueOf:
+        """Gives the values of nodes: sizes are those of the values at hand, where these are known."""
+
+        def value_of(node: fx.Node) -> Any:
+            if node not in known and self._is_size_of(node, known):
+                known[node] = self.step(node, value_of)
+            return known.get(node, self._others.get(node))
+
+        return value_of
+
+    def _is_size_of(self, node: fx.Node, known: Picked) -> bool:
+        """Whether a value that is no tensor follows from known values of the picture."""
+        inputs = node.all_input_nodes
+        held = [n for n in inputs if n in known or self._is_size_of(n, known)]
+        return node not in self.sources and bool(held) and all(n in held or n not in self.sources for n in inputs)
 
     def step(self, node: fx.Node, value_of: ValueOf) -> Any:
         """What a node gives for the values of its inputs."""

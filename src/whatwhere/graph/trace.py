@@ -62,7 +62,7 @@ def trace(module: nn.Module, size: tuple[int, int, int]) -> Trace:
         InputError: if the network does not run on such pictures, or its Python does with its values what torch.fx
             cannot follow; the message says what.
     """
-    tracer = _Tracer(_pictures(module, size))
+    tracer = _Tracer(pictures(module, size))
     token = tracing.set(True)
     try:
         with _alone, evaluating(module), running(module, size):
@@ -82,8 +82,8 @@ def _followed(tracer: _Tracer, module: nn.Module) -> fx.Graph:
         raise InputError(f"net, a {type(module).__name__}: {why}.") from error
 
 
-def _pictures(module: nn.Module, size: tuple[int, int, int]) -> Tensor:
-    """Random, of both signs, and different: two equal ones could hide a division of the batch."""
+def pictures(module: nn.Module, size: tuple[int, int, int]) -> Tensor:
+    """A pair of random pictures (2, C, H, W), different: two equal ones could hide a division of the batch."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     drawn = torch.randn(PICTURES, *size, generator=torch.Generator().manual_seed(0))
     return drawn.to(device=like.device, dtype=like.dtype)
@@ -159,7 +159,8 @@ class _Tracer(fx.Tracer):
         return _Known(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or isinstance(m, WHOLE) or _is_of_training(m)
+        kept = isinstance(m, WHOLE) or getattr(m, "whole", False) is True or _is_of_training(m)
+        return kept or super().is_leaf_module(m, module_qualified_name)
 
     def to_bool(self, obj: Any) -> bool:
         return bool(obj.known)

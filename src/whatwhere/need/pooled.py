@@ -1,0 +1,376 @@
+"""A network's graph with one map pooled: what each operator behind it does to a value that is constant over space."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+from whatwhere.errors import InputError
+from whatwhere.graph.flow import Flow
+from whatwhere.graph.rewritten import Rewritten, rewritten
+from whatwhere.graph.trace import execute
+from whatwhere.layers import POOLS
+from whatwhere.need.borderless import PADDERS, on_constant_maps
+from whatwhere.need.equal_tokens import Unit, affine_unit, is_even
+from whatwhere.need.on_vectors import folded, like, summed
+from whatwhere.site import Site, evaluating
+from whatwhere.surgery import Replaced, describe, put
+
+LET_PASS = (*POOLS, *PADDERS, nn.modules.padding._ReplicationPadNd)
+CONV2D = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")  # the arguments of F.conv2d
+LETS_PASS = ("pool", "interpolate", "upsample", "pad")  # in the name of an operator
+NOT_CONSTANT = (nn.modules.conv._ConvTransposeNd, nn.PixelShuffle, nn.PixelUnshuffle, nn.Fold, nn.Unfold, nn.LPPool2d)
+
+
+class SpatialMean(nn.Module):
+    """A tensor with its map constant at one position: of tokens those of a prefix stay, and the others become one.
+
+    Args:
+        layout: of the tensor, as of a `Site`.
+    """
+
+    whole = True  # the dataflow does not look into it
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 1, 1), or likewise in the layout."""
+        if self.layout == "NCHW":
+            return x.mean((2, 3), keepdim=True)
+        if self.layout == "NHWC":
+            return x.mean((1, 2), keepdim=True)
+        prefix = int(self.layout.removeprefix("tokens+"))
+        return torch.cat([x[:, :prefix], x[:, prefix:].mean(1, keepdim=True)], 1)
+
+    def extra_repr(self) -> str:
+        """The layout."""
+        return self.layout
+
+
+def constant_at(flow: Flow, site: Site) -> Tensor:
+    """A random tensor, constant over the positions of a site's map, as the network has it there."""
+    node = flow.entering(site)
+    assert node
+    shape = flow.shapes[node]
+    drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(flow.example())
+    if not site.layout.startswith("tokens"):
+        return SpatialMean(site.layout)(drawn).expand(shape).contiguous()
+    prefix = int(site.layout.removeprefix("tokens+"))
+    return torch.cat([drawn[:, :prefix], drawn[:, prefix:].mean(1, keepdim=True).expand_as(drawn[:, prefix:])], 1)
+
+
+class PooledGraph:
+    """Rewrites the graph of a network that is a copy already, and whose modules may be replaced.
+
+    Args:
+        flow: of the copy.
+        original: of the network itself, which stays as it is.
+        start: the site whose map is pooled; nothing goes round it.
+
+    Raises:
+        InputError: for an operator behind the site that gives maps which are not constant.
+    """
+
+    def __init__(self, flow: Flow, original: Flow, start: Site) -> None:
+        self.flow, self.original, self.start = flow, original, start
+        entry = flow.entering(start)
+        assert entry
+        self.entry = entry
+        self.replaced: list[Replaced] = []
+        self.passed: dict[str, fx.Node] = {}  # for each node that is gone, what is read instead
+        self.gap = _free(flow.module, "gap")
+        flow.module.add_module(self.gap, SpatialMean(start.layout))
+        self.pooled = self._pool()
+        self._drop_assertions()
+        for node in [n for n in flow.nodes if n in self.later]:
+            self._rewrite(node)
+
+    @cached_property
+    def later(self) -> set[fx.Node]:
+        """The nodes computed from the map."""
+        return self.flow.after(self.entry)
+
+    @property
+    def layers(self) -> list[str]:
+        """The modules behind the pool, in order."""
+        after = set(_after(self.flow.graph, self.pooled))
+        return [str(n.target) for n in self.flow.graph.nodes if n.op == "call_module" and n in after]
+
+    def _pool(self) -> fx.Node:
+        """Whatever reads the map from now on reads its mean."""
+        graph, names = self.flow.graph, {self.entry, *self.flow.changed.get(self.entry, ())}
+        with graph.inserting_after(self.entry):
+            pooled = graph.call_module(self.gap, (self.entry,))
+        readers = _after(graph, pooled)
+        for node in readers:
+            for name in names & set(node.all_input_nodes):
+                node.replace_input_with(name, pooled)
+        return pooled
+
+    def _drop_assertions(self) -> None:
+        """What a network demands of its maps' sizes."""
+        for node in [n for n in self.flow.graph.nodes if n.target is torch._assert]:
+            self.flow.graph.erase_node(node)
+
+    def _rewrite(self, node: fx.Node) -> None:
+        if node.op == "call_module":
+            self._rewrite_module(node, self.flow.module.get_submodule(str(node.target)))
+        elif node.op != "output":
+            self._rewrite_operator(node, getattr(node.target, "__name__", str(node.target)))
+
+    # ---- modules
+
+    def _rewrite_module(self, node: fx.Node, m: nn.Module) -> None:
+        shape = self.flow.shapes.get(self.flow.sources[node][0], ())
+        if not _is_map(shape):
+            return
+        if isinstance(m, NOT_CONSTANT):
+            raise InputError(f"{node.target}, a {type(m).__name__}, makes no constant map of one")
+        if isinstance(m, nn.Conv2d):
+            self._replace(node, m)
+        elif isinstance(m, LET_PASS):
+            self.replaced.append(Replaced(str(node.target), describe(m), "Identity()"))
+            self._let_pass(node)
+
+    def _replace(self, node: fx.Node, conv: nn.Conv2d) -> None:
+        self._refuse_shared(node)
+        if (*conv.kernel_size, *conv.stride) == (1, 1, 1, 1) and not _pads(conv):
+            return
+        weight, bias = weights_used(conv)
+        new = like(conv, summed(weight, bias, conv.groups))
+        self.replaced.append(Replaced(str(node.target), describe(conv), describe(new)))
+        put(self.flow.module, str(node.target), new)
+
+    def _refuse_shared(self, node: fx.Node) -> None:
+        calls = [n for n in self.flow.graph.nodes if n.op == "call_module" and n.target == node.target]
+        if not all(n in self.later for n in calls):
+            raise InputError(
+                f"{node.target} runs both before and after it; choose a site before its first call or after its last"
+            )
+
+    def _let_pass(self, node: fx.Node) -> None:
+        """A pool or pad of a constant map gives its value; what is then changed in place must not be the original."""
+        source: Any = node.args[0] if node.args else next(iter(node.kwargs.values()))
+        if any(node in changed for changed in self.flow.changed.values()):
+            with self.flow.graph.inserting_before(node):
+                source = self.flow.graph.call_method("clone", (source,))
+        self.passed[node.name] = source
+        node.replace_all_uses_with(source)
+        self.flow.graph.erase_node(node)
+
+    # ---- operators between modules
+
+    def _rewrite_operator(self, node: fx.Node, name: str) -> None:
+        shape = self.flow.shapes.get(self.flow.sources[node][0], ())
+        if name in ("conv2d", "_conv2d") and _is_map(shape):
+            self._replace_operator(node)
+        elif name in ("lp_pool2d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose2d", "unfold", "fold"):
+            raise InputError(f"{node.name} ({name}) makes no constant map of one")
+        elif any(part in name for part in LETS_PASS) and _is_map(shape) and self._is_spatial(node, shape):
+            self.replaced.append(Replaced(_place(self.flow, node), name, "Identity()"))
+            self._let_pass(node)
+        elif name in ("view", "reshape", "flatten") and _flattens(shape, self.flow.shapes.get(node, ())):
+            node.op, node.target, node.args, node.kwargs = "call_function", torch.flatten, (node.args[0], 1), {}
+
+    def _is_spatial(self, node: fx.Node, shape: tuple[int, ...]) -> bool:
+        """Whether an operator that pads or pools leaves the batch and the channels alone."""
+        left = self.flow.shapes.get(node, ())
+        return len(left) == 4 and left[0] == shape[0] and (left[1] == shape[1] or left[3] == shape[3])
+
+    def _replace_operator(self, node: fx.Node) -> None:
+        given: dict[str, Any] = dict(zip(CONV2D, node.args, strict=False)) | dict(node.kwargs)
+        weight, bias = (self._constant(given.get(name), node) for name in ("weight", "bias"))
+        new = summed(weight, bias, int(given.get("groups", 1)))
+        name = f"collapsed_{node.name}"
+        self.flow.module.add_module(name, new)
+        self.replaced.append(Replaced(_place(self.flow, node), f"conv2d{tuple(weight.shape)}", describe(new)))
+        with self.flow.graph.inserting_before(node):
+            call = self.flow.graph.call_module(name, (given["input"],))
+        node.replace_all_uses_with(call)
+        self.flow.graph.erase_node(node)
+
+    def _constant(self, value: Any, node: fx.Node) -> Any:
+        if isinstance(value, fx.Node) and value in self.flow.sources:
+            raise InputError(f"the kernel of {node.name} depends on the picture")
+        return self.flow.known(value) if isinstance(value, fx.Node) else value
+
+    # ---- seen to run
+
+    def finished(self) -> Rewritten:
+        """The network; layers that read a flattened map get one column for each channel.
+
+        Raises:
+            InputError: if an operator cannot work on one position.
+        """
+        while stuck := self._stuck():
+            node, error = stuck
+            if not self._reduced(node):
+                raise error
+        new = rewritten(self.flow.module, self.flow.graph)
+        new.__dict__["pooled_by"] = self.gap
+        return new
+
+    def _stuck(self) -> tuple[fx.Node, InputError] | None:
+        """The first node that cannot work on one position, and why; None if all do."""
+        values: dict[fx.Node, Any] = {}
+        with evaluating(self.flow.module):
+            for node in list(self.flow.graph.nodes):
+                try:
+                    values[node] = self._seen_to_run(node, values)
+                except InputError as error:
+                    return node, error
+        return None
+
+    def _reduced(self, node: fx.Node) -> bool:
+        """Put one affine layer in the place of the attention around a node; False if there is none."""
+        plain = self.original.named.get(node.name)
+        entry = self.original.named[self.entry.name]
+        if plain not in self.original.sources or not self._constant_values:
+            return False
+        unit = affine_unit(self.original, entry, plain, self._constant_values)
+        if unit is None:
+            return False
+        ours = {n.name: n for n in self.flow.graph.nodes} | self.passed
+        source = self.pooled if unit.entry is entry else ours.get(unit.entry.name)
+        left = ours.get(unit.exit.name)
+        if source is None or left is None:
+            return False
+        self._put_unit(source, left, unit, ours)
+        return True
+
+    @cached_property
+    def _constant_values(self) -> dict[fx.Node, Any]:
+        """What each node of the original gives if the map is constant; {} if that makes others that are not."""
+        try:
+            return on_constant_maps(
+                self.original, self.original.named[self.entry.name], constant_at(self.original, self.start)
+            )
+        except InputError:
+            return {}
+
+    def _put_unit(self, source: fx.Node, left: fx.Node, unit: Unit, ours: dict[str, fx.Node]) -> None:
+        name = _free(self.flow.module, f"reduced_{unit.exit.name}")
+        self.flow.module.add_module(name, unit.layer.train(self.flow.module.training))
+        with self.flow.graph.inserting_after(left):
+            call = self.flow.graph.call_module(name, (source,))
+        left.replace_all_uses_with(call)
+        self.replaced.append(Replaced(_place(self.flow, left), "attention on equal tokens", describe(unit.layer)))
+        self._erase_unread({n.name for n in unit.inside})
+
+    def _erase_unread(self, names: set[str]) -> None:
+        """Drop nodes of some names, and sizes, that nothing reads any more."""
+        for node in reversed(list(self.flow.graph.nodes)):
+            is_size = node.op in ("call_function", "call_method") and node not in self.flow.sources
+            if not node.users and node not in self.flow.changed and (node.name in names or is_size):
+                self.flow.graph.erase_node(node)
+
+    def _seen_to_run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        if node.op == "placeholder":
+            return self.flow.example() if node is self.flow.picture else self.flow.known(node)
+        m = self.flow.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(m, nn.Linear):
+            self._fit(node, m, values[node.args[0]])  # type: ignore[index]
+        try:
+            return execute(self.flow.module, node, values.__getitem__)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ZeroDivisionError) as error:
+            where, why = _place(self.flow, node), " ".join(str(error).split())[:160]
+            raise InputError(f"{where} cannot work on one position: {why}") from error
+
+    def _fit(self, node: fx.Node, linear: nn.Linear, x: Tensor) -> None:
+        """A layer that flattened maps of several positions gets a column for each channel."""
+        if x.shape[-1] == linear.in_features or x.ndim != 2 or node not in self.later:
+            return
+        new = like(linear, folded(linear, self._channels(node, x.shape[-1])))
+        self.replaced.append(Replaced(str(node.target), describe(linear), describe(new)))
+        put(self.flow.module, str(node.target), new)
+
+    def _channels(self, node: fx.Node, count: int) -> Tensor:
+        """Of which channel each input of a layer was: the map before it is filled with their numbers, and followed."""
+        plain = self.original
+        source = plain.sources[plain.named[node.name]][0]
+        below = source
+        while len(plain.shapes.get(below, ())) != 4:
+            below = plain.sources[below][0]
+        shape = plain.shapes[below]
+        axis = next((a for a in (1, 3) if shape[a] == count and is_even(self._constant_values.get(below), a)), 1)
+        numbers = torch.arange(float(count)).view([-1 if i == axis else 1 for i in range(4)])
+        with evaluating(plain.module):
+            found = plain.run({below: numbers.expand(shape).contiguous()}, [source])[source][0]
+        channels = found.round().long()
+        if not torch.equal(channels.float(), found.float()) or not _each_as_often(channels, count):
+            raise InputError(f"{node.target} reads a map in an order that cannot be told")
+        return channels
+
+
+def _free(module: nn.Module, name: str) -> str:
+    """A name that no part of a module has."""
+    return name if not hasattr(module, name) else _free(module, f"{name}_")
+
+
+def _after(graph: fx.Graph, node: fx.Node) -> list[fx.Node]:
+    nodes = list(graph.nodes)
+    return nodes[nodes.index(node) + 1 :]
+
+
+def _is_map(shape: tuple[int, ...]) -> bool:
+    """Of a tensor (N, C, H, W), whether there is more than one position; also of (N, H, W, C)."""
+    return len(shape) == 4 and shape[2] * shape[3] > 1
+
+
+def _flattens(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    return len(before) == 4 and after == (before[0], before[1] * before[2] * before[3])
+
+
+def _pads(conv: nn.Conv2d) -> bool:
+    return conv.padding not in ((0, 0), "valid", "same")
+
+
+def _each_as_often(channels: Tensor, count: int) -> bool:
+    if int(channels.min()) < 0 or int(channels.max()) != count - 1:
+        return False
+    return channels.bincount(minlength=count).unique().numel() == 1
+
+
+def _place(flow: Flow, node: fx.Node) -> str:
+    """Where a node is, for a person."""
+    if node.op == "call_module":
+        return str(node.target)
+    owners = [name for name in flow.owners(node) if name]
+    return f"{node.name} in {owners[-1]}" if owners else node.name
+
+
+class _Convolutions(TorchFunctionMode):
+    """Notes the weights of every convolution that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[Tensor, Tensor | None]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("conv2d", "_conv2d"):
+            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | (kwargs or {})
+            self.seen.append((given["weight"], given.get("bias")))
+        return func(*args, **(kwargs or {}))
+
+
+def weights_used(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    """The weights that a convolution works with: its own, or those that a forward of its own makes of them.
+
+    Raises:
+        InputError: if it does not convolve once.
+    """
+    if type(conv).forward is nn.Conv2d.forward:
+        return conv.weight, conv.bias
+    side = 4 * max(k * d for k, d in zip(conv.kernel_size, conv.dilation, strict=True))
+    example = torch.randn(1, conv.in_channels, side, side).to(conv.weight)
+    with evaluating(conv), _Convolutions() as convolutions:
+        conv(example)
+    if len(convolutions.seen) != 1:
+        raise InputError(f"a {type(conv).__name__} convolves {len(convolutions.seen)} times in one call, not once")
+    return convolutions.seen[0]
