@@ -29,7 +29,7 @@ from whatwhere.site import (
     expected_input_size,
     list_sites,
 )
-from whatwhere.surgery import Edit, Replaced, as_given, count_parameters, edit, modules_that_ran
+from whatwhere.surgery import Edit, Replaced, as_given, count_parameters, edit, modules_that_ran, record
 
 Init = Literal["kernel-sum", "fresh"]
 M = TypeVar("M", bound=nn.Module)
@@ -122,6 +122,7 @@ def collapse(
         (before.total_flops, list_sites(module, input_size=size).total_flops),
     )
     module.__dict__["surgery"] = report  # a plain attribute: no parameter, no module
+    record(module, net, "need.collapse", site=start.name, init=init, seed=seed, input_size=size)
     return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
 
 
