@@ -8,6 +8,7 @@ from .errors import InputError as InputError
 from .errors import TrainingDiverged as TrainingDiverged
 from .lab.study import Run as Run
 from .models.load import load_model as load_model
+from .models.saved import save as save
 from .network import Network as Network
 from .network import Preprocessing as Preprocessing
 from .site import sites as sites

@@ -23,8 +23,8 @@ def sites(
     """List every place where a spatial map flows through a network.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME (vgg11, vgg16, resnet20, resnet50, ...), or
-            package.module:function, a function of yours that makes the network.
+        model: timm/NAME, torchvision/NAME, cifar/NAME (vgg11, vgg16, resnet20, resnet50, ...),
+            package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         classes: number of scores.
         width: width factor of cifar/ and pspnet/ networks.
@@ -72,8 +72,8 @@ def train(
     """Train a classification network and keep its weights; the same command resumes after an interruption.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
-            network.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
+            network, or a folder that ww.save wrote, whose weights are trained on.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits.
         out: folder for the checkpoint, weights.safetensors and history.json.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo.
@@ -119,8 +119,8 @@ def evaluate(
     """Measure a network on its test split: accuracy on pictures, mIoU on scenes.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, a segmentation network such as pspnet/resnet18, or
-            package.module:function, a function of yours that makes the network.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, a segmentation network such as pspnet/resnet18,
+            package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
         data: pictures (hf/ID, a folder, digits, ...) or scenes (a folder with label maps, Cityscapes, drawn/streets).
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         pretrained: take the library's own weights, which it downloads.

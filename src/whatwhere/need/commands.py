@@ -34,7 +34,8 @@ def collapse(
     """Make the smaller network that pools globally before a site (GAP+FC), and save its weights.
 
     Args:
-        model: timm/NAME, torchvision/NAME or cifar/NAME.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
+            network, or a folder that ww.save wrote.
         site: the first site without spatial information, such as layer4.0 or "last 30%".
         out: a .safetensors file to write; one that this command wrote is replaced.
         weights: file of the network's weights (.safetensors, or a PyTorch checkpoint of tensors).
