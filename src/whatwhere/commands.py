@@ -75,7 +75,7 @@ def train(
         model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
             network, or a folder that ww.save wrote, whose weights are trained on.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits.
-        out: folder for the checkpoint, weights.safetensors and history.json.
+        out: folder for the checkpoint, the trained network, which --model takes like that of ww.save, and history.json.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.

@@ -60,14 +60,29 @@ def save(
     if said := unsavable(net):
         raise InputError(said)
     check_finite(net)
-    files = [where / WEIGHTS, where / CONFIG]
-    refuse_foreign(where, files, ours=writer_of(where) == by, overwrite=overwrite, argument="folder")
+    check_place(where, by, overwrite=overwrite)
     config = _config(net, classes, by)
     _check_comes_back(net, config)
     # A folder that was written in part is refused when it is opened: the config holds the weights' fingerprint.
     save_weights(net.module, where / WEIGHTS)
     write_json(where / CONFIG, asdict(config))
     return where
+
+
+def check_place(folder: Path, by: str, *, overwrite: bool = False, argument: str = "folder") -> None:
+    """Refuse a folder in which others wrote files of the same names.
+
+    Args:
+        folder: where a network will be written.
+        by: who will write it.
+        overwrite: what the user said.
+        argument: that the folder was given as.
+
+    Raises:
+        InputError: naming the files that are there.
+    """
+    files = [folder / WEIGHTS, folder / CONFIG]
+    refuse_foreign(folder, files, ours=writer_of(folder) == by, overwrite=overwrite, argument=argument)
 
 
 def unsavable(net: Any) -> str:

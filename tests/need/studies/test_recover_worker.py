@@ -28,6 +28,16 @@ def test_weights_are_named_by_what_they_are_of():
         assert weights_name(config) == f"weights/{word}-seed3-{Cell(config).key}.safetensors"
 
 
+def test_networks_by_name_are_kept_in_folders_and_weights_of_others_in_files(tmp_path):
+    named = ww.need.Recover("cifar/vgg11", "digits", width=0.07, sites=("0",)).planned().worker(ww.Run(tmp_path))
+    config = {"site": "features.18", "seed": 1}
+    assert named.kept(config) == f"weights/features.18-seed1-{Cell(config).key}"
+    assert named.weights(config) == tmp_path / named.kept(config) / "weights.safetensors"
+    given = worker(tmp_path)
+    assert given.kept(config) == weights_name(config)
+    assert given.weights(config) == tmp_path / weights_name(config)
+
+
 def test_pictures_are_as_many_as_were_asked_for_and_of_both_classes():
     few = fewer(data(), 10, 4)
     assert (len(few.train), len(few.test)) == (10, 4)

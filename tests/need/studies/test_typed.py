@@ -8,7 +8,7 @@ import torch
 import whatwhere as ww
 from whatwhere.arguments import call, parsed
 from whatwhere.lab.study import loaded
-from whatwhere.models.weights import read_tensors, save_weights
+from whatwhere.models.weights import save_weights
 from whatwhere.need import COMMANDS
 from whatwhere.need.cuts import cut_at_share, cuts_of
 from whatwhere.need.studies.trained import Trained
@@ -27,8 +27,8 @@ def test_a_curves_commands_make_the_networks_that_it_measured(trained, tmp_path,
         assert words[:3] == ["whatwhere", "need", "collapse"]
         monkeypatch.chdir(tmp_path)
         call("whatwhere need collapse", loaded(COMMANDS["collapse"]), words[3:])
-        small = ww.need.collapse(trained, p.site)
-        small.module.load_state_dict(read_tensors(tmp_path / "small.safetensors"))
+        small = ww.load_model("small")
+        assert small.module.surgery.site == p.site
         assert parsed("whatwhere need collapse", loaded(COMMANDS["collapse"]), words[3:])["site"] == p.site
         assert ww.evaluate(small, data).accuracy == pytest.approx(p.accuracy.mean)
     page = (tmp_path / "out" / "index.html").read_text()

@@ -12,7 +12,7 @@ from whatwhere.lab.sources import GivenNetwork
 from whatwhere.need.studies.trained_cells import TrainedCells
 from whatwhere.site import Site
 
-OUT = "small.safetensors"
+OUT = "small"
 
 
 def collapse_command(source: GivenNetwork, site: str) -> str:
