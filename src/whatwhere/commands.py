@@ -144,6 +144,45 @@ def evaluate(
     return "\n".join([f"{net.name}: {evaluated(net, loaded)}", *warnings_of(net)])
 
 
+def export(
+    model: str,
+    out: str,
+    format: Literal["onnx", "torch-export"] = "onnx",
+    weights: str | None = None,
+    pretrained: bool = False,
+    classes: int | None = None,
+    width: float = 1.0,
+    input_size: tuple[int, int, int] | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write a network as a file that runs without this package, and compare what it gives on random pictures.
+
+    Args:
+        model: timm/NAME, torchvision/NAME, cifar/NAME, a segmentation network such as pspnet/resnet18,
+            package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
+        out: the file, NAME.onnx or NAME.pt2; one that this command wrote is replaced.
+        format: onnx, or torch-export, which torch.export.load reads.
+        weights: a .safetensors file, or a PyTorch checkpoint of tensors.
+        pretrained: take the library's own weights, which it downloads.
+        classes: number of scores.
+        width: width factor of cifar/ and pspnet/ networks.
+        input_size: channels, height and width of one input; the network's own if not given.
+        overwrite: replace the file also if this command did not write it.
+
+    Examples:
+        $ whatwhere export --model timm/resnet18 --pretrained true --out resnet18.onnx
+        $ whatwhere export --model small --format torch-export --out small.pt2
+    """
+    from whatwhere.models.exported import check_names
+    from whatwhere.models.exported import export as exported
+    from whatwhere.models.load import load_model
+
+    check_names(out, format)
+    net = load_model(model, weights=weights, pretrained=pretrained, classes=classes, width=width)
+    done = exported(net, out, format=format, input_size=input_size, overwrite=overwrite)
+    return "\n".join([str(done), *warnings_of(net)])
+
+
 def report(folder: str) -> str:
     """Write the table, the figures and the page of a stored result again.
 
