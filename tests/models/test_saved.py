@@ -1,12 +1,16 @@
 """A network that is saved is the same network in any other process; one that would not be is refused."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -142,6 +146,28 @@ def test_the_file_says_all_that_a_reader_needs(tmp_path: Path) -> None:
     assert ww.load_model(folder).classes == ("a", "b", "c")
 
 
+def test_names_of_classes_are_a_list(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="classes='cat': give the names of all scores"):
+        save(vgg(), tmp_path, classes="cat")
+
+
+def test_nothing_is_downloaded_for_a_network_whose_first_weights_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = ww.load_model("timm/test_resnet", classes=3)
+    assert net.base
+    net.base, asked, create = replace(net.base, pretrained=True), [], timm.create_model
+
+    def noted(name: str, **options: Any) -> nn.Module:
+        asked.append(options["pretrained"])
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", noted)
+    again = ww.load_model(save(net, tmp_path))
+    assert asked == [False, False]
+    assert again.base == net.base
+
+
 # ---- what cannot be made again
 
 
@@ -225,13 +251,31 @@ def test_a_config_of_another_program_is_not_replaced(tmp_path: Path) -> None:
         assert (tmp_path / "config.json").read_text() == text
 
 
-def test_a_save_that_was_interrupted_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_earlier_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(vgg(), tmp_path)
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
 
-    def stopped(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("whatwhere.models.saved.write_json", stopped)
+    for name in ("whatwhere.models.weights.save_file", "whatwhere.files._write"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, full)
+            with pytest.raises(InputError, match="No space left on device"):
+                save(shaken(vgg()), tmp_path)
+        assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+def test_a_save_that_was_killed_between_its_files_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(vgg(), tmp_path)
+    real = os.replace
+
+    def stopped(draft: Any, file: Any) -> None:
+        if Path(file).name == "config.json":
+            raise KeyboardInterrupt
+        real(draft, file)
+
+    monkeypatch.setattr(os, "replace", stopped)
     with pytest.raises(KeyboardInterrupt):
         save(shaken(vgg()), tmp_path)
     with pytest.raises(InputError, match=r"weights\.safetensors is not the file that config\.json was written with"):

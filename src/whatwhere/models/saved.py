@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from whatwhere.errors import InputError
-from whatwhere.files import refuse_foreign, write_json
+from whatwhere.files import refuse_foreign, write_atomically, write_json
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.models.opened import CONFIG, WEIGHTS, Config, writer_of
 from whatwhere.models.weights import save_weights
@@ -57,16 +57,25 @@ def save(
             that were changed by hand, weights that are not finite, or files of others in the folder.
     """
     where = Path(folder)
+    if isinstance(classes, str):
+        raise InputError(f"classes={classes!r}: give the names of all scores, such as ['cat', 'dog'].")
     if said := unsavable(net):
         raise InputError(said)
     check_finite(net)
     check_place(where, by, overwrite=overwrite)
     config = _config(net, classes, by)
     _check_comes_back(net, config)
-    # A folder that was written in part is refused when it is opened: the config holds the weights' fingerprint.
-    save_weights(net.module, where / WEIGHTS)
-    write_json(where / CONFIG, asdict(config))
+    write_atomically(where / CONFIG, lambda draft: _write(net, config, draft, where / WEIGHTS))
     return where
+
+
+def _write(net: Network, config: Config, draft: Path, weights: Path) -> None:
+    """Both files are complete before one of them replaces an earlier one.
+
+    A kill between the two is seen when the folder is opened, since the config holds the fingerprint of the weights.
+    """
+    write_json(draft, asdict(config))
+    save_weights(net.module, weights)
 
 
 def check_place(folder: Path, by: str, *, overwrite: bool = False, argument: str = "folder") -> None:
