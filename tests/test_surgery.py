@@ -182,6 +182,16 @@ def test_records_follow_each_other_in_order_and_through_copies() -> None:
     assert list(small.state_dict()) == ["0.weight", "0.bias", "2.then.weight", "2.then.bias", "6.weight", "6.bias"]
 
 
+def test_records_outlive_a_copy_of_a_graph_that_drops_plain_attributes() -> None:
+    graph = torch.fx.symbolic_trace(colours())
+    record(graph, colours(), "need.collapse", site="2")
+    graph.__dict__["surgery"] = "a report"
+    assert not surgeries(copy.deepcopy(graph))  # torch's doing
+    again = copied(copied(graph))
+    assert surgeries(again) == surgeries(graph)
+    assert again.surgery == "a report"
+
+
 class Own(nn.Module):
     """A recalibration that no record can name."""
 

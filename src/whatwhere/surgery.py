@@ -26,7 +26,7 @@ SURGERIES: Mapping[str, str] = {
     "use.recalibrate": "whatwhere.use.insert:recalibrate",
     "say.bottleneck": "whatwhere.say.insert:bottleneck",
 }
-RECORDS = "surgeries"  # the attribute of a module that keeps them
+REPORT, RECORDS = "surgery", "surgeries"  # attributes of a module: what the last one did; the records of all
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,16 @@ def copied(module: M) -> M:
     # torch refuses to copy a tensor that was computed with gradients: a pruned weight, a feature map kept for later.
     memo = {id(t): t.detach().clone() for m in module.modules() for t in _computed_tensors(m.__dict__, set())}
     try:
-        return copy.deepcopy(module, memo)
+        new = copy.deepcopy(module, memo)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise InputError(
             f"net cannot be copied, and networks are changed on a copy: {error}. Remove what it holds beside its "
             "layers (copy.deepcopy(net) shows the place)."
         ) from error
+    # A torch.fx.GraphModule copies itself without plain attributes.
+    kept = {name: value for name, value in module.__dict__.items() if name in (REPORT, RECORDS)}
+    new.__dict__.update({name: value for name, value in kept.items() if name not in new.__dict__})
+    return new
 
 
 def _computed_tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:

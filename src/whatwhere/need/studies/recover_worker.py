@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from whatwhere.models.opened import WEIGHTS
 from whatwhere.models.saved import save, unsavable
 from whatwhere.need.gap_fc import collapse
 from whatwhere.network import Network
+from whatwhere.surgery import copied
 from whatwhere.training.evaluate import evaluate
 
 TEST, TUNE = "test", "tune"
@@ -81,7 +81,7 @@ class RecoverWorker(PreparedOnce, Trainer):
     def network_at(self, site: str | None) -> Network:
         """A copy of the given network, collapsed before a site; None leaves it intact."""
         net = for_pictures(self.network.net, self.data)
-        return collapse(net, site) if site else replace(net, module=copy.deepcopy(net.module))
+        return collapse(net, site) if site else replace(net, module=copied(net.module))
 
 
 def tested(net: Network, data: Data) -> dict[str, Any]:
