@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 import whatwhere as ww
@@ -103,3 +104,31 @@ def test_a_folder_without_a_result_says_what_is_there(tmp_path, capsys):
     (tmp_path / "joint" / "result.json").write_text("{}")
     assert "give one of joint in it" in fails(capsys, "report", "--folder", tmp_path)
     assert "finished measurement" in fails(capsys, "report", "--folder", tmp_path / "nothing")
+
+
+# ---- networks in folders, and files for other programs
+
+
+def test_a_folder_is_listed_trained_on_and_evaluated_like_a_name(tmp_path, capsys):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    folder = ww.save(ww.hold.with_padding(net, "circular"), tmp_path / "net")
+    listed = run(capsys, "sites", "--model", folder, "--kind", "conv")
+    assert listed == run(capsys, "sites", "--model", "cifar/vgg11", "--classes", 10, "--width", 0.07, "--kind", "conv")
+    said = run(capsys, "evaluate", "--model", folder, "--data", "digits").splitlines()
+    assert said[0] == f"cifar/vgg11 + padding circular: {ww.evaluate(ww.load_model(folder), ww.load_data('digits'))}"
+    assert said[1].startswith("Note: cifar/vgg11 + padding circular has random weights")
+    train = ("train", "--model", folder, "--data", "digits", "--recipe", "demo", "--epochs", 1, "--out")
+    first = run(capsys, *train, tmp_path / "tuned").splitlines()[0]
+    assert run(capsys, "evaluate", "--model", tmp_path / "tuned", "--data", "digits").splitlines() == [first]
+    assert "gives 10 scores, and 12 classes" in fails(capsys, "sites", "--model", folder, "--classes", 12)
+
+
+def test_a_network_is_exported_and_random_weights_are_noted(tmp_path, capsys):
+    folder, file = tmp_path / "net", tmp_path / "net.pt2"
+    ww.save(ww.load_model("cifar/vgg11", classes=10, width=0.07), folder)
+    said = run(capsys, "export", "--model", folder, "--format", "torch-export", "--out", file).splitlines()
+    assert said[0].startswith(f"cifar/vgg11: wrote {file}, checked with PyTorch ")
+    assert "pictures (batch, 3, 32, 32)" in said[1]
+    assert said[2].startswith("Note: cifar/vgg11 has random weights")
+    x = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(torch.export.load(str(file)).module()(x), ww.load_model(folder).module(x))

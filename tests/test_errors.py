@@ -1,5 +1,7 @@
 """What a user may type wrong: each is one line that names the argument, what was seen and what to give, exit code 2."""
 
+import json
+
 import pytest
 
 from whatwhere import wings
@@ -16,6 +18,8 @@ CURVE = f"need curve {NET} {DIGITS}"
 TRAINED = f"need trained {NET} {DIGITS}"
 COMPARE = f"use compare {PLAIN} {DIGITS}"
 TRAIN = f"train {NET} {DIGITS} --out t"
+COLLAPSE = f"need collapse {NET} --site features.18"
+EXPORT = f"export {NET}"
 
 # A command with one mistake in it -> what its message must hold: the argument, what was seen or what to give.
 WRONG = {
@@ -47,6 +51,26 @@ WRONG = {
     f"evaluate {NET} {DIGITS} --pretrained maybe": ("--pretrained=maybe", "true or false"),
     f"evaluate {NET} {DIGITS} --weights nosuch": ("weights='nosuch'", "no such file"),
     f"evaluate {NET} {DIGITS} --weights file.txt": ("weights='file.txt'",),
+    f"evaluate {NET} {DIGITS} --device gpu": ("device='gpu'", "'cpu'"),
+    # folders of networks
+    "sites --model empty": ("model='empty'", "folder without config.json"),
+    "sites --model ./nosuch": ("model='./nosuch'", "does not exist", "ww.save"),
+    "sites --model nosuch.safetensors": ("model='nosuch.safetensors'", "does not exist"),
+    "sites --model ./file.txt": ("model='./file.txt'", "--weights file.txt"),
+    "sites --model foreign": ("model='foreign'", "config.json that whatwhere did not write"),
+    "sites --model newer": ("newer/config.json has schema 99", "whatwhere 9.0", "update whatwhere"),
+    "sites --model damaged": ("damaged/config.json is damaged", "save the network again"),
+    f"{COLLAPSE} --out foreign": ("out='foreign'", "config.json", "did not write", "overwrite=true"),
+    f"{COLLAPSE} --out net.onnx": ("out='net.onnx'", "'net.onnx.safetensors'", "'net'"),
+    f"{COLLAPSE} --out file.txt": ("file.txt", "is a file, and a folder is needed"),
+    f"train {NET} {DIGITS} --out foreign": ("out='foreign'", "config.json", "overwrite=true"),
+    EXPORT: ("give --out",),
+    f"{EXPORT} --out net": ("out='net'", ".onnx", "'net.onnx'"),
+    f"{EXPORT} --out net.onnx --format tflite": ("--format=tflite", "one of onnx, torch-export"),
+    f"{EXPORT} --out net.onnx --format torch-export": ("out='net.onnx'", "'net.pt2'"),
+    f"{EXPORT} --out file.onnx": ("out='file.onnx'", "did not write", "overwrite=true"),
+    f"{EXPORT} --out net.onnx --input_size 3,0,3": ("input_size=(3, 0, 3)",),
+    "export --model empty --out net.onnx": ("model='empty'", "folder without config.json"),
     # data
     f"evaluate {NET} --data nosuch": ("data='nosuch'", "Choices"),
     f"evaluate {NET} --data empty": ("data='empty'", "no pictures"),
@@ -176,6 +200,11 @@ def test_the_list_is_long():
 def folder(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("mine")
+    (tmp_path / "file.onnx").write_text("mine")
+    newer = {"format": "whatwhere network", "schema": 99, "versions": {"whatwhere": "9.0"}}
+    for name, plain in {"foreign": {}, "newer": newer, "damaged": {"format": "whatwhere network"}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(plain))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

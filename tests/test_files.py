@@ -174,3 +174,5 @@ def test_no_command_replaces_a_file_that_it_did_not_write(tmp_path: Path) -> Non
         refuse_foreign(tmp_path, [mine, other], ours=False)
     with pytest.raises(InputError, match=r"out='.*mine\.txt': the file is there already.*overwrite=true to replace it"):
         refuse_foreign(mine, [mine], ours=False)
+    with pytest.raises(InputError, match=r"folder='.*': mine\.txt is there already"):
+        refuse_foreign(tmp_path, [mine], ours=False, argument="folder")

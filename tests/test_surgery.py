@@ -1,5 +1,7 @@
 import copy
+import json
 import threading
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+import whatwhere as ww
 from whatwhere.errors import InputError
+from whatwhere.fingerprints import fingerprint
 from whatwhere.network import Network, Preprocessing
-from whatwhere.surgery import as_given, copied, describe, edit, modules_that_ran, put
+from whatwhere.surgery import (
+    SURGERIES,
+    as_given,
+    copied,
+    describe,
+    edit,
+    modules_that_ran,
+    put,
+    record,
+    redone,
+    surgeries,
+)
 
 
 def small() -> nn.Sequential:
@@ -132,3 +147,127 @@ def test_what_cannot_be_copied_is_said() -> None:
     net.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.raises(InputError, match=r"net cannot be copied.*lock"):
         edit(net, {"0": lambda m: nn.Identity()})
+
+
+# ---- records
+
+
+SIZE = (3, 16, 16)
+
+
+def colours() -> nn.Sequential:
+    parts = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+
+def test_every_surgery_that_can_be_redone_is_there() -> None:
+    for where in SURGERIES.values():
+        package, _, name = where.partition(":")
+        assert callable(getattr(import_module(package), name))
+
+
+def test_records_follow_each_other_in_order_and_through_copies() -> None:
+    net = colours()
+    padded = ww.hold.with_padding(net, "circular", input_size=SIZE)
+    small = ww.need.collapse(padded, "2", input_size=SIZE)
+    assert surgeries(net) == ()
+    assert surgeries(padded) == (
+        {"do": "hold.with_padding", "options": {"mode": "circular", "input_size": [3, 16, 16]}},
+    )
+    collapse = {"site": "2", "init": "kernel-sum", "seed": 0, "input_size": [3, 16, 16]}
+    assert surgeries(small) == (*surgeries(padded), {"do": "need.collapse", "options": collapse})
+    assert surgeries(copy.deepcopy(small)) == surgeries(copied(small)) == surgeries(small)
+    assert surgeries(Network(small)) == surgeries(small)
+    assert surgeries(ww.untrained(small, 0)) == surgeries(small)
+    assert list(small.state_dict()) == ["0.weight", "0.bias", "2.then.weight", "2.then.bias", "6.weight", "6.bias"]
+
+
+def test_records_outlive_a_copy_of_a_graph_that_drops_plain_attributes() -> None:
+    graph = torch.fx.symbolic_trace(colours())
+    record(graph, colours(), "need.collapse", site="2")
+    graph.__dict__["surgery"] = "a report"
+    assert not surgeries(copy.deepcopy(graph))  # torch's doing
+    again = copied(copied(graph))
+    assert surgeries(again) == surgeries(graph)
+    assert again.surgery == "a report"
+
+
+class Own(nn.Module):
+    """A recalibration that no record can name."""
+
+    def __init__(self, channels: int, power: float = 1.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+def test_an_option_that_is_no_plain_value_is_named_in_the_record() -> None:
+    net = ww.load_model("cifar/resnet20", classes=3, width=0.25)
+    by_class, by_function = (ww.use.recalibrate(net, m) for m in (Own, lambda c: Own(c)))
+    assert surgeries(by_class)[0]["objects"] == {"method": "type Own"}
+    assert "lambda" in surgeries(by_function)[0]["objects"]["method"]
+    assert "method" not in surgeries(by_class)[0]["options"]
+    layer = type("Named", (ww.say.Bottleneck,), {})(4, 2)
+    narrow = ww.say.bottleneck(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)), "0", layer, input_size=SIZE)
+    assert surgeries(narrow)[0]["objects"] == {"concepts": "an object of type Named"}
+    new, old = colours(), colours()
+    record(new, old, "x", there=float("nan"), tensor=torch.ones(2), keys={1: 2}, fine={"a": (1, 2.5, None, "t")})
+    assert surgeries(new)[0]["options"] == {"fine": {"a": [1, 2.5, None, "t"]}}
+    assert set(surgeries(new)[0]["objects"]) == {"there", "tensor", "keys"}
+
+
+RESNET, VGG = ("cifar/resnet20", {"classes": 3, "width": 0.25}), ("cifar/vgg11", {"classes": 3, "width": 1 / 16})
+SEGMENTER = ("pspnet/resnet18", {"classes": 3, "width": 0.25})
+OPERATIONS = {
+    "collapse": (VGG, lambda n: ww.need.collapse(n, "last 38%")),
+    "collapse, at a row": (VGG, lambda n: ww.need.collapse(n, -7)),
+    "collapse, fresh": (RESNET, lambda n: ww.need.collapse(n, "layers.2.0", init="fresh", seed=3)),
+    "collapse twice": (VGG, lambda n: ww.need.collapse(ww.need.collapse(n, "features.22"), "features.8")),
+    "collapse at another size": (VGG, lambda n: ww.need.collapse(n, "features.8", input_size=(3, 64, 64))),
+    "recalibrate": (RESNET, lambda n: ww.use.recalibrate(n, "ms_sar", scales=(1, 2), ratio=4)),
+    "recalibrate some": (RESNET, lambda n: ww.use.recalibrate(n, "se", sites="layers.2*", seed=5)),
+    "recalibrate by predicate": (RESNET, lambda n: ww.use.recalibrate(n, "eca", sites=lambda s: s.order > 40)),
+    "recalibrate dense layers": (
+        ("timm/densenet121", {"classes": 3}),
+        lambda n: ww.use.recalibrate(n, "se", sites="features.denseblock1*", input_size=(3, 64, 64)),
+    ),
+    "padding": (RESNET, lambda n: ww.hold.with_padding(n, "none", input_size=(3, 96, 96))),
+    "padding, then collapse": (VGG, lambda n: ww.need.collapse(ww.hold.with_padding(n, "reflect"), "last 50%")),
+    "recalibrate, then collapse": (RESNET, lambda n: ww.need.collapse(ww.use.recalibrate(n, "se"), "layers.2.1")),
+    "collapse, then recalibrate": (
+        RESNET,
+        lambda n: ww.use.recalibrate(ww.need.collapse(n, "layers.2.0"), "se", sites="layers.0*"),
+    ),
+    "bottleneck": (SEGMENTER, lambda n: ww.say.bottleneck(n, "fuse", ["car", "road", "sky"])),
+    "bottleneck of softmax": (SEGMENTER, lambda n: ww.say.bottleneck(n, "fuse", 6, activation="softmax", group=3)),
+    "bottleneck given": (SEGMENTER, lambda n: ww.say.bottleneck(n, "fuse", ww.say.Bottleneck(32, 2, "linear"))),
+    "all, in order": (
+        SEGMENTER,
+        lambda n: ww.say.bottleneck(ww.use.recalibrate(ww.hold.with_padding(n, "circular"), "se"), "fuse", 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_surgery_is_done_again_on_other_weights_and_without_data(name: str) -> None:
+    (model, options), operate = OPERATIONS[name]
+    made = operate(ww.load_model(model, seed=1, **options))
+    records = json.loads(json.dumps(surgeries(made)))
+    assert not any("objects" in r for r in records)
+    again = redone(ww.load_model(model, seed=2, **options), records)
+    assert repr(again.module) == repr(made.module)
+    assert surgeries(again) == surgeries(made)
+    assert fingerprint(again.module) != fingerprint(made.module)
+    again.module.load_state_dict(made.module.state_dict(), strict=True)
+    x = torch.randn(2, *(made.input_size or SIZE))
+    with torch.no_grad():
+        assert torch.equal(again.module(x), made.module(x))
+
+
+def test_unknown_surgery_and_options_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match=r"surgery='need\.colapse' matches nothing\. Did you mean 'need\.collapse'"):
+        redone(colours(), [{"do": "need.colapse", "options": {}}])
+    with pytest.raises(InputError, match=r"surgery='need\.collapse' cannot be done with \{'where': 1\}"):
+        redone(colours(), [{"do": "need.collapse", "options": {"where": 1}}])

@@ -36,3 +36,8 @@ def no_isinstance_is_needed(net: ww.Network, folder: Path) -> None:
     ww.fit(net, data.train, ww.recipes["fast"], test=data.test.take(100))
     ww.need.curve(net, data, quiet=True)
     print(ww.evaluate(net, ww.load_data(folder)).accuracy)
+
+
+def a_network_is_kept_and_opened(net: ww.Network, folder: Path) -> None:
+    assert_type(ww.load_model(ww.save(ww.need.collapse(net, "last 30%"), folder)), ww.Network)
+    print(ww.export(net.module, folder / "net.onnx").difference)

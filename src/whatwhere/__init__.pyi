@@ -7,7 +7,9 @@ from .data.load import load_data as load_data
 from .errors import InputError as InputError
 from .errors import TrainingDiverged as TrainingDiverged
 from .lab.study import Run as Run
+from .models.exported import export as export
 from .models.load import load_model as load_model
+from .models.saved import save as save
 from .network import Network as Network
 from .network import Preprocessing as Preprocessing
 from .site_table import sites as sites

@@ -23,8 +23,8 @@ def sites(
     """List every place where a spatial map flows through a network.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME (vgg11, vgg16, resnet20, resnet50, ...), or
-            package.module:function, a function of yours that makes the network.
+        model: timm/NAME, torchvision/NAME, cifar/NAME (vgg11, vgg16, resnet20, resnet50, ...),
+            package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         classes: number of scores.
         width: width factor of cifar/ and pspnet/ networks.
@@ -73,10 +73,10 @@ def train(
     """Train a classification network and keep its weights; the same command resumes after an interruption.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
-            network.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
+            network, or a folder that ww.save wrote, whose weights are trained on.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits.
-        out: folder for the checkpoint, weights.safetensors and history.json.
+        out: folder for the checkpoint, the trained network, which --model takes like that of ww.save, and history.json.
         recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
@@ -122,8 +122,8 @@ def evaluate(
     """Measure a network on its test split: accuracy on pictures, mIoU on scenes.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, a segmentation network such as pspnet/resnet18, or
-            package.module:function, a function of yours that makes the network.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, a segmentation network such as pspnet/resnet18,
+            package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
         data: pictures (hf/ID, a folder, digits, ...) or scenes (a folder with label maps, Cityscapes, drawn/streets).
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         pretrained: take the library's own weights, which it downloads.
@@ -147,6 +147,45 @@ def evaluate(
     scores = own if classes is None else classes
     net = place(load_model(model, weights=weights, pretrained=pretrained, classes=scores, width=width), device)
     return "\n".join([f"{net.name}: {evaluated(net, loaded)}", *warnings_of(net)])
+
+
+def export(
+    model: str,
+    out: str,
+    format: Literal["onnx", "torch-export"] = "onnx",
+    weights: str | None = None,
+    pretrained: bool = False,
+    classes: int | None = None,
+    width: float = 1.0,
+    input_size: tuple[int, int, int] | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write a network as a file that runs without this package, and compare what it gives on random pictures.
+
+    Args:
+        model: timm/NAME, torchvision/NAME, cifar/NAME, a segmentation network such as pspnet/resnet18,
+            package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
+        out: the file, NAME.onnx or NAME.pt2; one that this command wrote is replaced.
+        format: onnx, or torch-export, which torch.export.load reads.
+        weights: a .safetensors file, or a PyTorch checkpoint of tensors.
+        pretrained: take the library's own weights, which it downloads.
+        classes: number of scores.
+        width: width factor of cifar/ and pspnet/ networks.
+        input_size: channels, height and width of one input; the network's own if not given.
+        overwrite: replace the file also if this command did not write it.
+
+    Examples:
+        $ whatwhere export --model timm/resnet18 --pretrained true --out resnet18.onnx
+        $ whatwhere export --model small --format torch-export --out small.pt2
+    """
+    from whatwhere.models.exported import check_names
+    from whatwhere.models.exported import export as exported
+    from whatwhere.models.load import load_model
+
+    check_names(out, format)
+    net = load_model(model, weights=weights, pretrained=pretrained, classes=classes, width=width)
+    done = exported(net, out, format=format, input_size=input_size, overwrite=overwrite)
+    return "\n".join([str(done), *warnings_of(net)])
 
 
 def report(folder: str) -> str:

@@ -119,14 +119,17 @@ def read_json(path: Path, *, remedy: str = AGAIN) -> Any:
         raise InputError(f"{path} is not a JSON file of plain values (nested too deep); {remedy}.") from None
 
 
-def refuse_foreign(out: Path, files: Iterable[Path], *, ours: bool, overwrite: bool = False) -> None:
+def refuse_foreign(
+    out: Path, files: Iterable[Path], *, ours: bool, overwrite: bool = False, argument: str = "out"
+) -> None:
     """The rule of all commands that write: none replaces a file that it did not write, unless told to.
 
     Args:
-        out: the option, for the error.
+        out: where to, as it was given, for the error.
         files: what will be written.
         ours: whether those that are there are known to come from the same command.
         overwrite: what the user said.
+        argument: that `out` was given as.
 
     Raises:
         InputError: naming the files that are there.
@@ -136,6 +139,6 @@ def refuse_foreign(out: Path, files: Iterable[Path], *, ours: bool, overwrite: b
         names = "the file" if there == ["."] else ", ".join(there)
         be, it = ("is", "it") if len(there) == 1 else ("are", "them")
         raise InputError(
-            f"out={str(out)!r}: {names} {be} there already, and this command did not write {it}; choose another place, "
-            f"or give overwrite=true to replace {it}."
+            f"{argument}={str(out)!r}: {names} {be} there already, and this command did not write {it}; choose another "
+            f"place, or give overwrite=true to replace {it}."
         )

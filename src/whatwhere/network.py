@@ -125,6 +125,27 @@ def _of_bytes(values: Any) -> str:
     return f", as of pictures scaled to 0..1; of pictures in 0..255, divide by 255: ({scaled})"
 
 
+@dataclass(frozen=True)
+class Base:
+    """How `load_model` made a network, in plain values.
+
+    Attributes:
+        name: that it was asked for.
+        classes: number of scores; None is the library's default.
+        width: width factor.
+        seed: of the initial weights.
+        pretrained: whether the first weights were the library's, which asks for other layers in a few networks.
+        operated: how many surgeries a function of the user's had done before it returned the network.
+    """
+
+    name: str
+    classes: int | None = None
+    width: float = 1.0
+    seed: int = 0
+    pretrained: bool = False
+    operated: int = 0
+
+
 @dataclass
 class Network:
     """A module, the preprocessing it expects, and the name it was loaded by.
@@ -137,6 +158,8 @@ class Network:
             the module itself says, else 224 x 224.
         drawn: the fingerprint of the weights, where they were drawn at random when the network was loaded.
         partial: which of them a file of weights did not hold, where it did not hold all.
+        base: how `load_model` made it, before any surgery; None where it did not, so that it cannot be saved.
+        classes: names of the scores in their order, where they are known.
 
     Raises:
         InputError: for anything but a module, a `Preprocessing` and a size of three numbers above 0.
@@ -148,6 +171,8 @@ class Network:
     input_size: tuple[int, int, int] | None = None
     drawn: str = ""
     partial: str = ""
+    base: Base | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what is given; pictures get the channels that the module takes."""

@@ -79,12 +79,13 @@ class Sites(Sequence[Site]):
         module: nn.Module,
         total_flops: int,
         *,
+        input_size: tuple[int, int, int] = (3, 224, 224),
         find_cuts: Callable[[Sites], tuple[Site, ...]] | None = None,
         whole: Sites | None = None,
     ) -> None:
         self._sites = tuple(sites)
         self._module = module
-        self.total_flops = total_flops
+        self.total_flops, self.input_size = total_flops, input_size
         self._find_cuts = find_cuts
         self._whole: Sites = whole or self  # of which these are some
 
@@ -102,7 +103,13 @@ class Sites(Sequence[Site]):
 
     def of_kind(self, *kinds: str) -> Sites:
         """The sites of some kinds only, in the same order."""
-        return Sites((s for s in self if s.kind in kinds), self._module, self.total_flops, whole=self._whole)
+        return Sites(
+            (s for s in self if s.kind in kinds),
+            self._module,
+            self.total_flops,
+            input_size=self.input_size,
+            whole=self._whole,
+        )
 
     @cached_property
     def cuts(self) -> tuple[Site, ...]:

@@ -165,7 +165,8 @@ class _Trace:
         spatial = [e for e in self.entries if e.layout]
         if not spatial:
             raise InputError("no spatial feature map flows through the modules of this network.")
-        return Sites((self._site(i, e) for i, e in enumerate(spatial)), self.module, self.flops, find_cuts=self._cuts)
+        found = (self._site(i, e) for i, e in enumerate(spatial))
+        return Sites(found, self.module, self.flops, input_size=self.size, find_cuts=self._cuts)
 
     def _cuts(self, table: Sites) -> tuple[Site, ...]:
         return tuple(c.site for c in Places(flow_of(self.module, input_size=self.size), table).cuts)

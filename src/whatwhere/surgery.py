@@ -1,20 +1,32 @@
-"""Surgery: permanent edits on a copy of a network, counted, and seen to run."""
+"""Surgery: permanent edits on a copy of a network, counted, seen to run, and recorded, so that it can be done again."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from whatwhere.errors import InputError
+from whatwhere.errors import InputError, unknown
 from whatwhere.network import N, Network, as_module
 
 Edit = Callable[[nn.Module], nn.Module]
 M = TypeVar("M", bound=nn.Module)
+
+# By the name in a record, where the function is: a network that was saved is operated on again when it is loaded. Names
+# and not imports, since surgeons live upstairs; a closed list, since records are read from files.
+SURGERIES: Mapping[str, str] = {
+    "need.collapse": "whatwhere.need.gap_fc:collapse",
+    "hold.with_padding": "whatwhere.hold.padding:with_padding",
+    "use.recalibrate": "whatwhere.use.insert:recalibrate",
+    "say.bottleneck": "whatwhere.say.insert:bottleneck",
+}
+REPORT, RECORDS = "surgery", "surgeries"  # attributes of a module: what the last one did; the records of all
 
 
 @dataclass(frozen=True)
@@ -71,12 +83,16 @@ def copied(module: M) -> M:
     # torch refuses to copy a tensor that was computed with gradients: a pruned weight, a feature map kept for later.
     memo = {id(t): t.detach().clone() for m in module.modules() for t in _computed_tensors(m.__dict__, set())}
     try:
-        return copy.deepcopy(module, memo)
+        new = copy.deepcopy(module, memo)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise InputError(
             f"net cannot be copied, and networks are changed on a copy: {error}. Remove what it holds beside its "
             "layers (copy.deepcopy(net) shows the place)."
         ) from error
+    # A torch.fx.GraphModule copies itself without plain attributes.
+    kept = {name: value for name, value in module.__dict__.items() if name in (REPORT, RECORDS)}
+    new.__dict__.update({name: value for name, value in kept.items() if name not in new.__dict__})
+    return new
 
 
 def _computed_tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
@@ -130,3 +146,72 @@ def modules_that_ran(module: nn.Module, example: torch.Tensor) -> set[str]:
         for handle in handles:
             handle.remove()
     return ran
+
+
+def record(new: nn.Module, before: nn.Module | Network, do: str, /, **options: Any) -> None:
+    """Keep on a module which surgery made it, behind those that its network had before.
+
+    Args:
+        new: what surgery made; it gets a plain attribute `surgeries`, which copies keep.
+        before: the network that was operated on.
+        do: a name of `SURGERIES`.
+        **options: all arguments of that function but the network, as far as needed to do the same to a network with
+            other weights and without data. One that is no plain value is named in the record instead.
+    """
+    plain = {name: value for name, value in options.items() if _is_plain(value)}
+    objects = {name: _described(value) for name, value in options.items() if name not in plain}
+    made = {"do": do, "options": json.loads(json.dumps(plain)), **({"objects": objects} if objects else {})}
+    new.__dict__[RECORDS] = (*surgeries(before), made)
+
+
+def surgeries(net: nn.Module | Network) -> tuple[dict[str, Any], ...]:
+    """The records of all surgeries that made a network, in their order.
+
+    Each is {"do": name, "options": plain values}; options that are no plain values are in "objects", described.
+    """
+    found: tuple[dict[str, Any], ...] = as_module(net).__dict__.get(RECORDS, ())
+    return found
+
+
+def redone(net: N, records: Iterable[Mapping[str, Any]]) -> N:
+    """A network on which recorded surgeries were done in their order.
+
+    Args:
+        net: the network before them; it is left alone.
+        records: as by `surgeries`.
+
+    Raises:
+        InputError: for a surgery that this version does not know, or one that does not work on this network.
+    """
+    for each in records:
+        do, options = each["do"], each["options"]
+        if do not in SURGERIES:
+            raise unknown("surgery", do, SURGERIES)
+        where, _, function = SURGERIES[do].partition(":")
+        try:
+            net = getattr(import_module(where), function)(net, **{k: _as_tuples(v) for k, v in options.items()})
+        except TypeError as error:
+            raise InputError(f"surgery={do!r} cannot be done with {options}: {error}.") from error
+    return net
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value comes back from JSON as it was, but for lists in the place of tuples."""
+    try:
+        back = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return bool(_as_tuples(back) == _as_tuples(value))
+
+
+def _as_tuples(value: Any) -> Any:
+    """Lists as tuples, at every depth: JSON has lists only, and options are tuples."""
+    if isinstance(value, dict):
+        return {key: _as_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _described(value: Any) -> str:
+    """What an object is, in words: a class or function by its name, others by their type."""
+    name = getattr(value, "__qualname__", "")
+    return f"{type(value).__name__} {name}" if name else f"an object of type {type(value).__name__}"

@@ -23,7 +23,7 @@ WINGS = [
     "whatwhere.say",
 ]
 # Commands that belong to no wing.
-TOP = {name: f"whatwhere.commands:{name}" for name in ("sites", "train", "evaluate", "report")}
+TOP = {name: f"whatwhere.commands:{name}" for name in ("sites", "train", "evaluate", "export", "report")}
 
 
 def wings() -> dict[str, str]:

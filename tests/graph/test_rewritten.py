@@ -17,4 +17,7 @@ def test_a_copy_keeps_its_reports_its_mode_and_its_own_weights() -> None:
     x = torch.randn(2, *SIZE)
     assert torch.equal(twin(x), net(x))
     assert twin.stem.weight.data_ptr() != new.stem.weight.data_ptr()  # type: ignore[union-attr]
-    assert type(new).__name__ == "Averaged"
+    for again in (twin, copy.deepcopy(twin)):
+        assert type(again).__name__ == type(new).__name__ == "Averaged"
+        assert again.surgery == "report"
+        assert repr(again) == repr(new)

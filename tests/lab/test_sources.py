@@ -69,6 +69,20 @@ def test_a_file_that_was_written_again_is_another_network(tmp_path):
         assert next(net.module.parameters()).equal(next(loaded.module.parameters()))
 
 
+def test_a_folder_that_was_written_again_is_another_network(tmp_path):
+    found = []
+    for i in (1, 2):
+        net = ww.load_model("cifar/vgg11", width=0.07, classes=10, seed=i)
+        folder = str(ww.save(net, tmp_path / "net"))
+        for file in (tmp_path / "net").iterdir():
+            os.utime(file, ns=(i, i))
+        source = GivenNetwork.of(folder, None, {"width": 1.0, "classes": 10})
+        assert next(source.net.module.parameters()).equal(next(net.module.parameters()))
+        assert pickle.loads(pickle.dumps(source)).net is source.net
+        found.append(source.net)
+    assert found[0] is not found[1]
+
+
 def test_a_module_in_hand_stays_in_this_process():
     module = nn.Conv2d(3, 3, 1)
     source = GivenNetwork.of(module)

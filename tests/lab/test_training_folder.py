@@ -6,6 +6,7 @@ import whatwhere as ww
 from whatwhere.cli import main
 from whatwhere.data import Data
 from whatwhere.errors import InputError
+from whatwhere.files import read_json
 from whatwhere.lab.training_folder import trained_in
 
 RECIPE = ww.Recipe(epochs=1, batch_size=32, lr=0.02, crop_padding=0, flip=False)
@@ -22,7 +23,7 @@ def train(folder: Path, data: Data, seed: int = 0, **options: bool) -> None:
     trained_in(folder, net, data, RECIPE, {}, device="cpu", **options)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "history.json", "start.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "history.json", "start.json", "config.json"])
 def test_files_of_others_are_not_replaced_unless_told_to(name: str, tmp_path: Path, few: Data) -> None:
     (tmp_path / name).write_text("{}")
     with pytest.raises(
@@ -55,3 +56,14 @@ def test_both_commands_refuse_before_they_train(command: list[str], tmp_path: Pa
     assert left.value.code == 2
     assert "weights.safetensors is there already" in capsys.readouterr().err
     assert (tmp_path / "weights.safetensors").read_text() == "mine"
+
+
+def test_a_trained_network_is_opened_from_its_folder(tmp_path: Path, few: Data) -> None:
+    train(tmp_path, few)
+    net = ww.load_model(tmp_path)
+    history = read_json(tmp_path / "history.json")
+    assert ww.evaluate(net, few).loss == history["loss"]
+    assert net.classes == tuple(few.classes)
+    own = ww.Network(ww.load_model("cifar/vgg11", classes=10, width=1 / 16).module)  # of which no file can say anything
+    trained_in(tmp_path / "own", own, few, RECIPE, {}, device="cpu")
+    assert sorted(f.name for f in (tmp_path / "own").iterdir() if f.suffix == ".json") == ["history.json", "start.json"]

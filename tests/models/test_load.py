@@ -11,11 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms import InterpolationMode
 
+import whatwhere as ww
 from whatwhere.data.pixels import FILTERS, check_geometry
 from whatwhere.errors import InputError
+from whatwhere.fingerprints import fingerprint
 from whatwhere.models.cifar import make
 from whatwhere.models.load import load_model
-from whatwhere.models.weights import load_weights, read_tensors, save_weights
+from whatwhere.models.saved import save
+from whatwhere.models.weights import load_weights, random_weights, read_tensors, save_weights
 
 SLIM: dict[str, Any] = {"width": 1 / 16, "classes": 5}
 
@@ -335,25 +338,6 @@ def test_downloaded_weights_bring_their_own_preset(monkeypatch: pytest.MonkeyPat
     assert round(224 / load_model("torchvision/resnet50").preprocessing.crop_pct) == 256
 
 
-def test_every_torchvision_preset_can_be_carried_out() -> None:
-    from whatwhere.models.load import _torchvision_preprocessing
-
-    names = torchvision.models.list_models(module=torchvision.models)
-    assert {"alexnet", "resnet50", "vit_h_14"} <= set(names)
-    for name in names:
-        known = torchvision.models.get_model_weights(name)
-        for pretrained, weights in ((False, next(iter(known))), (True, known["DEFAULT"])):
-            p, preset = _torchvision_preprocessing(name, pretrained), weights.transforms()
-            assert p.size == (preset.crop_size[0], preset.crop_size[0])
-            assert round(p.size[0] / p.crop_pct) == preset.resize_size[0] >= p.size[0]
-            assert (p.interpolation, p.mean, p.std) == (
-                preset.interpolation.value,
-                tuple(preset.mean),
-                tuple(preset.std),
-            )
-            check_geometry(p)  # or it raises
-
-
 def test_cifars_preprocessing() -> None:
     net = load_model("cifar/vgg11", **SLIM)
     assert (net.input_size, net.preprocessing.size) == ((3, 32, 32), None)
@@ -412,3 +396,84 @@ def test_a_width_that_cannot_be_is_refused(width: Any) -> None:
 def test_a_module_is_no_name() -> None:
     with pytest.raises(InputError, match="give a name, such as 'timm/resnet18'; a module is a network as it is"):
         load_model(nn.ReLU())  # type: ignore[arg-type]
+
+
+# ---- folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A saved network in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    return save(load_model("cifar/vgg11", seed=3, **SLIM), "small")
+
+
+def test_a_folder_is_loaded_by_its_path_however_it_is_written(folder: Path) -> None:
+    x = torch.randn(2, 3, 32, 32)
+    expected = load_model("cifar/vgg11", seed=3, **SLIM).module(x)
+    for name in (
+        "small",
+        "./small",
+        "small/",
+        folder,
+        folder.resolve(),
+        str(folder.resolve()),
+        f"../{Path.cwd().name}/small",
+    ):
+        net = load_model(name)
+        assert torch.equal(net.module(x), expected)
+        assert not net.module.training
+
+
+def test_a_folder_with_a_librarys_name_is_a_folder_only_if_ww_save_wrote_it(folder: Path) -> None:
+    other = Path("cifar/vgg11")
+    other.mkdir(parents=True)
+    (other / "config.json").write_text('{"architecture": "resnet18"}')
+    assert load_model("cifar/vgg11", width=1 / 16).module.classifier[-1].out_features == 100
+    save(load_model("cifar/vgg11", **SLIM), other, overwrite=True)
+    assert load_model("cifar/vgg11").module.classifier[-1].out_features == 5
+
+
+def test_weights_of_a_file_replace_those_of_the_folder(folder: Path) -> None:
+    trained = load_model("cifar/vgg11", seed=9, **SLIM)
+    save_weights(trained.module, "w.safetensors")
+    net = load_model("small", weights="w.safetensors")
+    assert all(torch.equal(v, trained.module.state_dict()[k]) for k, v in net.module.state_dict().items())
+    save_weights(make("resnet20", **SLIM), "other.safetensors")
+    with pytest.raises(InputError, match="do not fit the network"):
+        load_model("small", weights="other.safetensors")
+
+
+def test_the_layers_of_a_folder_with_fresh_weights(folder: Path) -> None:
+    gated = ww.use.recalibrate(load_model("cifar/resnet20", **SLIM), "se")
+    save(gated, "gated")
+    again, same, other = (load_model("gated", fresh=True, seed=s) for s in (1, 1, 2))
+    expected = ww.use.recalibrate(load_model("cifar/resnet20", seed=1, **SLIM), "se", seed=1)
+    for key, value in expected.module.state_dict().items():
+        assert torch.equal(again.module.state_dict()[key], value)
+        assert torch.equal(same.module.state_dict()[key], value)
+    assert fingerprint(other.module) != fingerprint(again.module)
+    assert random_weights(again)
+    assert fingerprint(load_model("small", fresh=True, seed=4).module) == fingerprint(
+        load_model("cifar/vgg11", seed=4, **SLIM).module
+    )
+
+
+def test_options_that_a_folder_decides_are_refused(folder: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"pretrained=True, width=1: .*the folder small holds a network with its weights"
+    ):
+        load_model("small", pretrained=True)
+    with pytest.raises(InputError, match=r"width=0\.5"):
+        load_model("small", width=0.5)
+    assert load_model("small", classes=4).base == load_model("cifar/vgg11", **SLIM, seed=3).base
+    with pytest.raises(InputError, match=r"model='small' gives 5 scores, and 6 classes"):
+        load_model("small", classes=6)
+
+
+def test_random_weights_are_still_known_to_be_random(folder: Path) -> None:
+    assert random_weights(load_model("small"))
+    trained = load_model("small")
+    with torch.no_grad():
+        next(trained.module.parameters()).add_(1)
+    assert not random_weights(load_model(save(trained, "trained")))

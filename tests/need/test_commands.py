@@ -34,13 +34,84 @@ def test_the_printed_recipe_gives_the_network_that_was_written(tmp_path, options
     assert "random weights" not in text
 
 
+def run(line: str) -> None:
+    main(line.split())
+
+
+@pytest.mark.parametrize("out", ["small", "v1.0", "my nets/small"])
+def test_what_is_printed_goes_on_with_the_network_that_was_written(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    trained = load_model("cifar/vgg11", seed=7, classes=10, width=0.07)
+    save_weights(trained.module, "w.safetensors")
+    words = "--model cifar/vgg11 --classes 10 --width 0.07 --weights w.safetensors --site features.18 --data digits"
+    main(["need", "collapse", *words.split(), "--out", out])
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index(f"wrote {out}; to go on with it:")
+    command, python = lines[at + 1 : at + 3]
+    small = ww.need.collapse(trained, "features.18")
+    names: dict = {"ww": ww}
+    exec(python.strip(), names)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(names["net"].module(x), small.module(x))
+    assert shlex.split(command)[:2] == ["whatwhere", "evaluate"]
+    main(shlex.split(command)[1:])
+    assert capsys.readouterr().out.splitlines()[0] == lines[-1]  # of the small network, measured by collapse, too
+    assert "random weights" not in "".join(lines)
+
+
+def test_a_collapsed_network_is_trained_measured_and_collapsed_further(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    network = "--model cifar/vgg11 --classes 10 --width 0.07 --site features.18"
+    run(f"need collapse {network} --out small")
+    run("need collapse --model small --site features.8 --out smaller")
+    assert "GAP before features.8" in capsys.readouterr().out
+    run("sites --model smaller --kind conv")
+    assert "features.8" not in capsys.readouterr().out  # nothing spatial is left there
+    run("train --model small --data digits --recipe demo --epochs 1 --out tuned")
+    capsys.readouterr()
+    run("evaluate --model small --weights tuned/weights.safetensors --data digits")
+    assert capsys.readouterr().out.startswith("cifar/vgg11 + GAP before features.18: ")
+    run("need curve --model small --data digits --limit 30 --methods mean --sites features.4 --quiet --out curve")
+    tuning = "--recipe demo --epochs 1 --seeds 0 --pictures 300 --limit 30 --augment false --quiet"
+    run(f"need recover --model small --data digits --sites features.4 {tuning} --out recover")
+    assert ww.load_result("curve").network == "cifar/vgg11 + GAP before features.18"
+    (again,) = [w for row, (w,) in ww.load_result("recover").weights.items() if row.startswith("features.4")]
+    assert load_model(f"recover/{again}").name.endswith("GAP before features.18 + GAP before features.4")
+
+
+def test_a_saved_networks_folder_is_not_written_over_by_another_command_or_by_what_is_made_of_it(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    ww.save(load_model("cifar/vgg11", classes=10, width=0.07), "mine")
+    run("need collapse --model mine --site features.18 --out small")
+    before = (tmp_path / "mine/weights.safetensors").read_bytes()
+    for words, said in (
+        ("--model mine --site features.18 --out mine", "out='mine' is the model's folder"),
+        ("--model small --site features.8 --out ./small", "out='./small' is the model's folder"),
+        (
+            "--model small --site features.8 --out mine",
+            "out='mine': weights.safetensors, config.json are there already",
+        ),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["need", "collapse", *words.split()])
+        assert left.value.code == 2
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "mine/weights.safetensors").read_bytes() == before
+    run("need collapse --model mine --site features.8 --out small")  # its own
+    run("need collapse --model small --site features.4 --out mine --overwrite")
+    assert load_model("mine").name.count("GAP") == 2
+
+
 def test_a_file_of_another_kind_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setattr("whatwhere.models.load.load_model", lambda *_, **__: pytest.fail("loaded"))
-    for name in ("small", "small.pt", "v1.0"):
+    for name in ("small.pt", "small.pth", "small.onnx"):
         out = str(tmp_path / name)
         with pytest.raises(InputError, match=r"is not the name of a \.safetensors file") as error:
             collapse("cifar/resnet20", "layers.2.0", out)
-        assert f"give '{out}.safetensors'" in str(error.value)
+        assert f"give '{out}.safetensors', or a folder such as '{tmp_path / 'small'}'" in str(error.value)
     assert not list(tmp_path.iterdir())
 
 

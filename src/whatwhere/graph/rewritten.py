@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from whatwhere.surgery import RECORDS, REPORT
+
 
 class Rewritten(fx.GraphModule):
     """A network that runs by a changed graph. Its modules and their names are those of the network it was made from.
@@ -16,14 +18,15 @@ class Rewritten(fx.GraphModule):
     pooled_by: str  # the name of the module that pools, where one does
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Rewritten:
-        copied: Any = super().__deepcopy__(memo)
-        reports: dict[str, Any] = {k: v for k, v in self.__dict__.items() if k in REPORTS}
-        copied.__dict__.update(reports)  # torch.fx copies modules alone
-        copied.train(self.training)
-        return copied
+        # torch.fx copies modules alone, and forgets the class.
+        plain: Any = super().__deepcopy__(memo)
+        new = Rewritten(plain, plain.graph, class_name=type(self).__name__)
+        new.__dict__.update({k: v for k, v in self.__dict__.items() if k in REPORTS})
+        new.training = self.training
+        return new
 
 
-REPORTS = ("surgery", "surgeries", "pooled_by")
+REPORTS = (REPORT, RECORDS, "pooled_by")
 
 
 def rewritten(module: nn.Module, graph: fx.Graph) -> Rewritten:

@@ -24,7 +24,7 @@ from whatwhere.hold.uneven import WINDOWED, Pair, Window, window_of
 from whatwhere.network import N, Network, as_module, check_finite
 from whatwhere.site import blank_picture, evaluating, expected_input_size
 from whatwhere.site_table import list_sites
-from whatwhere.surgery import Edit, Replaced, as_given, copied, edit
+from whatwhere.surgery import Edit, Replaced, as_given, copied, edit, record
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular", "none", "f-conv"]
 PADDINGS: tuple[PaddingMode, ...] = ("zeros", "reflect", "replicate", "circular", "none", "f-conv")
@@ -94,6 +94,7 @@ def with_padding(net: N, mode: PaddingMode, *, input_size: tuple[int, int, int] 
         replaced += fit_shortcuts(module, [r.name for r in replaced])
     _check_runs(net, module, mode, size)
     module.__dict__["surgery"] = PaddingReport(mode, size, tuple(replaced))  # a plain attribute
+    record(module, net, "hold.with_padding", mode=mode, input_size=size)
     new = as_given(net, module, f"{getattr(net, 'name', '')} + padding {mode}")
     return replace(new, input_size=size) if input_size and isinstance(new, Network) else new
 

@@ -34,8 +34,8 @@ class Measured:
     """A trained network, and the pictures that it is measured on.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
-            network; in Python also a module or a `Network`; never changed.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
+            network, or a folder that ww.save wrote; in Python also a module or a `Network`; never changed.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`.
         weights: file of the trained network's weights (.safetensors, or a PyTorch checkpoint of tensors).
         pretrained: take the library's own weights, which it downloads.
@@ -106,8 +106,8 @@ class _Named:
     """A network and pictures by name.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, or package.module:function, a function of yours that makes the
-            network with fresh weights.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
+            network with fresh weights, or a folder that ww.save wrote, whose layers are trained anew.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; its train split is trained on.
         width: width factor of cifar/ networks.
     """

@@ -19,9 +19,11 @@ from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
 from whatwhere.models.factories import is_import_path
 from whatwhere.models.load import load_model
+from whatwhere.models.opened import CONFIG, WEIGHTS
 from whatwhere.network import Network, as_module, check_finite
 
 OWN = {"model": " (a network of your own as 'package.module:function', a function that makes it)"}
+SAVED = (WEIGHTS, CONFIG)  # where a network's name is a folder
 MOST_FILES = 20_000  # of which each is looked at; of larger folders their directories are
 
 
@@ -84,7 +86,7 @@ class GivenNetwork:
     Attributes:
         source: a network's name, or `Held`.
         options: of `load_model`, as JSON.
-        written: when the file of its weights was, in nanoseconds: another one is another network.
+        written: when the files of its weights were, in nanoseconds: others are another network.
         expected: the fingerprint of its weights, where a function of the user's makes it: cells need the same network.
     """
 
@@ -101,7 +103,7 @@ class GivenNetwork:
             InputError: if `net` is not a name, a module or a Network; for options of named networks beside a module.
         """
         if isinstance(net, str):
-            written = os.stat(weights).st_mtime_ns if weights and os.path.exists(weights) else 0
+            written = _written(weights, *(os.path.join(os.path.expanduser(net), name) for name in SAVED))
             plain = json.dumps({**(options or {}), "weights": weights}, sort_keys=True)
             made = fingerprint(network_named(net, plain, written).module) if is_import_path(net) else ""
             return GivenNetwork(net, plain, written, made)
@@ -130,6 +132,11 @@ class GivenNetwork:
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the network."""
         return (GivenNetwork, (self.source, self.options, self.written, self.expected))
+
+
+def _written(*files: str | None) -> int:
+    """When the last of some files was written, of those that are there; 0 if none is."""
+    return max((os.stat(file).st_mtime_ns for file in files if file and os.path.exists(file)), default=0)
 
 
 def stamp(source: str) -> str:

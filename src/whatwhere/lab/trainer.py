@@ -70,8 +70,12 @@ class Trainer(Worker):
                 on_step=lambda done, total: meter.update(done),
                 **options,
             )
-        save_weights(net.module, self.weights(config))
+        self.keep(net, config)
         return history
+
+    def keep(self, net: Network, config: Mapping[str, Any]) -> None:
+        """Write what was trained where `weights` says."""
+        save_weights(net.module, self.weights(config))
 
     def load(self, net: Network, config: Mapping[str, Any]) -> Network:
         """The network with the weights that a cell trained, in place.

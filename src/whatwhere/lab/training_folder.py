@@ -12,6 +12,8 @@ from whatwhere.errors import InputError
 from whatwhere.files import read_json, refuse_foreign, write_json
 from whatwhere.fingerprints import fingerprint
 from whatwhere.lab.progress import Meter
+from whatwhere.models.opened import CONFIG
+from whatwhere.models.saved import save, unsavable
 from whatwhere.models.weights import save_weights
 from whatwhere.network import Network
 from whatwhere.training.evaluate import Evaluation, evaluate
@@ -20,6 +22,7 @@ from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe
 
 WEIGHTS, CHECKPOINT, START, HISTORY = "weights.safetensors", "checkpoint.pt", "start.json", "history.json"
+TRAIN = "whatwhere train"  # who writes
 
 
 def trained_in(
@@ -36,7 +39,8 @@ def trained_in(
     """Train a network in place, write its weights and history, and evaluate it on the test split.
 
     Args:
-        folder: gets checkpoint, weights and history; a training that was begun there goes on.
+        folder: gets checkpoint, weights and history, and how to make the network again where a file can say that, so
+            that --model takes the folder; a training that was begun there goes on.
         net: before its training.
         data: with a train and a test split.
         recipe: how to train.
@@ -67,6 +71,8 @@ def trained_in(
     tested = evaluate(net, data)
     settings = {**about, "seed": seed, "recipe": recipe.to_dict(), "preprocessing": net.preprocessing.to_dict()}
     write_json(folder / HISTORY, {**settings, "epochs": history.epochs, **tested.to_dict()})
+    if not unsavable(net):
+        save(net, folder, classes=data.classes, overwrite=True, by=TRAIN)
     return tested
 
 
@@ -77,7 +83,7 @@ def _check_start(folder: Path, net: Network, overwrite: bool) -> None:
         InputError: if a training with other weights began there, or files there are not of a training.
     """
     file, start = folder / START, {"network": net.name, "weights": fingerprint(net.module)}
-    written = [folder / name for name in (WEIGHTS, HISTORY, START)]
+    written = [folder / name for name in (WEIGHTS, HISTORY, START, CONFIG)]
     seen = read_json(file) if file.exists() else None
     begun = isinstance(seen, dict) and seen.keys() == start.keys()
     refuse_foreign(folder, written, ours=begun or (folder / CHECKPOINT).exists(), overwrite=overwrite)

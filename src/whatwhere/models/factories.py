@@ -43,7 +43,7 @@ def network_at(name: str, *, classes: int | None = None, seed: int = 0) -> Netwo
             f"model={name!r} returns a {type(made).__name__}; expected a torch.nn.Module or a whatwhere.Network."
         )
     net = made if isinstance(made, Network) else Network(made, name=name)
-    _check_scores(net, name, classes)
+    check_enough_scores(net, name, classes)
     return net
 
 
@@ -97,7 +97,12 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _check_scores(net: Network, name: str, classes: int | None) -> None:
+def check_enough_scores(net: Network, name: str, classes: int | None) -> None:
+    """Refuse a network that gives fewer scores than there are classes, as far as shapes tell.
+
+    Raises:
+        InputError: naming both numbers.
+    """
     scores = _scores(net) if classes else None
     if classes and scores is not None and scores < classes:
         raise InputError(

@@ -1,31 +1,22 @@
-"""Networks by name, with the preprocessing they expect and, if given, weights from a file."""
+"""`load_model`: networks by name or from a folder, and, if given, weights from a file."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Callable
 from numbers import Real
-from typing import Any
 
-import torch
-
-from whatwhere.data.memory import available
-from whatwhere.errors import InputError, downloading, unknown
+from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
-from whatwhere.models.factories import is_import_path, network_at
-from whatwhere.models.seeding import seeded
+from whatwhere.models.built import build
+from whatwhere.models.factories import check_enough_scores, is_import_path
+from whatwhere.models.opened import opened, saved_at
 from whatwhere.models.weights import load_weights
-from whatwhere.network import Network, Preprocessing
-
-UNITS = {"PB": 1e15, "TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
-MANY = 100_000  # classes, from which on the memory of the network is checked
-CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}  # of the training pictures
+from whatwhere.network import Network
 
 
 def load_model(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
@@ -33,24 +24,29 @@ def load_model(
     width: float = 1.0,
     seed: int = 0,
     strict: bool = True,
+    fresh: bool = False,
 ) -> Network:
-    """A network by name.
+    """A network by name, or from a folder that `ww.save` wrote.
 
     >>> ww.load_model("timm/resnet18", pretrained=True)
     >>> ww.load_model("torchvision/vgg16_bn", weights="vgg16_bn.safetensors")
     >>> ww.load_model("cifar/vgg16", classes=100, width=0.5)
     >>> ww.load_model("pspnet/resnet18", classes=11, width=0.5)              # segmentation
+    >>> ww.load_model("small")                                               # what ww.save(net, "small") wrote
 
     Args:
         name: `timm/…`, `torchvision/…` (its segmentation networks too), one of the papers' `cifar/…` networks,
             `pspnet/…` with a timm ResNet's name, `smp/architecture/encoder` of segmentation_models_pytorch, or
-            `package.module:function`, a function of yours without arguments that makes the network.
-        weights: a `.safetensors` file, or a PyTorch checkpoint that holds only tensors.
+            `package.module:function`, a function of yours without arguments that makes the network; or a folder that
+            `ww.save` or a command wrote (`./timm/x` is a folder, whatever its name), which holds its weights.
+        weights: a `.safetensors` file, or a PyTorch checkpoint that holds only tensors; those of a folder are replaced.
         pretrained: download the library's own weights.
-        classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation.
+        classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation. Of a
+            folder and of a function, how many are needed at least.
         width: width factor, of `cifar/…` and `pspnet/…` only.
         seed: of the initial weights.
         strict: the file must hold exactly the network's tensors.
+        fresh: of a folder take the layers alone, with weights drawn from `seed`; other names have such weights anyway.
 
     Returns:
         The network in evaluation mode, with its preprocessing.
@@ -59,179 +55,30 @@ def load_model(
         InputError: for an unknown name (with the nearest ones), a network larger than the memory, or weights that do
             not fit.
     """
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str):
         raise InputError(f"model={name!r}: give a name, such as 'timm/resnet18'; a module is a network as it is.")
     wide = isinstance(width, Real) and 0 < width < math.inf
     if not wide or not (classes is None or (isinstance(classes, int) and classes >= 1)):
         raise InputError(f"width={width!r}, classes={classes!r}: give a width above 0, and at least one class.")
-    if is_import_path(name):
-        net = _of_a_function(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
+    if folder := saved_at(name):
+        _check_options(name, pretrained, width)
+        net = opened(folder, fresh=fresh, seed=seed)
+        check_enough_scores(net, name, classes)
     else:
-        net = _named(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
+        net = build(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
     if weights is not None:
         net.partial = load_weights(net.module, weights, strict=strict)
-    if net.partial or (weights is None and not pretrained and not is_import_path(name)):
+    made_now = not (folder or pretrained or is_import_path(name))
+    if net.partial or (made_now and weights is None):
         net.drawn = fingerprint(net.module)
     net.module.eval()
     return net
 
 
-def _of_a_function(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+def _check_options(name: str, pretrained: bool, width: float) -> None:
     if pretrained or width != 1.0:
         raise InputError(
-            f"pretrained={pretrained}, width={width}: these are for networks of libraries; {name} decides them itself."
+            f"pretrained={pretrained}, width={width:g}: these are for networks of libraries; the folder {name} holds a "
+            "network with its weights."
         )
-    return network_at(name, classes=classes, seed=seed)
-
-
-def _named(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
-    family, _, rest = name.partition("/")
-    if family not in _FAMILIES or not rest:
-        known = [f"{f}/…" for f in _FAMILIES] + [f"cifar/{n}" for n in _cifar().CIFAR_MODELS]
-        raise unknown("model", name, [*known, "package.module:function"])
-    if width != 1.0 and family not in ("cifar", "pspnet"):
-        raise InputError(f"width={width} is for cifar/… and pspnet/… networks; the width of {name} is fixed.")
-    build = _FAMILIES[family]
-    if width > 1 or (classes or 0) > MANY:
-        options = {"classes": classes, "width": width, "seed": seed}
-        _check_fits(name, width, classes, lambda: build(rest, pretrained=False, **options))
-    return build(rest, pretrained=pretrained, classes=classes, width=width, seed=seed)
-
-
-def _check_fits(name: str, width: float, classes: int | None, build: Callable[[], Network]) -> None:
-    """Refuse a network that does not fit into memory, before any of it is allocated."""
-    given = f"width={width:g}" + (f", classes={classes}" if classes else "")
-    try:
-        with torch.device("meta"):  # shapes alone
-            module = build().module
-    except InputError:
-        raise
-    except (RuntimeError, OverflowError, TypeError, ValueError) as error:
-        if re.search("overflow|too large|out of range", str(error), re.IGNORECASE):
-            raise InputError(
-                f"{given}: {name} would have tensors of more than 9 EB each, and {_size(available())} of memory are "
-                "free; give a smaller width or fewer classes."
-            ) from error
-        return  # it cannot be built of shapes alone, so its size is not known before
-    numbers = sum(p.numel() for p in module.parameters())
-    need, free = sum(p.numel() * p.element_size() for p in module.parameters()), available()
-    if need > free:
-        raise InputError(
-            f"{given}: {name} would have {numbers:.3g} parameters, which take {_size(need)}, and {_size(free)} of "
-            "memory are free; give a smaller width or fewer classes."
-        )
-
-
-def _size(count: int) -> str:
-    """Bytes, in the largest unit of which there is one."""
-    unit = next((u for u in ("PB", "TB", "GB", "MB") if count >= UNITS[u]), "kB")
-    return f"{count / UNITS[unit]:,.1f} {unit}"
-
-
-# timm and torchvision take seconds to import, and other families and --help do not need them.
-
-
-def _cifar() -> Any:
-    from whatwhere.models import cifar
-
-    return cifar
-
-
-def _from_timm(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
-    import timm
-    from timm.data.config import resolve_data_config
-
-    if not timm.is_model(name.split(".")[0]):
-        raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in timm.list_models()])
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    try:
-        with downloading("timm", f"timm/{name}"):
-            module = seeded(seed, lambda: timm.create_model(name, pretrained=pretrained, **options))
-    except RuntimeError as error:
-        if "No pretrained weights" in str(error):
-            raise InputError(f"pretrained=True: timm has no weights of {name}; give weights=FILE instead.") from error
-        if "tag" not in str(error):
-            raise
-        tagged = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
-        raise unknown("model", f"timm/{name}", [f"timm/{n}" for n in tagged]) from error
-    config = resolve_data_config(model=module)
-    preprocessing = Preprocessing(
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        size=tuple(config["input_size"][1:]),
-        crop_pct=config["crop_pct"],
-        interpolation=config["interpolation"],
-        source=_timm_source(name, config),
-    )
-    return Network(module, preprocessing, f"timm/{name}", tuple(config["input_size"]))
-
-
-def _timm_source(name: str, config: dict[str, Any]) -> str:
-    mode = config["crop_mode"]
-    note = "" if mode == "center" else f"; its crop_mode {mode!r} is replaced by a centre crop"
-    return f"timm's configuration of {name}{note}"
-
-
-def _from_torchvision(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
-    import torchvision
-
-    segmenters = torchvision.models.list_models(module=torchvision.models.segmentation)
-    if name in segmenters:
-        return _segmenter("torchvision")(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise unknown("model", f"torchvision/{name}", [f"torchvision/{n}" for n in [*known, *segmenters]])
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    if pretrained:
-        options["weights"] = "DEFAULT"
-    with downloading("torchvision", f"torchvision/{name}"):
-        module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
-    preprocessing = _torchvision_preprocessing(name, pretrained)
-    return Network(module, preprocessing, f"torchvision/{name}", (3, *(preprocessing.size or (224, 224))))
-
-
-def _torchvision_preprocessing(name: str, pretrained: bool) -> Preprocessing:
-    import torchvision
-
-    # A model's presets differ: ResNet-50 resizes to 256 for its first weights, to 232 for its default ones.
-    known = torchvision.models.get_model_weights(name)
-    weights = known["DEFAULT"] if pretrained else next(iter(known))
-    preset = weights.transforms()
-    crop = preset.crop_size[0]
-    return Preprocessing(
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        size=(crop, crop),
-        crop_pct=crop / preset.resize_size[0],
-        interpolation=preset.interpolation.value,
-        source=f"torchvision's preset of {name}, {weights.name}",
-    )
-
-
-def _from_cifar(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
-    models = _cifar().CIFAR_MODELS
-    if name not in models:
-        raise unknown("model", f"cifar/{name}", [f"cifar/{n}" for n in models])
-    if pretrained:
-        raise InputError(f"cifar/{name} has no weights to download; train it (whatwhere train) and give weights=FILE.")
-    module = _cifar().make(name, seed=seed, classes=100 if classes is None else classes, width=width)
-    preprocessing = Preprocessing(mean=CIFAR100["mean"], std=CIFAR100["std"], source="CIFAR-100's training pictures")
-    return Network(module, preprocessing, f"cifar/{name}", (3, 32, 32))
-
-
-def _segmenter(family: str) -> Callable[..., Network]:
-    def build(name: str, **options: Any) -> Network:
-        from whatwhere.models import segmenters
-
-        return segmenters.FAMILIES[family](name, **options)
-
-    return build
-
-
-_FAMILIES: dict[str, Callable[..., Network]] = {
-    "timm": _from_timm,
-    "torchvision": _from_torchvision,
-    "cifar": _from_cifar,
-    "pspnet": _segmenter("pspnet"),
-    "smp": _segmenter("smp"),
-}

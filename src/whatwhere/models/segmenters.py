@@ -22,7 +22,9 @@ def _pspnet(name: str, *, pretrained: bool, classes: int | None, width: float, s
     return Network(module.eval(), IMAGENET, f"pspnet/{name}", (3, 96, 128))
 
 
-def _torchvision(name: str, *, pretrained: bool, classes: int | None, width: float, seed: int) -> Network:
+def _torchvision(
+    name: str, *, pretrained: bool, classes: int | None, width: float, seed: int, layers_of_pretrained: bool = False
+) -> Network:
     import torchvision  # takes seconds to import
 
     if pretrained and classes not in (None, CLASSES):
@@ -33,6 +35,8 @@ def _torchvision(name: str, *, pretrained: bool, classes: int | None, width: flo
     options: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {"weights": None, "weights_backbone": None}
     if classes is not None:
         options["num_classes"] = classes
+    if layers_of_pretrained and not name.startswith("lraspp"):
+        options["aux_loss"] = True  # torchvision's weights have this head, and it is left out without them
     with downloading("torchvision", f"torchvision/{name}"):
         module = seeded(seed, lambda: torchvision.models.get_model(name, **options))
     return Network(module.eval(), IMAGENET, f"torchvision/{name}", (3, 96, 128))

@@ -23,7 +23,7 @@ from whatwhere.need.pooled import PooledGraph, SpatialMean, constant_at
 from whatwhere.network import N, Network, as_module
 from whatwhere.site import Selection, Site, Sites, evaluating, expected_input_size
 from whatwhere.site_table import list_sites
-from whatwhere.surgery import Replaced, as_given, copied, count_parameters
+from whatwhere.surgery import Replaced, as_given, copied, count_parameters, record
 
 Size = tuple[int, int, int]
 Init = Literal["kernel-sum", "fresh"]
@@ -119,6 +119,7 @@ def collapse(
         (before.total_flops, list_sites(module, input_size=size).total_flops),
     )
     module.__dict__["surgery"] = report  # a plain attribute: no parameter, no module
+    record(module, net, "need.collapse", site=start.name, init=init, seed=seed, input_size=size)
     return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
 
 

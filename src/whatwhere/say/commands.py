@@ -34,8 +34,9 @@ def train(
 
     Args:
         data: a folder with pictures and label maps, Cityscapes, or drawn/streets.
-        out: folder for the checkpoint, weights.safetensors and history.json.
-        model: pspnet/TIMM-RESNET, torchvision/deeplabv3_resnet50, torchvision/lraspp_mobilenet_v3_large, smp/unet/NAME.
+        out: folder for the checkpoint, the trained network, which --model takes like that of ww.save, and history.json.
+        model: pspnet/TIMM-RESNET, torchvision/deeplabv3_resnet50, torchvision/lraspp_mobilenet_v3_large, smp/unet/NAME,
+            or a folder that ww.save wrote, whose weights are trained on.
         width: width factor of pspnet/ networks.
         epochs: passes over the training pictures, instead of 60.
         batch_size: pictures in a step, instead of 8.

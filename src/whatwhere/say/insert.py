@@ -13,7 +13,7 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.network import N, as_module, check_finite, main_map, running
 from whatwhere.say.layer import Bottleneck, overwriting
 from whatwhere.site import blank_picture, evaluating, expected_input_size
-from whatwhere.surgery import Replaced, as_given, copied, describe, put
+from whatwhere.surgery import Replaced, as_given, copied, describe, put, record
 
 OPTIONS = ("activation", "group")  # of `Bottleneck`
 
@@ -98,6 +98,7 @@ def bottleneck(
     before = f"{describe(old)}, {channels} channels"
     report = BottleneckReport(Replaced(site, before, describe(layer)), (channels, layer.encode.out_channels))
     module.__dict__["surgery"] = report
+    record(module, net, "say.bottleneck", site=site, input_size=blank.shape[1:], seed=seed, **_settings(layer))
     return as_given(net, module, f"{getattr(net, 'name', '')}, bottleneck at {site}")
 
 
@@ -121,6 +122,13 @@ def _layer(channels: int, concepts: int | Sequence[str] | Bottleneck, seed: int,
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return Bottleneck(channels, concepts if isinstance(concepts, int) else len(names), names=names, **options)
+
+
+def _settings(layer: Bottleneck) -> dict[str, Any]:
+    """The options that make such a layer; one of another class is an option itself."""
+    if type(layer) is not Bottleneck:
+        return {"concepts": layer}
+    return {"concepts": layer.names, "activation": layer.activation, "group": layer.group}
 
 
 def _check_fits(layer: Bottleneck, channels: int, options: dict[str, Any]) -> None:

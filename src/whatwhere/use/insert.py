@@ -16,7 +16,7 @@ from whatwhere.layers import branch_parts
 from whatwhere.network import N, as_module, running
 from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size
 from whatwhere.site_table import list_sites
-from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, modules_that_ran, put
+from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, modules_that_ran, put, record
 from whatwhere.use.ms_sar import MSSAR, SE
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
@@ -105,6 +105,8 @@ def recalibrate(
         (before.total_flops, list_sites(module, input_size=size).total_flops),
     )
     module.__dict__["surgery"] = report
+    chosen = None if sites is None else wanted
+    record(module, net, "use.recalibrate", method=method, sites=chosen, input_size=size, seed=seed, **options)
     return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
 
 

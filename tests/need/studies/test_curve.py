@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whatwhere as ww
@@ -308,12 +309,14 @@ def test_pictures_without_labels_are_refused(trained, tmp_path):
 
 
 def test_a_cut_that_cannot_be_collapsed_gets_a_note(digits):
-    net = ww.load_model("timm/test_vit", classes=10)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 2, 2), nn.Conv2d(4, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     some = Data("digits", {"test": digits.test.take(10)})
-    cuts = ["blocks.1", "blocks.2"]
-    result = ww.need.curve(net, some, methods=["mean", "gap_fc"], sites=cuts, quiet=True)
-    assert {p.method for p in result.points} == {"mean"}
-    assert [n for n in result.notes if n.startswith("GAP+FC is left out at blocks.1: ")]
+    result = ww.need.curve(net.eval(), some, methods=["mean", "gap_fc"], sites=["0", "2"], quiet=True)
+    assert {(p.method, p.site) for p in result.points} == {("mean", "0"), ("mean", "2"), ("gap_fc", "2")}
+    (note,) = [n for n in result.notes if n.startswith("GAP+FC is left out at 0: ")]
+    assert "a ConvTranspose2d, makes no constant map of one" in note
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_runs(trained, digits, tmp_path):

@@ -273,12 +273,30 @@ def test_from_the_command_line_to_a_network_in_python(tmp_path, capsys):
     found = ww.load_result(tmp_path / "out")
     assert isinstance(found, ww.need.RecoverResult)
     assert found.sites == ["features.22"]
-    (recipe,) = [note for note in found.notes if note.startswith("To load")]
-    (file,) = found.weights["features.22, fine-tuned"]
-    code = recipe.partition(": ")[2].partition(". The intact")[0]
-    names: dict = {"SITE": "features.22", "FILE": tmp_path / "out" / file}
-    exec(code, names)
+    assert [note for note in found.notes if "whatwhere evaluate --model FOLDER" in note]
+    assert not [note for note in found.notes if note.startswith("To load")]
+    (kept,) = found.weights["features.22, fine-tuned"]
+    assert kept in (tmp_path / "out" / "index.html").read_text()
+    tuned = ww.load_model(tmp_path / "out" / kept)
+    assert tuned.classes == tuple("0123456789")
+    assert tuned.name == "cifar/vgg11 + GAP before features.22"
     digits = ww.load_data("digits")
     assert isinstance(digits, Data)
-    tested = ww.evaluate(names["net"], digits.test.take(30))
-    assert tested.accuracy == pytest.approx(found["features.22, fine-tuned"].values["accuracy"][0])
+    tested = ww.evaluate(tuned, digits.test.take(30))
+    assert tested.accuracy == found["features.22, fine-tuned"].values["accuracy"][0]
+    (intact,) = found.weights["intact, fine-tuned"]
+    main(["evaluate", "--model", str(tmp_path / "out" / intact), "--data", "digits"])
+    assert capsys.readouterr().out.startswith("cifar/vgg11: ")
+
+
+def test_networks_that_are_kept_elsewhere_and_by_two_processes(tmp_path):
+    net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    folder = ww.save(ww.hold.with_padding(net, "circular"), tmp_path / "net")
+    small = {"epochs": 1, "batch_size": 32, "pictures": 64, "limit": 30, "augment": False}
+    study = ww.need.Recover(str(folder), "digits", sites=("features.22",), seeds=(0, 1), **small)
+    found = study.run(tmp_path / "out", quiet=True, workers=2, weights_folder=tmp_path / "scratch")
+    for row in ("features.22, fine-tuned", "intact, fine-tuned"):
+        for kept, accuracy in zip(found.weights[row], found[row].values["accuracy"], strict=True):
+            tuned = ww.load_model(tmp_path / "scratch" / kept)
+            assert "padding circular" in tuned.name
+            assert ww.evaluate(tuned, ww.load_data("digits").test.take(30)).accuracy == accuracy

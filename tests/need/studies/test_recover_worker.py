@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import whatwhere as ww
 from small_stripes import data, network
@@ -26,6 +27,16 @@ def test_weights_are_named_by_what_they_are_of():
     for site, word in (("layer4.0", "layer4.0"), (None, "intact"), ("a/b c#2", "a_b_c#2")):
         config = {"site": site, "seed": 3}
         assert weights_name(config) == f"weights/{word}-seed3-{Cell(config).key}.safetensors"
+
+
+def test_networks_by_name_are_kept_in_folders_and_weights_of_others_in_files(tmp_path):
+    named = ww.need.Recover("cifar/vgg11", "digits", width=0.07, sites=("0",)).planned().worker(ww.Run(tmp_path))
+    config = {"site": "features.18", "seed": 1}
+    assert named.kept(config) == f"weights/features.18-seed1-{Cell(config).key}"
+    assert named.weights(config) == tmp_path / named.kept(config) / "weights.safetensors"
+    given = worker(tmp_path)
+    assert given.kept(config) == weights_name(config)
+    assert given.weights(config) == tmp_path / weights_name(config)
 
 
 def test_pictures_are_as_many_as_were_asked_for_and_of_both_classes():
@@ -78,7 +89,8 @@ def test_a_cell_that_trains_names_its_weights_and_tests_what_it_trained(tmp_path
 
     def fit(net, split, recipe, **options):
         with torch.no_grad():
-            net.module[-1].bias.copy_(torch.tensor([100.0, -100.0]))  # class 0, whatever it sees
+            linear = [m for m in net.module.modules() if isinstance(m, nn.Linear)][-1]
+            linear.bias.copy_(torch.tensor([100.0, -100.0]))  # class 0, whatever it sees
         return type("History", (), {"epochs": []})()
 
     monkeypatch.setattr("whatwhere.lab.trainer.fit", fit)

@@ -7,8 +7,9 @@ import torch
 
 import whatwhere as ww
 from whatwhere.arguments import call, parsed
+from whatwhere.cli import main
 from whatwhere.lab.study import loaded
-from whatwhere.models.weights import read_tensors, save_weights
+from whatwhere.models.weights import save_weights
 from whatwhere.need import COMMANDS
 from whatwhere.need.cuts import cut_at_share, cuts_of
 from whatwhere.need.studies.trained import Trained
@@ -27,13 +28,23 @@ def test_a_curves_commands_make_the_networks_that_it_measured(trained, tmp_path,
         assert words[:3] == ["whatwhere", "need", "collapse"]
         monkeypatch.chdir(tmp_path)
         call("whatwhere need collapse", loaded(COMMANDS["collapse"]), words[3:])
-        small = ww.need.collapse(trained, p.site)
-        small.module.load_state_dict(read_tensors(tmp_path / "small.safetensors"))
+        small = ww.load_model("small")
+        assert small.module.surgery.site == p.site
         assert parsed("whatwhere need collapse", loaded(COMMANDS["collapse"]), words[3:])["site"] == p.site
         assert ww.evaluate(small, data).accuracy == pytest.approx(p.accuracy.mean)
     page = (tmp_path / "out" / "index.html").read_text()
     assert "need collapse --model cifar/vgg11" in page
     assert ww.load_result(tmp_path / "out").commands == curve.commands
+
+
+def test_a_saved_networks_own_folder_is_not_written_to(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ww.save(trained, "small")
+    curve = ww.need.curve("small", "digits", methods="gap_fc", sites="features.25", limit=60, quiet=True)
+    (command,) = curve.commands.values()
+    main(shlex.split(command)[1:])
+    found = ww.evaluate(ww.load_model("smaller"), ww.load_data("digits").test.take(60))
+    assert found.accuracy == pytest.approx(curve.points[0].accuracy.mean)
 
 
 def test_of_a_module_the_call_is_given(trained, digits):

@@ -115,7 +115,8 @@ def build(config: Mapping[str, Any], picture: torch.Size | tuple[int, ...]) -> N
 
 def unpasted(config: Mapping[str, Any]) -> Network:
     """The network by name, before a row changes it."""
-    return load_model(config["model"], classes=config["grid"] ** 2, width=config["width"], seed=config["seed"])
+    scores, width = config["grid"] ** 2, config["width"]
+    return load_model(config["model"], classes=scores, width=width, seed=config["seed"], fresh=True)
 
 
 def paste(pictures: Tensor, squares: Tensor, grid: int) -> Tensor:

@@ -1,38 +1,44 @@
-"""Where the network of a cut can be collapsed (GAP+FC), and why not elsewhere."""
+"""Where the network of a cut can be collapsed (GAP+FC), as the dataflow says: nothing is built to find it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from whatwhere.errors import InputError
-from whatwhere.need.gap_fc import collapse
+from whatwhere.graph.flow import flow_of
+from whatwhere.graph.mixing import Places
 from whatwhere.network import Network
-from whatwhere.site import Site
+from whatwhere.site import Site, Sites
+
+GOES_ROUND = "spatial information flows around it"
 
 
-def collapsible(net: Network, cut: Site) -> str:
-    """Where to pool for a cut: there, or before the innermost enclosing module that no shortcut bypasses.
+def pooled_sites(net: Network, table: Sites, cuts: Iterable[Site]) -> tuple[list[str], list[str]]:
+    """The sites to pool at for some cuts, each place once; and a note for every cut that is left out.
 
-    Raises:
-        InputError: if there is no such place; the reason is that of the cut itself.
+    A place inside of a block, which something goes round, stands for the innermost module around it that nothing goes
+    round.
+
+    Args:
+        net: the network.
+        table: its sites.
+        cuts: some of them.
     """
-    reasons = []
-    for name in (cut.name, *reversed(cut.parents)):
-        try:
-            collapse(net, name)
-            return name
-        except InputError as error:
-            reasons.append(error)
-    raise reasons[0]
+    places = Places(flow_of(net, input_size=table.input_size), table)
+    found = {cut: collapsible(places, cut) for cut in cuts}
+    notes = [f"GAP+FC is left out at {c.name}: {GOES_ROUND}." for c, place in found.items() if place is None]
+    return list(dict.fromkeys(place for place in found.values() if place)), notes
 
 
-def pooled_sites(net: Network, cuts: Iterable[Site]) -> tuple[list[str], list[str]]:
-    """The sites to pool at for some cuts, each once; and a note for every reason that leaves cuts out."""
-    sites: dict[str, None] = {}
-    refused: dict[str, str] = {}
-    for cut in cuts:
-        try:
-            sites[collapsible(net, cut)] = None
-        except InputError as error:
-            refused.setdefault(str(error), cut.name)
-    return list(sites), [f"GAP+FC is left out at {site}: {why}" for why, site in refused.items()]
+def collapsible(places: Places, cut: Site) -> str | None:
+    """Where to pool for a cut: there, or before the innermost module around it that nothing goes round, if any."""
+    by_name = {s.name: s for s in places.table}
+    around = [by_name[p] for p in reversed(cut.parents) if p in by_name]
+    narrow = next((s for s in (cut, *around) if places.flow.entering(s) in places.flow.narrows), None)
+    return _usual_name(places, narrow) if narrow else None
+
+
+def _usual_name(places: Places, site: Site) -> str:
+    """Of several sites that one map enters, the one that is a cut."""
+    node = places.flow.entering(site)
+    cuts = {c.name for c in places.table.cuts}
+    return next((s.name for s in places.at.get(node, []) if s.name in cuts), site.name) if node else site.name

@@ -102,7 +102,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
     @cached_property
     def pooled(self) -> tuple[list[str], list[str]]:
         """Where it is collapsed, and notes on cuts that are left out."""
-        return pooled_sites(self.net, self.cuts) if GAP_FC in self.methods else ([], [])
+        return pooled_sites(self.net, self.table, self.cuts) if GAP_FC in self.methods else ([], [])
 
     def shared(self) -> Mapping[str, Any]:
         """The network with its weights, the test pictures, and all that decides a chunk."""
@@ -237,7 +237,14 @@ class CurvePlan(Plan[Curve, NeedResult]):
             return {}
         cells = {site: collapse_cell(site) for site in self.pooled[0]}
         found: Tallies = {None: Tally.from_dict(done[INTACT_CELL])}
-        return found | {(GAP_FC, s): Tally.from_dict(done[c]) for s, c in cells.items() if c in done}
+        measured = {s: done[c] for s, c in cells.items() if c in done and "refused" not in done[c]}
+        return found | {(GAP_FC, s): Tally.from_dict(result) for s, result in measured.items()}
+
+    def _refused(self, done: Finished) -> list[str]:
+        """Where the network could not be collapsed, and why."""
+        cells = {site: collapse_cell(site) for site in self.pooled[0]}
+        why = {s: done[c]["refused"] for s, c in cells.items() if c in done and "refused" in done[c]}
+        return [f"GAP+FC is left out at {site}: {reason}" for site, reason in why.items()]
 
     def _points(self, tallies: Tallies) -> list[Point]:
         """The points of some tallies and the intact network on the same pictures; the last cut first."""
@@ -250,7 +257,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     def _notes(self, intact: Tally, done: Finished) -> tuple[str, ...]:
         own = (*random_weights(self.net), *self._knows_nothing(intact), *self._draws_note())
-        return (*own, *self.pooled[1], *done.notes())
+        return (*own, *self.pooled[1], *self._refused(done), *done.notes())
 
     @property
     def _advises(self) -> bool:

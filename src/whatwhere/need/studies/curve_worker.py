@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whatwhere.data import Data, Split
+from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.parts import Parts
@@ -92,7 +93,10 @@ class CurveWorker(PreparedOnce):
             return written(measure(self.removals, self.split, rows, repeats, parts=parts, meter=meter))
 
     def _collapsed(self, site: str | None, parts: Parts) -> dict[str, Any]:
-        net = collapse(self.net, site) if site else self.net
+        try:
+            net = collapse(self.net, site) if site else self.net
+        except InputError as error:  # a result as well: the page says why the point is not there
+            return {"refused": str(error)}
         with Meter(f"GAP+FC from {site}" if site else "intact network", len(self.split)) as meter:
             return measure_plain(net, self.split, self.batch_size, parts, meter).to_dict()
 

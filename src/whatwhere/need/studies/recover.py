@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Recover(Tuning, Measured, Study["RecoverResult"]):
     """Collapse a trained network (GAP+FC), fine-tune it, and see how much of the lost accuracy comes back.
 
-    The control is the intact network, fine-tuned alike: the same recipe, the same order of the same pictures. The
-    weights of every fine-tuned network are kept in the folder's weights. Sites and seeds may be added later in the
-    same folder: the result is of all that is finished there. An interrupted training resumes from its last epoch.
+    The control is the intact network, fine-tuned alike: the same recipe, the same order of the same pictures. Every
+    fine-tuned network is kept as a folder in the folder's weights, which --model takes in every command. Sites and
+    seeds may be added later in the same folder: the result is of all that is finished there. An interrupted training
+    resumes from its last epoch.
 
     Attributes:
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`. Its

@@ -60,7 +60,7 @@ class Fold:
         return (self._row(site, True, [seed]) for site in (None, *self.shares) for seed in self._trained(site))
 
     def weights(self) -> dict[str, list[str]]:
-        """By row, the files of its fine-tuned networks, in the order of the seeds."""
+        """By row, where its fine-tuned networks are kept, in the order of the seeds."""
         found = self.done.by("site", "seed")
         sites = [site for site in (None, *self.shares) if self._trained(site)]
         return {name_of(site, True): [found[site, s]["weights"] for s in self._trained(site)] for site in sites}

@@ -24,11 +24,15 @@ from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recover import Recover
 from whatwhere.need.studies.recover_fold import Fold
 from whatwhere.need.studies.recover_result import RecoverResult
-from whatwhere.need.studies.recover_worker import TEST, TUNE, RecoverWorker, fewer, for_pictures
+from whatwhere.need.studies.recover_worker import FILE, TEST, TUNE, RecoverWorker, fewer, for_pictures
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites
 from whatwhere.site_table import list_sites
 
+SAVED = (
+    "Each fine-tuned network is kept in a folder, named in the last table: whatwhere evaluate --model FOLDER, or "
+    "ww.load_model(FOLDER); every other --model takes it, too."
+)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 LOAD = (
     "To load a recovered network in Python: import safetensors.torch, whatwhere as ww; net = ww.need.collapse({model}, "
@@ -186,7 +190,11 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         most = max((row.measured["accuracy"].repeats for row in folded.rows()), default=1)
         yield SEEDS if most > 1 else ONE_SEED
         yield "Differences are paired: the same seed, the same pictures. The share recovered has Fieller's interval."
-        yield LOAD.format(model=self._loaded(), size=self.net.input_size)
+        kept = [name for names in folded.weights().values() for name in names]
+        if any(not name.endswith(FILE) for name in kept):
+            yield SAVED
+        if any(name.endswith(FILE) for name in kept):
+            yield LOAD.format(model=self._loaded(), size=self.net.input_size)
 
     def _loaded(self) -> str:
         """The Python that makes the given network's layers."""

@@ -37,7 +37,8 @@ class RecoverResult(RowsResult):
     Attributes:
         each: the fine-tuned networks one by one, with intervals over test pictures.
         cost: parameters and FLOPs per picture, by site; "" is the intact network.
-        weights: by row, the files of its fine-tuned networks in the folder (or the `weights_folder`), seed by seed.
+        weights: by row, the folders of its fine-tuned networks (of a module of the user's, files of their weights) in
+            the study's folder (or the `weights_folder`), seed by seed.
     """
 
     kind: ClassVar[str] = "recover"
@@ -84,7 +85,7 @@ class RecoverResult(RowsResult):
         return in_order([{**line, **self._cost(line["row"])} for line in super().table()])
 
     def each_table(self) -> list[dict[str, Any]]:
-        """One line for each fine-tuned network: intervals over test pictures, and the file of its weights."""
+        """One line for each fine-tuned network: intervals over test pictures, and where it is kept."""
         files = [file for there in self.weights.values() for file in there]
         lines = [self._line(r) for r in self.each]
         return in_order([{**line, "weights": file} for line, file in zip(lines, files, strict=True)])
@@ -102,7 +103,7 @@ class RecoverResult(RowsResult):
             figures={"recover": self.plot()},
             tables=[
                 Table("Before and after fine-tuning", self.table()),
-                Table("Each fine-tuned network: intervals over test pictures, and its weights", self.each_table()),
+                Table("Each fine-tuned network: intervals over test pictures, and where it is kept", self.each_table()),
             ],
             notes=self.notes,
             conclusion=self.conclusion,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +17,16 @@ from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.packed import pack
 from whatwhere.lab.sources import GivenNetwork, place
 from whatwhere.lab.trainer import Trainer
+from whatwhere.models.opened import WEIGHTS
+from whatwhere.models.saved import save, unsavable
 from whatwhere.need.gap_fc import collapse
 from whatwhere.network import Network
+from whatwhere.surgery import copied
 from whatwhere.training.evaluate import evaluate
 
 TEST, TUNE = "test", "tune"
+FILE = ".safetensors"
+RECOVER = "whatwhere need recover"  # who writes
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,24 @@ class RecoverWorker(PreparedOnce, Trainer):
 
     def weights(self, config: Mapping[str, Any]) -> Path:
         """Where a cell's trained weights are; the name says what they are of."""
-        return self.folder / weights_name(config)
+        there = self.folder / self.kept(config)
+        return there if self._weights_alone else there / WEIGHTS
+
+    def kept(self, config: Mapping[str, Any]) -> str:
+        """What is kept of a cell, in the study's folder: a folder that every --model takes, or a file of weights."""
+        return weights_name(config) if self._weights_alone else weights_name(config).removesuffix(FILE)
+
+    def keep(self, net: Network, config: Mapping[str, Any]) -> None:
+        """Write the fine-tuned network, or its weights alone."""
+        if self._weights_alone:
+            super().keep(net, config)
+        else:  # the study's own folder holds nothing of others
+            save(net, self.folder / self.kept(config), classes=self.data.classes, overwrite=True, by=RECOVER)
+
+    @cached_property
+    def _weights_alone(self) -> bool:
+        """Whether the given network is a module of the user's, of which no file can say how to make it."""
+        return bool(unsavable(self.network.net))
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell."""
@@ -55,12 +76,12 @@ class RecoverWorker(PreparedOnce, Trainer):
             return tested(place(net, self.device), self.data)
         net.module.float()  # what the recipe trains in, where a network was given in half precision
         history = self.trained(net, config, f"fine-tuning {net.name}, seed {config['seed']}")
-        return {**tested(net, self.data), "epochs": history.epochs, "weights": weights_name(config)}
+        return {**tested(net, self.data), "epochs": history.epochs, "weights": self.kept(config)}
 
     def network_at(self, site: str | None) -> Network:
         """A copy of the given network, collapsed before a site; None leaves it intact."""
         net = for_pictures(self.network.net, self.data)
-        return collapse(net, site) if site else replace(net, module=copy.deepcopy(net.module))
+        return collapse(net, site) if site else replace(net, module=copied(net.module))
 
 
 def tested(net: Network, data: Data) -> dict[str, Any]:
@@ -83,4 +104,4 @@ def for_pictures(net: Network, data: Data) -> Network:
 def weights_name(config: Mapping[str, Any]) -> str:
     """The file of a cell's weights in the study's folder, such as weights/layer4.0-seed0-<key>.safetensors."""
     where = re.sub(r"[^\w.#-]+", "_", config["site"] or "intact")
-    return f"weights/{where}-seed{config['seed']}-{Cell(config).key}.safetensors"
+    return f"weights/{where}-seed{config['seed']}-{Cell(config).key}{FILE}"

@@ -64,7 +64,7 @@ class TrainedWorker(Trainer):
 
 def build(config: Mapping[str, Any]) -> Network:
     """The network of a training cell before its training."""
-    net = load_model(config["model"], seed=config["seed"], **config["options"])
+    net = load_model(config["model"], seed=config["seed"], fresh=True, **config["options"])
     # Kernel sums of a fresh He initialisation are a fresh He initialisation of the linear maps.
     return collapse(net, config["site"]) if config["method"] == GAP_FC else net
 

@@ -12,7 +12,7 @@ from whatwhere.lab.sources import GivenNetwork
 from whatwhere.need.studies.trained_cells import TrainedCells
 from whatwhere.site import Site
 
-OUT = "small.safetensors"
+OUT = "small"
 
 
 def collapse_command(source: GivenNetwork, site: str) -> str:
@@ -25,7 +25,8 @@ def collapse_command(source: GivenNetwork, site: str) -> str:
     if not isinstance(source.source, str):
         return f"small = ww.need.collapse(net, {site!r})"
     options = json.loads(source.options)
-    words = ["whatwhere", "need", "collapse", "--model", source.source, "--site", site, "--out", OUT]
+    out = f"{OUT}er" if Path(source.source) == Path(OUT) else OUT  # not the folder of the model itself
+    words = ["whatwhere", "need", "collapse", "--model", source.source, "--site", site, "--out", out]
     for name in ("weights", "classes"):
         words += [f"--{name}", str(options[name])] if options.get(name) else []
     words += ["--width", f"{options['width']:g}"] if options.get("width", 1.0) != 1.0 else []

@@ -46,8 +46,8 @@ class Compare(Study["SayResult"]):
     Sites, kinds and seeds may be added later in the same folder: the result is of all that is finished there.
 
     Attributes:
-        model: the trained network's name, such as pspnet/resnet18, torchvision/deeplabv3_resnet50 or smp/unet/resnet18;
-            in Python also a module or a `Network`; never changed.
+        model: the trained network's name, such as pspnet/resnet18, torchvision/deeplabv3_resnet50 or smp/unet/resnet18,
+            or a folder that ww.save wrote; in Python also a module or a `Network`; never changed.
         data: a folder with pictures and label maps, Cityscapes, or drawn/streets; in Python also a `Scenes`.
         weights: file of the trained network's weights (.safetensors, or a PyTorch checkpoint of tensors).
         width: width factor of pspnet/ networks.

@@ -150,7 +150,7 @@ class CompareWorker(Trainer):
 
 def build(config: Mapping[str, Any]) -> Network:
     """The network of a cell before its training: the same initial weights for every method, but for its own."""
-    net = load_model(config["model"], seed=config["seed"], **config["options"])
+    net = load_model(config["model"], seed=config["seed"], fresh=True, **config["options"])
     if config["method"] == NONE:
         return net
     return recalibrate(net, config["method"], seed=config["seed"], **config["settings"])

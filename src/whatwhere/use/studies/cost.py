@@ -20,7 +20,7 @@ class Cost(Study["CostResult"]):
     Nothing is trained. The networks take turns in every round, so that a busy machine slows all of them alike.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME or cifar/NAME.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, or a folder that ww.save wrote.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; it gives the number of classes and
             the size of a picture.
         width: width factor of cifar/ networks.
