@@ -567,22 +567,29 @@ def test_in_a_pre_activation_block_the_convolutions_own_input_is_changed() -> No
         net(x)
         handle.remove()
         expected = net[0].bn1(x).relu()
-    assert block.matched == ("0.conv1", "0.conv2")  # no shortcut: nothing distinguishes it from the branch
+    assert block.matched == ("0.conv1", "0.conv2", "0")  # the shortcut too; the branch begins at its norm
     torch.testing.assert_close(seen[0].flatten(2).sort()[0], expected.flatten(2).sort()[0])
 
 
-def test_a_block_whose_branch_does_not_begin_at_conv1_is_told() -> None:
+def test_a_block_whose_branch_does_not_begin_at_conv1() -> None:
     class Odd(PreActivation):
         def __init__(self) -> None:
             super().__init__(4)
             self.bn1 = self._modules.pop("bn1")  # registered last, run first
 
     net = nn.Sequential(Odd()).eval()
-    table = list_sites(net, input_size=(4, 6, 6))
-    with pytest.raises(InputError, match=r"0: its conv1 does not take.*shortcuts=False"), shuffle(net, table=table):
-        net(torch.randn(2, 4, 6, 6))
-    with shuffle(net, table=table, shortcuts=False):
-        net(torch.randn(2, 4, 6, 6))
+    x, seen = torch.randn(2, 4, 6, 6), []
+    with torch.no_grad(), pool(net, table=list_sites(net, input_size=(4, 6, 6))) as pooled:
+        net[0].bn1.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+        y = net(x)
+    assert pooled.matched == ("0.conv1", "0.conv2", "0")
+    assert torch.equal(seen[0], x)  # the branch begins with the map as it was
+    branch = net[0].conv2(constant(net[0].bn2(net[0].conv1(constant(net[0].bn1(x).relu()))).relu()))
+    torch.testing.assert_close(y, constant(x) + branch.detach())
+
+
+def constant(x: Tensor) -> Tensor:
+    return x.mean((2, 3), keepdim=True).expand_as(x)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

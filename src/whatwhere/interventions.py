@@ -37,8 +37,9 @@ class Intervention:
     Args:
         module: the network.
         inputs: for each site, what to do with the maps (N, C, H, W) that enter it.
-        shortcuts: for each residual block (a site of kind "block"), what to do with its shortcut. It is changed once,
-            where it leaves the block's input; a projection works on the changed maps, and its output stays as it is.
+        shortcuts: for each block that something goes round in, what to do with that. It is changed once, where it
+            leaves the block's input; a projection works on the changed maps, and its output stays as it is.
+        branches: for each such block the modules in it that get the input as it was, by name; if not given, `conv1`.
         when: act in both modes, in training only, or in evaluation only.
         padding: "circular" lets the changed convolutions wrap around instead of adding zeros, which mark borders.
 
@@ -52,6 +53,7 @@ class Intervention:
         inputs: Mapping[Site, Change],
         shortcuts: Mapping[Site, Change] | None = None,
         *,
+        branches: Mapping[Site, Sequence[str]] | None = None,
         when: When = "always",
         padding: Literal["keep", "circular"] = "keep",
     ) -> None:
@@ -60,6 +62,7 @@ class Intervention:
         if padding not in ("keep", "circular"):
             raise InputError(f"padding={padding!r}: choose 'keep' or 'circular'.")
         self.module, self.inputs, self.shortcuts = module, dict(inputs), dict(shortcuts or {})
+        self.branches = {s: (branches or {}).get(s, (f"{s.module}.conv1",)) for s in self.shortcuts}
         self.when, self.padding = when, padding
         self.ran: Counter[str] = Counter()
         self._forwards = 0
@@ -173,17 +176,20 @@ class Intervention:
         def at_branch(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not kept:
                 return None
-            given, changed = kept.pop()
+            given, changed = kept[0]
             # A block nested in this one changes the input once more.
             if map_in(args, kwargs) is not changed and sum(i.module is self.module for i in _installed) == 1:
                 raise InputError(
-                    f"{group[0].name}: its conv1 does not take the block's input as it is, so that its shortcut cannot "
-                    "be changed apart from its branch; give shortcuts=False."
+                    f"{group[0].name}: its branch does not take the block's input as it is, so that its shortcut "
+                    "cannot be changed apart from it; give shortcuts=False."
                 )
             return with_map(args, kwargs, given)
 
         self._hook(block.register_forward_pre_hook(at_block, with_kwargs=True))
-        self._hook(block.conv1.register_forward_pre_hook(at_branch, with_kwargs=True))
+        self._hook(block.register_forward_hook(lambda *_: kept.clear(), always_call=True))
+        for name in dict.fromkeys(name for site in group for name in self.branches[site]):
+            branch = self.module.get_submodule(name)
+            self._hook(branch.register_forward_pre_hook(at_branch, with_kwargs=True))
 
     def _allow_wrapping(self, conv: Any) -> None:
         """A changed call of the convolution wraps around; its other calls, and those in the other mode, do not."""

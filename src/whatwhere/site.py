@@ -80,13 +80,13 @@ class Sites(Sequence[Site]):
         total_flops: int,
         *,
         input_size: tuple[int, int, int] = (3, 224, 224),
-        find_cuts: Callable[[Sites], tuple[Site, ...]] | None = None,
+        follow: Callable[[Sites], Any] | None = None,
         whole: Sites | None = None,
     ) -> None:
         self._sites = tuple(sites)
         self._module = module
         self.total_flops, self.input_size = total_flops, input_size
-        self._find_cuts = find_cuts
+        self._follow = follow
         self._whole: Sites = whole or self  # of which these are some
 
     @overload
@@ -112,6 +112,19 @@ class Sites(Sequence[Site]):
         )
 
     @cached_property
+    def dataflow(self) -> Any:
+        """The network's dataflow (`graph.mixing.Places`), followed when it is first asked for.
+
+        Raises:
+            InputError: if it cannot be followed.
+        """
+        if self._whole is not self:
+            return self._whole.dataflow
+        if self._follow is None:
+            raise InputError("this table is of no network; take that of list_sites(net).")
+        return self._follow(self)
+
+    @property
     def cuts(self) -> tuple[Site, ...]:
         """Where the network can be cut, first to last: before each part that mixes positions, if nothing goes round it.
 
@@ -121,9 +134,7 @@ class Sites(Sequence[Site]):
         Raises:
             InputError: if that cannot be followed.
         """
-        if self._whole is not self:
-            return self._whole.cuts
-        return self._find_cuts(self) if self._find_cuts else ()
+        return tuple(c.site for c in self.dataflow.cuts)
 
     def select(self, which: Selection) -> list[Site]:
         """The sites that a selection names, in execution order, without repeats.

@@ -166,10 +166,10 @@ class _Trace:
         if not spatial:
             raise InputError("no spatial feature map flows through the modules of this network.")
         found = (self._site(i, e) for i, e in enumerate(spatial))
-        return Sites(found, self.module, self.flops, input_size=self.size, find_cuts=self._cuts)
+        return Sites(found, self.module, self.flops, input_size=self.size, follow=self._followed)
 
-    def _cuts(self, table: Sites) -> tuple[Site, ...]:
-        return tuple(c.site for c in Places(flow_of(self.module, input_size=self.size), table).cuts)
+    def _followed(self, table: Sites) -> Places:
+        return Places(flow_of(self.module, input_size=self.size), table)
 
     def _site(self, order: int, e: _Entry) -> Site:
         name = f"{e.name}#{e.call}" if self.calls[e.name] > 1 else e.name

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from whatwhere.errors import InputError
+from whatwhere.graph.around import ways_round
 from whatwhere.models.cifar import make
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.shuffling import (
@@ -18,7 +19,6 @@ from whatwhere.need.shuffling import (
     draw,
     permute,
     pool,
-    shortcut_blocks,
     shuffle,
     spatial_mean,
     spatial_targets,
@@ -385,7 +385,8 @@ def test_targets_of_a_selection() -> None:
     assert targets("layer3.0.conv2:") == ["layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2"]
     assert targets("layer2.0.downsample.0") == ["layer2.0.downsample.0"]
     assert targets(None) == ["conv1", *(f"layer{i}.0.conv{j}" for i in (1, 2, 3, 4) for j in (1, 2))]
-    blocks = [b.name for b in shortcut_blocks(table, spatial_targets(table, "layer2.0.conv2:"))]
+    ways = ways_round(table.dataflow, spatial_targets(table, "layer2.0.conv2:"))
+    blocks = [w.block.name for w in ways.shortcuts]
     assert blocks == ["layer3.0", "layer4.0"]  # layer2.0's first convolution is left alone
 
 

@@ -71,7 +71,7 @@ class Places:
         if any(map(self._has_parameters, region.inside)):
             return True
         entry, left = (self.flow.shapes.get(n, ()) for n in (region.entry, region.exit))
-        return entry == left and not any(map(self._resamples, region.inside))
+        return entry == left and not any(map(self._only_resamples, region.inside))
 
     def _has_parameters(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -80,11 +80,15 @@ class Places:
         given = (attrgetter(str(n.target))(self.flow.module) for n in node.all_input_nodes if n.op == "get_attr")
         return any(isinstance(value, nn.Parameter) for value in given)
 
-    def _resamples(self, node: fx.Node) -> bool:
+    def _only_resamples(self, node: fx.Node) -> bool:
+        norm = node.op == "call_module" and isinstance(self._module(node), NORMS)
+        return norm or self.resamples(node) or "norm" in _name(node)
+
+    def resamples(self, node: fx.Node) -> bool:
+        """Whether a node pools, interpolates or pads."""
         if node.op == "call_module":
-            return isinstance(self._module(node), POOLS + NORMS)
-        name = getattr(node.target, "__name__", str(node.target))
-        return any(part in name for part in ("pool", "interpolate", "pad", "norm"))
+            return isinstance(self._module(node), POOLS)
+        return node.op != "get_attr" and any(part in _name(node) for part in ("pool", "interpolate", "pad"))
 
     def _module(self, node: fx.Node) -> nn.Module:
         return self.flow.module.get_submodule(str(node.target))
@@ -136,6 +140,10 @@ class Places:
             return self.at[region.exit][0]
         entry, left = self.at[region.entry][0], self.flow.shapes.get(region.exit, ())
         return entry if entry.layout == "NCHW" and len(left) == 4 and left[2] * left[3] > 1 else None
+
+
+def _name(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target)) if node.op != "call_module" else ""
 
 
 def _with(x: Tensor, other: Tensor, site: Site, position: tuple[int, int]) -> Tensor:

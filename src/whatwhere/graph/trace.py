@@ -181,7 +181,9 @@ class _Tracer(fx.Tracer):
         self._calls[name] += 1
         call = (name, self._calls[name])
         self._note_map(call, (*args, *kwargs.values()))
-        given = super().call_module(m, forward, args, kwargs)
+        whole = self.is_leaf_module(m, name)
+        # Hooks of what is looked into would be called with proxies, which are no business of theirs.
+        given = super().call_module(m, forward if whole else m.forward, args, kwargs)
         if isinstance(given, _Known):
             self.left[call] = given.node
         return given

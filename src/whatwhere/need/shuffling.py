@@ -7,7 +7,7 @@ Deviations: draws come from a `torch.Generator`, not from NumPy's global state; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError, unknown
+from whatwhere.graph.around import Ways, ways_round
 from whatwhere.interventions import Change, Intervention, When
 from whatwhere.network import Network, as_module
 from whatwhere.site import Selection, Site, Sites
@@ -63,9 +64,9 @@ def shuffle(
             picture; `fixed`: one draw per site, the same in every block of the same seed.
         when: in training and evaluation, or in one of them.
         block: (rows, columns) of mode `block`; they must divide the map.
-        shortcuts: shuffle a residual block's shortcut too (independently) when its first k x k convolution is
-            shuffled; without it spatial information bypasses the convolution. Of a projection the input is shuffled,
-            never the output, as by the authors.
+        shortcuts: shuffle what goes round the shuffled convolutions too (independently): the shortcuts of residual
+            blocks of any make, what is concatenated past them. Of a projection the input is shuffled, never the output,
+            as by the authors.
         padding: `circular` wraps the shuffled convolutions around: zero padding still marks the borders.
         seed: of the draws; the same seed gives the same draws.
         generator: draw from this CPU generator instead; it can be saved and restored for exact resuming. Of fixed
@@ -89,12 +90,37 @@ def shuffle(
         own = _of_site(rng, site.name) if "fixed" in (mode, scope) else rng
         return Shuffler(mode, own, scope=scope, block=block)
 
+    return acting(net, sites, change, when=when, shortcuts=shortcuts, padding=padding, table=table)
+
+
+def acting(
+    net: nn.Module | Network,
+    sites: Selection,
+    change: Callable[[Site], Change],
+    *,
+    when: When,
+    shortcuts: bool,
+    padding: Literal["keep", "circular"],
+    table: Sites | None,
+) -> Intervention:
+    """Act on the maps that enter the selected convolutions, and on what goes round them.
+
+    Args:
+        net: the network.
+        sites: see `shuffle`.
+        change: for each site, what to do with the maps there.
+        when: see `shuffle`.
+        shortcuts: act on what goes round, too.
+        padding: see `shuffle`.
+        table: see `shuffle`.
+    """
     module, places = as_module(net), checked_table(net, table)
     chosen = spatial_targets(places, sites)
-    blocks = shortcut_blocks(places, chosen) if shortcuts else []
-    return Intervention(
-        module, {s: change(s) for s in chosen}, {b: change(b) for b in blocks}, when=when, padding=padding
-    )
+    ways = ways_round(places.dataflow, chosen) if shortcuts and any(s.is_spatial_conv for s in chosen) else Ways()
+    inputs = {s: change(s) for s in (*chosen, *ways.inputs)}
+    blocks = {w.block: change(w.block) for w in ways.shortcuts}
+    branches = {w.block: w.branches for w in ways.shortcuts}
+    return Intervention(module, inputs, blocks, branches=branches, when=when, padding=padding)
 
 
 def checked_table(net: nn.Module | Network, table: Sites | None) -> Sites:
@@ -128,11 +154,7 @@ def pool(
     The deterministic counterpart of `shuffle`: each map becomes constant at its mean. With circular padding it equals
     GAP+FC with the kernels summed over space. The arguments are those of `shuffle`.
     """
-    module, places = as_module(net), checked_table(net, table)
-    chosen = spatial_targets(places, sites)
-    blocks = shortcut_blocks(places, chosen) if shortcuts else []
-    inputs: Mapping[Site, Change] = dict.fromkeys(chosen, spatial_mean)
-    return Intervention(module, inputs, dict.fromkeys(blocks, spatial_mean), when=when, padding=padding)
+    return acting(net, sites, lambda _: spatial_mean, when=when, shortcuts=shortcuts, padding=padding, table=table)
 
 
 def spatial_mean(maps: Tensor) -> Tensor:
@@ -146,19 +168,6 @@ def spatial_targets(places: Sites, which: Selection) -> list[Site]:
     names = {s.module for s in chosen}
     convs = [s for s in places if s.is_spatial_conv and (s in chosen or names & set(s.parents))]
     return convs or [s for s in chosen if not names & set(s.parents)]
-
-
-def shortcut_blocks(places: Sites, targets: list[Site]) -> list[Site]:
-    """The residual blocks whose first k x k convolution is among the targets."""
-    blocks = [s for s in places if s.kind == "block"]
-    return [b for b in blocks if (first := _first_conv(places, b)) and first in targets]
-
-
-def _first_conv(places: Sites, block: Site) -> Site | None:
-    # Only of the branch: the branch does not begin at a 3 x 3 convolution in `downsample`.
-    projection = block.module + ".downsample"
-    inside = (s for s in places if s.is_spatial_conv and block.module in s.parents and s.order > block.order)
-    return next((s for s in inside if not s.module.startswith(projection)), None)
 
 
 class Shuffler:

@@ -1,0 +1,153 @@
+"""What goes round the convolutions that are acted on: shortcuts of blocks of any make, found in the dataflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import fx
+
+from whatwhere.graph.flow import Region
+from whatwhere.graph.mixing import Places
+from whatwhere.site import Site
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A block in which something goes round the convolutions.
+
+    Attributes:
+        block: what enters it is what goes round.
+        branches: the modules in it that begin the way through the convolutions, by name; none if that way cannot be
+            told from the other, since both begin in operators.
+    """
+
+    block: Site
+    branches: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Where something goes round the convolutions of a region.
+
+    Attributes:
+        shortcuts: what goes round from where a block begins.
+        inputs: modules at which a way round begins further in, behind a norm for example.
+        open: places whose way round begins in operators of no block, and which can only be named.
+    """
+
+    shortcuts: tuple[Shortcut, ...] = ()
+    inputs: tuple[Site, ...] = ()
+    open: tuple[str, ...] = ()
+
+
+def ways_round(places: Places, targets: Sequence[Site]) -> Ways:
+    """What goes round some convolutions, in the regions whose first k x k convolutions are among them.
+
+    Args:
+        places: of the network.
+        targets: sites of convolutions; what enters them is changed.
+    """
+    nodes = _calls(places, targets)
+    every = _calls(places, [s for s in places.table if s.is_spatial_conv])
+    begun = [r for r in places.flow.regions if nodes & _first(places, r, every)]
+    found = [_of_region(places, r, nodes) for r in begun]
+    return Ways(
+        tuple(s for w in found for s in w.shortcuts),
+        tuple(s for w in found for s in w.inputs),
+        tuple(s for w in found for s in w.open),
+    )
+
+
+def _calls(places: Places, sites: Sequence[Site]) -> set[fx.Node]:
+    return {n for s in sites for n in [_call(places, s)] if n}
+
+
+def _first(places: Places, region: Region, convolutions: set[fx.Node]) -> set[fx.Node]:
+    """The convolutions of a region that are reached without passing another."""
+    free = _without(places, region, convolutions)
+    return {u for n in (region.entry, *free) for u in places.flow.users[n]} & convolutions & set(region.inside)
+
+
+def _call(places: Places, site: Site) -> fx.Node | None:
+    """The node that is a site's call."""
+    calls = [n for n in places.flow.nodes if n.op == "call_module" and n.target == site.module]
+    return calls[site.call - 1] if len(calls) >= site.call else None
+
+
+def _of_region(places: Places, region: Region, targets: set[fx.Node]) -> Ways:
+    free = _without(places, region, targets)
+    leading = {n for n in (region.entry, *free) if _leads(places, n, free, targets)}
+    pools = [n for n in leading if n is not region.entry and _pools(places, n)]  # they see positions before the targets
+    if region.exit not in free or region.entry not in leading:
+        return _at_modules(places, pools)
+    leaving = [(n, u) for n in leading for u in places.flow.users[n] if u in free and u not in leading]
+    early = [u for n, u in leaving if n is region.entry]
+    late = [u for n, u in leaving if n is not region.entry]
+    block = _block(places, region)
+    branches = _branches(places, region, block, leading | targets) if block else ()
+    if block and early and branches:
+        at_modules = _at_modules(places, [*late, *pools])
+        return Ways((Shortcut(block, branches),), at_modules.inputs, at_modules.open)
+    found = _at_modules(places, [*early, *late, *pools])
+    return Ways((Shortcut(block, ()),)) if block and found.open else found
+
+
+def _at_modules(places: Places, nodes: Sequence[fx.Node]) -> Ways:
+    sites = {n: _site_of(places, n) for n in nodes}
+    return Ways((), tuple(s for s in sites.values() if s), tuple(n.name for n, s in sites.items() if not s))
+
+
+def _pools(places: Places, node: fx.Node) -> bool:
+    """Whether a node is a pool that leaves more than one position."""
+    shape = places.flow.shapes.get(node, ())
+    return places.resamples(node) and len(shape) == 4 and shape[2] * shape[3] > 1
+
+
+def _without(places: Places, region: Region, targets: set[fx.Node]) -> set[fx.Node]:
+    """The nodes of a region that are reached without passing a target."""
+    inside, found, waiting = set(region.inside), set[fx.Node](), [region.entry]
+    while waiting:
+        fresh = [u for u in places.flow.users[waiting.pop()] if u in inside and u not in found | targets]
+        found.update(fresh)
+        waiting.extend(u for u in fresh if u is not region.exit)
+    return found
+
+
+def _leads(places: Places, node: fx.Node, free: set[fx.Node], targets: set[fx.Node]) -> bool:
+    """Whether a node leads to a target by nodes that are reached without passing one."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        users = places.flow.users[waiting.pop()]
+        if targets & set(users):
+            return True
+        fresh = [u for u in users if u in free and u not in seen]
+        seen.update(fresh)
+        waiting.extend(fresh)
+    return False
+
+
+def _site_of(places: Places, node: fx.Node) -> Site | None:
+    """The site that is a node's call."""
+    return next((s for s in places.table if _call(places, s) is node), None) if node.op == "call_module" else None
+
+
+def _block(places: Places, region: Region) -> Site | None:
+    """The innermost site that holds a region whole, and everybody who reads what enters it."""
+    readers = {*region.inside, *places.flow.users[region.entry]}
+    owners = [set(places.flow.owners(n)) for n in readers]
+    holding = [s for s in places.at.get(region.entry, []) if all(s.module in o for o in owners)]
+    return holding[-1] if holding else None
+
+
+def _branches(places: Places, region: Region, block: Site, through: set[fx.Node]) -> tuple[str, ...]:
+    """The outermost modules in a block by which its way through the convolutions begins; none if one has no module."""
+    begins = [u for u in places.flow.users[region.entry] if u in through]
+    found = [next(_inner(places, region, block, n), None) for n in begins]
+    return tuple(dict.fromkeys(f for f in found if f)) if all(found) else ()
+
+
+def _inner(places: Places, region: Region, block: Site, node: fx.Node) -> Iterator[str]:
+    owners = set(places.flow.owners(node))
+    inside = (s for s in places.at[region.entry] if s.module.startswith(f"{block.module}."))
+    return (s.module for s in inside if s.module in owners)

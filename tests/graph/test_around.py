@@ -1,0 +1,105 @@
+"""What goes round: if it is pooled as well, positions at the cut do not matter to the output."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn
+from whatwhere.graph.around import ways_round
+from whatwhere.graph.flow import Flow
+from whatwhere.layers import map_in, with_map
+from whatwhere.maps import as_maps, from_maps
+from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.site import Site
+from whatwhere.site_table import list_sites
+
+NETS = {k: f for k, f in {**HAND, **PAPERS, **LIBRARIES}.items() if k != "functional"}
+
+
+def permuted_at(net: nn.Module, site: Site) -> Any:
+    """A hook that gives the positions of the map that enters a site another order."""
+    _, h, w = site.shape_in
+    order = torch.randperm(h * w, generator=torch.Generator().manual_seed(4))
+    calls = 0
+
+    def hook(m: nn.Module, args: Any, kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != site.call:
+            return None
+        x: Any = map_in(args, kwargs)
+        maps = as_maps(x, site)
+        return with_map(args, kwargs, from_maps(maps.flatten(2)[..., order].view_as(maps), x, site))
+
+    return net.get_submodule(site.module).register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def holds_all_that_follows(flow: Flow, site: Site) -> bool:
+    entry = flow.entering(site)
+    return all(site.module in flow.owners(n) for n in (flow.users[entry] if entry else ()))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_from_a_cut_on_no_position_at_the_cut_matters(name: str) -> None:
+    net = drawn(NETS[name])
+    table = list_sites(net, input_size=SIZE)
+    x = torch.randn(2, *SIZE, generator=torch.Generator().manual_seed(1))
+    cuts = [c for c in table.cuts if holds_all_that_follows(table.dataflow.flow, c)]
+    assert cuts
+    for cut in cuts[:: max(1, len(cuts) // 4)]:
+        scores = []
+        for moved in (False, True):
+            handle = permuted_at(net, cut) if moved else None
+            with torch.no_grad(), pool(net, f"{cut.name}:", table=table):
+                scores.append(net(x))
+            if handle:
+                handle.remove()
+        apart = float((scores[0] - scores[1]).abs().max()) / float(scores[0].abs().max())
+        assert apart < 1e-4, (cut.name, apart)
+
+
+@pytest.mark.parametrize("name", ["resnet", "bottlenecks"])
+def test_the_papers_blocks_are_changed_as_the_authors_do(name: str) -> None:
+    net = drawn(PAPERS[name])
+    table = list_sites(net, input_size=(3, 64, 64))
+    ways = ways_round(table.dataflow, [s for s in table if s.is_spatial_conv])
+    assert [w.block.name for w in ways.shortcuts] == ["layer1.0", "layer2.0", "layer3.0", "layer4.0"]
+    assert [w.branches for w in ways.shortcuts] == [(f"layer{i}.0.conv1",) for i in (1, 2, 3, 4)]
+    assert not ways.inputs
+    assert not ways.open
+
+
+def test_a_shortcut_by_an_operator_is_found_and_its_branch_left_alone() -> None:
+    net = drawn(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Forked(4), Forked(4, 2)))
+    table = list_sites(net, input_size=SIZE)
+    ways = ways_round(table.dataflow, [s for s in table if s.is_spatial_conv])
+    assert [(w.block.name, w.branches) for w in ways.shortcuts] == [("1", ("1.first",)), ("2", ("2.first",))]
+
+
+class Normed(nn.Module):
+    """A projection that begins behind the branch's norm (pre-activation)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1)
+        self.project = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        return self.conv(y.relu()) + self.project(y)
+
+
+def test_a_way_round_that_begins_further_in_is_an_input_there() -> None:
+    net = drawn(lambda: nn.Sequential(Normed(), nn.Conv2d(3, 2, 1)))
+    table = list_sites(net, input_size=SIZE)
+    ways = ways_round(table.dataflow, [s for s in table if s.is_spatial_conv])
+    assert ([w.block.name for w in ways.shortcuts], [s.name for s in ways.inputs]) == ([], ["0.project"])
+    assert shuffle(net, table=table).matched == ("0.conv", "0.project")
+
+
+def test_without_the_first_convolution_a_block_is_left_alone() -> None:
+    net = drawn(lambda: nn.Sequential(Forked(3), nn.Conv2d(3, 2, 1)))
+    table = list_sites(net, input_size=SIZE)
+    assert ways_round(table.dataflow, [s for s in table if s.name == "0.second"]).shortcuts == ()
