@@ -26,6 +26,7 @@ from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
 from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, sized
 from whatwhere.need.studies.labels import check_labels
+from whatwhere.need.studies.leaks import leak_notes
 from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, place_of, read
@@ -256,7 +257,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
         ]
 
     def _notes(self, intact: Tally, done: Finished) -> tuple[str, ...]:
-        own = (*random_weights(self.net), *self._knows_nothing(intact), *self._draws_note())
+        leaks = leak_notes(self.table, self.cuts) if self.shuffles and self.study.reach == "from" else []
+        own = (*random_weights(self.net), *self._knows_nothing(intact), *leaks, *self._draws_note())
         return (*own, *self.pooled[1], *self._refused(done), *done.notes())
 
     @property
