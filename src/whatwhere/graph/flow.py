@@ -119,8 +119,8 @@ class Flow:
         return tuple(self._between(a, b) for a, b in pairwise(self.narrows))
 
     def _between(self, entry: fx.Node, exit: fx.Node) -> Region:
-        later = self.after(entry, until=exit)
-        return Region(entry, exit, tuple(n for n in self.nodes if n in later))
+        between = self.after(entry, until=exit) & {exit, *self.before(exit)}  # not what nothing comes of
+        return Region(entry, exit, tuple(n for n in self.nodes if n in between))
 
     def after(self, node: fx.Node, *, until: fx.Node | None = None) -> set[fx.Node]:
         """All that is computed from a node, as far as another one, that one included."""
@@ -130,6 +130,16 @@ class Flow:
             fresh = [u for u in self.users[waiting.pop()] if u not in found]
             found.update(fresh)
             waiting.extend(u for u in fresh if u is not until)
+        return found
+
+    def before(self, node: fx.Node) -> set[fx.Node]:
+        """All that a node is computed from."""
+        found: set[fx.Node] = set()
+        waiting = [node]
+        while waiting:
+            fresh = [s for s in self.sources[waiting.pop()] if s not in found]
+            found.update(fresh)
+            waiting.extend(fresh)
         return found
 
     def entering(self, site: Site) -> fx.Node | None:

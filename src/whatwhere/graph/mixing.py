@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from whatwhere.graph.flow import Flow, Region, ValueOf
-from whatwhere.layers import NORMS, POOLS
+from whatwhere.layers import NORMS, POOLS, kind_of
 from whatwhere.maps import as_maps, from_maps
 from whatwhere.site import Site, Sites, evaluating
 
@@ -101,9 +101,21 @@ class Places:
         region that gives no map.
         """
         entry, like = self.at[region.entry][0], self._leaving(region)
-        if like is None or any(self._keeps(region, entry, like, p) for p in _probes(entry)):
+        if like is None or all(map(self._is_pointwise, region.inside)):
+            return False
+        if any(map(self._is_spatial, region.inside)):  # nothing has to be tried
+            return True
+        if any(self._keeps(region, entry, like, p) for p in _probes(entry)):
             return False
         return not self._sees_means_only(region, entry, like)
+
+    def _is_spatial(self, node: fx.Node) -> bool:
+        """Whether a node is a plain convolution of more than one position."""
+        return node.op == "call_module" and type(m := self._module(node)) is nn.Conv2d and kind_of(m) == "conv"
+
+    def _is_pointwise(self, node: fx.Node) -> bool:
+        """Whether a node is a plain layer that no position sees another through."""
+        return node.op == "call_module" and kind_of(self._module(node)) in ("conv1x1", "norm", "act")
 
     def _keeps(self, region: Region, entry: Site, like: Site, position: tuple[int, int]) -> bool:
         """Whether something after the region depends on one position alone."""
