@@ -14,7 +14,7 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from small_nets import HAND, SIZE, drawn
 from whatwhere.errors import InputError
-from whatwhere.graph.rewrite import Rewritten, arguments_by_name, forward_graph, put_at, rewritten, same_answer
+from whatwhere.graph.rewrite import Rewritten, arguments_by_name, copies, forward_graph, put_at, rewritten, same_answer
 from whatwhere.graph.trace import trace
 
 
@@ -207,3 +207,12 @@ def test_item_assignment_as_a_function() -> None:
     put_at(x, 1, 2.0)
     assert x.tolist() == [0.0, 2.0, 0.0]
     assert operator.setitem not in [n.target for n in made(Whole().eval(), X).graph.nodes]
+
+
+def test_arguments_are_copied() -> None:
+    given: Any = [torch.ones(1), {"a": (torch.zeros(1),)}, 3]
+    made_of = copies(given)
+    made_of[1]["a"][0].add_(1)
+    made_of[1]["b"] = 2
+    made_of.append(4)
+    assert given == [torch.ones(1), {"a": (torch.zeros(1),)}, 3]

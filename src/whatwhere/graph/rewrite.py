@@ -43,7 +43,7 @@ def forward_graph(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
         InputError: if its Python does what torch.fx cannot follow; the message says what.
     """
     try:
-        given = {name: _copied(value) for name, value in arguments_by_name(module, args, kwargs).items()}
+        given = {name: copies(value) for name, value in arguments_by_name(module, args, kwargs).items()}
         token = tracing.set(True)
         try:
             with _alone, evaluating(module), _functions_looked_into():
@@ -70,9 +70,13 @@ def arguments_by_name(module: nn.Module, args: Sequence[Any], kwargs: Mapping[st
     return {stars.get(p.kind, "") + n: bound.arguments[n] for n, p in list(signature.parameters.items())[1:]}
 
 
-def _copied(value: Any) -> Any:
-    """Values with their tensors copied: a forward may work in place."""
-    return fx.node.map_aggregate(value, lambda v: v.clone() if isinstance(v, Tensor) else v)
+def copies(value: Any) -> Any:
+    """Arguments with their tensors, lists and dicts copied: a forward may work in place."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) is dict:
+        return {k: copies(v) for k, v in value.items()}
+    return type(value)(map(copies, value)) if type(value) in (list, tuple) else value
 
 
 class _Asked(_Known):
