@@ -14,6 +14,7 @@ from torchvision.models.squeezenet import SqueezeNet
 from torchvision.models.vgg import make_layers
 
 from whatwhere.errors import InputError
+from whatwhere.hold.padded import PaddedConv, PaddedMap
 from whatwhere.hold.padding import PADDINGS, PaddedPool, PaddingReport, with_padding
 from whatwhere.hold.shortcuts import FittedShortcut
 from whatwhere.interventions import Intervention
@@ -404,3 +405,97 @@ def test_weights_that_are_not_finite_get_no_other_padding():
     net[0].weight.data[0] = torch.nan
     with pytest.raises(InputError, match=r"net: 0\.weight holds NaN"):
         with_padding(net, "reflect", input_size=(3, 8, 8))
+
+
+# ---- timm's own convolutions, modules that only pad, and the count
+
+
+def test_timms_own_convolutions_in_a_network() -> None:
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=4).eval()
+    x = torch.randn(2, 3, 96, 96)
+    new: Any = with_padding(net, "reflect", input_size=(3, 96, 96))
+    assert new.surgery.changed == {"Conv2dSame": 5, "Conv2d": 12}
+    assert type(new) is type(net)
+    assert list(new.state_dict()) == list(net.state_dict())
+    assert isinstance(new.conv_stem, PaddedConv)
+    with torch.no_grad():
+        stem = F.conv2d(padded_around(x, (0, 1), (0, 1), "reflect"), net.conv_stem.weight, None, 2)
+        torch.testing.assert_close(new.conv_stem(x), stem)
+        back: Any = with_padding(new, "zeros", input_size=(3, 96, 96))
+        assert torch.equal(back(x), net(x))
+    assert [type(m) for m in back.modules()] == [type(m) for m in net.modules()]
+
+
+def padded_around(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], fill: str) -> Tensor:
+    return torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), rows, columns), mode=NUMPY[fill]))
+
+
+@pytest.mark.parametrize(("mode", "message"), [("none", "follows from the size of the map"), ("f-conv", "grow")])
+def test_same_padding_has_no_form_without(mode: Any, message: str) -> None:
+    net = timm.create_model("tf_mobilenetv3_small_minimal_100", num_classes=4).eval()
+    with pytest.raises(InputError, match=message):
+        with_padding(net, mode, input_size=(3, 64, 64))
+
+
+def test_standardised_convolutions_in_every_mode() -> None:
+    net = nn.Sequential(
+        timm.layers.ScaledStdConv2d(3, 4, 3, padding=1), nn.ReLU(), timm.layers.StdConv2d(4, 4, 3)
+    ).eval()
+    x = torch.randn(2, *SIZE)
+    with torch.no_grad():
+        for mode in PADDINGS:
+            new: Any = with_padding(net, mode, input_size=SIZE)
+            once = new(x)
+            assert torch.equal(with_padding(new, mode, input_size=SIZE)(x), once)  # type: ignore[operator]
+            assert once.shape[2:] == {"none": (8, 6), "f-conv": (16, 14)}.get(mode, SIZE[1:])
+        assert torch.equal(with_padding(net, "zeros", input_size=SIZE)(x), net(x))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("layer", [nn.ZeroPad2d((1, 2, 0, 3)), nn.ConstantPad2d((1, 2, 0, 3), 0.0)], ids=repr)
+@pytest.mark.parametrize("mode", PADDINGS)
+def test_a_layer_that_adds_zeros(mode: Any, layer: nn.Module) -> None:
+    net = nn.Sequential(layer, nn.Conv2d(3, 3, 3)).eval()
+    x = torch.randn(2, *SIZE)
+    new: Any = with_padding(net, mode, input_size=SIZE)
+    around = {"none": x, "f-conv": padded_around(x, (0, 3), (1, 2), "zeros")}
+    with torch.no_grad():
+        expected = around[mode] if mode in around else padded_around(x, (0, 3), (1, 2), mode)
+        assert torch.equal(new[0](x), expected)
+        back: Any = with_padding(new, "zeros", input_size=SIZE)
+        assert torch.equal(back[0](x), layer(x))
+    assert type(new[0]) is (type(layer) if mode in ("zeros", "f-conv") else PaddedMap)
+
+
+def test_other_constants_are_refused_as_before_and_so_is_a_lone_layer() -> None:
+    with pytest.raises(InputError, match="0, a ConstantPad2d: it pads by itself"):
+        with_padding(nn.Sequential(nn.ConstantPad2d(1, 0.5)), "circular", input_size=SIZE)
+    with pytest.raises(InputError, match="net: this Conv2dSame pads, and it is the whole network"):
+        with_padding(timm.layers.Conv2dSame(3, 3, 3, stride=2), "circular", input_size=SIZE)
+
+
+def test_padding_that_is_left_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from whatwhere.hold import padding, padding_operators
+
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Unfold(3, padding=1))
+    with_padding(net, "reflect", input_size=SIZE)
+    nothing = lambda module, *_, **__: padding_operators.Changed(module)  # noqa: E731
+    monkeypatch.setattr(padding, "change_operators", nothing)
+    with pytest.raises(
+        InputError, match=r"of 1, a Unfold: F\.unfold still pads with zeros there \(1 such calls in all"
+    ):
+        with_padding(net, "reflect", input_size=SIZE)
+    assert with_padding(net, "zeros", input_size=SIZE)
+
+
+def test_the_report_counts_kinds() -> None:
+    block = BasicBlock(4, 4).eval()
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(3, 2, 1), block)
+    assert with_padding(net, "reflect", input_size=(3, 16, 16)).surgery.changed == {"MaxPool2d": 1, "Conv2d": 2}  # type: ignore[union-attr]
+    assert with_padding(net, "none", input_size=(3, 32, 32)).surgery.changed["shortcut"] == 1  # type: ignore[union-attr, index]
+
+
+def test_shortcuts_that_were_fitted_with_zeros_are_no_place_to_begin() -> None:
+    net = nn.Sequential(BasicBlock(4, 4)).eval()
+    full = with_padding(net, "f-conv", input_size=(4, 16, 16))
+    with pytest.raises(InputError, match=r"0\.downsample, a FittedShortcut: F\.pad still.*as it was before f-conv"):
+        with_padding(full, "reflect", input_size=(4, 16, 16))

@@ -10,7 +10,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from whatwhere.errors import InputError
 from whatwhere.hold import uneven
-from whatwhere.hold.uneven import StridedLayer, even_sizes, format_uneven, uneven_padding, without_arithmetic
+from whatwhere.hold.padded import PaddedConv
+from whatwhere.hold.uneven import StridedLayer, even_sizes, format_uneven, uneven_padding, window_of, without_arithmetic
 from whatwhere.models.cifar import make
 from whatwhere.network import Network
 
@@ -176,3 +177,15 @@ def test_layers_without_a_window_and_without_a_stride_are_left_out() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.AdaptiveAvgPool2d(3), nn.MaxPool2d(2, 1))
     assert uneven_padding(net, input_size=(1, 8, 8)) == []
     assert uneven.window_of(nn.ReLU()) is None
+
+
+def test_standardised_same_convolutions_are_seen_for_what_they_are():
+    conv = timm.layers.std_conv.StdConv2dSame(3, 4, 3, stride=2)
+    window = window_of(conv)
+    assert window is not None
+    assert window.same
+    assert (window.pads(0, 16), window.full, window.is_full) == ((0, 1), (2, 2), False)
+    full = window_of(nn.Conv2d(3, 4, (3, 5), dilation=2, padding=(4, 8)))
+    assert full is not None
+    assert full.is_full
+    assert window_of(PaddedConv.of(conv, "reflect")) == window

@@ -6,32 +6,38 @@ Deviations: ours is surgery on any network, with its weights, rather than an arc
 `f-conv` a residual block's shortcut is cropped or zero-padded around its centre to the size of the branch; at a stride
 the two may then be up to one pixel of the block's input out of register. Max-pools are part of it: their own padding is
 with -inf, and `reflect`, `replicate` and `circular` replace that too; `zeros` and `f-conv` leave pools as they are.
+Operators in the forward of a module (`F.pad`, `F.conv2d`) follow the same rules (`padding_operators`). Under `f-conv`
+zeros that are added before a convolution stay: the convolution adds its own to them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from contextlib import redirect_stderr
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from io import StringIO
+from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.hold.shortcuts import fit_shortcuts
+from whatwhere.hold.padded import PaddedConv, PaddedMap, is_own_conv, is_own_pool
+from whatwhere.hold.padded import PaddedPool as PaddedPool
+from whatwhere.hold.padding_calls import padding_calls
+from whatwhere.hold.padding_operators import CEIL_MODE, Changed, change_operators, is_wrong, refusal
+from whatwhere.hold.padding_report import PADDINGS as PADDINGS
+from whatwhere.hold.padding_report import PaddingMode as PaddingMode
+from whatwhere.hold.padding_report import PaddingReport as PaddingReport
+from whatwhere.hold.shortcuts import FittedShortcut, fit_shortcuts
 from whatwhere.hold.uneven import WINDOWED, Pair, Window, window_of
 from whatwhere.network import N, Network, as_module, check_finite
 from whatwhere.site import blank_picture, evaluating, expected_input_size
-from whatwhere.site_table import list_sites
 from whatwhere.surgery import Edit, Replaced, as_given, copied, edit, record
 
-PaddingMode = Literal["zeros", "reflect", "replicate", "circular", "none", "f-conv"]
-PADDINGS: tuple[PaddingMode, ...] = ("zeros", "reflect", "replicate", "circular", "none", "f-conv")
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 _KEEP_POOLS = ("zeros", "f-conv")
 _PADDERS = {  # modules that pad with what a mode asks for need no change
-    "ZeroPad2d": "zeros",
     "ReflectionPad2d": "reflect",
     "ReplicationPad2d": "replicate",
     "CircularPad2d": "circular",
@@ -39,34 +45,18 @@ _PADDERS = {  # modules that pad with what a mode asks for need no change
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
 
 
-@dataclass(frozen=True)
-class PaddingReport:
-    """What `with_padding` did; the new module carries it as its attribute `surgery`.
-
-    Attributes:
-        mode: the padding that every spatial convolution and pool has now.
-        input_size: (C, H, W) of the blank picture on which the new network was seen to run.
-        replaced: every module that changed, and every shortcut that is fitted to its branch; empty if none had to.
-    """
-
-    mode: PaddingMode
-    input_size: tuple[int, int, int]
-    replaced: tuple[Replaced, ...]
-
-    def __str__(self) -> str:
-        """A summary line, then one line for each replacement."""
-        head = f"padding {self.mode}: {len(self.replaced)} modules changed; runs on {self.input_size}."
-        return "\n".join([head, *(f"  {r}" for r in self.replaced)])
-
-
 def with_padding(net: N, mode: PaddingMode, *, input_size: tuple[int, int, int] | None = None) -> N:
-    """A new network with the same weights, in which every spatial convolution and pool pads in one way.
+    """A new network with the same weights, in which everything that pads a map pads in one way.
 
     >>> wrapped = with_padding(net, "circular")          # no borders that reveal position
     >>> print(wrapped.surgery)                           # what changed
 
     `zeros`, `reflect`, `replicate` and `circular` keep the amount of padding and change what it is filled with.
     `none` removes it, and `f-conv` pads with dilation * (k - 1) zeros on each side: maps shrink or grow.
+
+    Modules are changed, and a module that pads by operators in its own forward (torchvision's Swin, by `F.pad`) becomes
+    a `torch.fx.GraphModule` of that forward. Afterwards the network runs, and no padding of another kind is left: they
+    are counted, operator by operator.
 
     Args:
         net: the network; it is left alone.
@@ -89,14 +79,45 @@ def with_padding(net: N, mode: PaddingMode, *, input_size: tuple[int, int, int] 
     check_finite(given)
     size = input_size or expected_input_size(net)
     edits = _edits(given, mode)
-    module, replaced = edit(net, edits) if edits else (copied(given), [])
+    operators: Changed = change_operators(copied(given), mode, size, done=_is_whole)
+    module: nn.Module = operators.module
+    replaced: list[Replaced] = []
+    if edits:
+        module, replaced = edit(module, edits)
     if mode in ("none", "f-conv"):
         replaced += fit_shortcuts(module, [r.name for r in replaced])
-    _check_runs(net, module, mode, size)
-    module.__dict__["surgery"] = PaddingReport(mode, size, tuple(replaced))  # a plain attribute
+    _check_runs(module, mode, size)
+    not_positions = _check_counted(module, mode, size)
+    module.__dict__["surgery"] = PaddingReport(  # a plain attribute
+        mode, size, (*operators.replaced, *replaced), operators.elsewhere, not_positions, _notes(operators)
+    )
     record(module, net, "hold.with_padding", mode=mode, input_size=size)
     new = as_given(net, module, f"{getattr(net, 'name', '')} + padding {mode}")
     return replace(new, input_size=size) if input_size and isinstance(new, Network) else new
+
+
+def _notes(operators: Changed) -> tuple[str, ...]:
+    more = f" and {len(operators.fixed) - 3} more" if len(operators.fixed) > 3 else ""
+    fixed = f"In training, too, operators in {', '.join(operators.fixed[:3])}{more} do what they do in evaluation."
+    return (*([fixed] if operators.fixed else []), *operators.kept)
+
+
+def _is_whole(m: nn.Module) -> bool:
+    """Whether a module's padding is changed at the module, or refused there."""
+    return isinstance(m, (*WINDOWED, PaddedPool, PaddedMap, FittedShortcut, nn.ConvTranspose2d)) or _is_padder(m)
+
+
+def _check_counted(module: nn.Module, mode: PaddingMode, size: tuple[int, int, int]) -> int:
+    """See that no other padding is left; how many calls pad what is no row or column of a map."""
+    calls = padding_calls(module, size)
+    left = [c for c in calls if c.positions and is_wrong(c, mode)] if mode not in _KEEP_POOLS else []
+    if left:
+        first, m = left[0], module.get_submodule(left[0].owner)
+        reason = f"{first.operator} still pads with {first.fill} there ({len(left)} such calls in all)"
+        before = isinstance(m, FittedShortcut)
+        fix = "give the network as it was before f-conv" if before else "let an nn.Conv2d pad instead"
+        raise refusal(mode, first.owner, m, reason, fix)
+    return sum(c.operator in ("F.pad", "torch.constant_pad_nd") and c.other for c in calls)
 
 
 def _edits(module: nn.Module, mode: PaddingMode) -> dict[str, Edit]:
@@ -112,8 +133,12 @@ def _is_inner(module: nn.Module, name: str) -> bool:
 
 
 def _edit_for(name: str, m: nn.Module, mode: PaddingMode) -> Edit | None:
+    if _adds_zeros(m) or isinstance(m, PaddedMap):
+        return _map_edit(m, mode)
+    if isinstance(m, PaddedConv) or is_own_conv(m):
+        return _own_conv_edit(name, m, mode)
     _refuse_padders(name, m, mode)
-    if isinstance(m, WINDOWED) and _pads_by_itself(name, m, mode):
+    if isinstance(m, WINDOWED) and not is_own_pool(m) and _pads_by_itself(name, m, mode):
         return None
     if isinstance(m, nn.Conv2d):
         return _conv_edit(name, m, mode)
@@ -126,9 +151,9 @@ def _edit_for(name: str, m: nn.Module, mode: PaddingMode) -> Edit | None:
 def _refuse_padders(name: str, m: nn.Module, mode: PaddingMode) -> None:
     """Stop at modules that pad, but are neither convolutions nor pools that we can change."""
     if isinstance(m, nn.ConvTranspose2d) and mode != "zeros" and any(m.padding):
-        raise _refusal(mode, name, m, "its padding crops the output of a transposed convolution", "give it padding 0")
+        raise refusal(mode, name, m, "its padding crops the output of a transposed convolution", "give it padding 0")
     if _is_padder(m) and _PADDERS.get(type(m).__name__) != mode and getattr(m, "pad_mode", None) != mode:
-        raise _refusal(mode, name, m, "it pads by itself", "let the next nn.Conv2d pad instead")
+        raise refusal(mode, name, m, "it pads by itself", "let the next nn.Conv2d pad instead")
 
 
 def _is_padder(m: nn.Module) -> bool:
@@ -150,7 +175,7 @@ def _pads_by_itself(name: str, m: nn.Module, mode: PaddingMode) -> bool:
     if (window and _is_pointwise(window)) or (mode in _KEEP_POOLS if pool else _is_zero_padded(m, mode)):
         return True
     by = "nn.MaxPool2d or nn.AvgPool2d" if pool else "nn.Conv2d"
-    raise _refusal(mode, name, m, "it has a forward of its own, which may pad by itself", f"replace it by {by}")
+    raise refusal(mode, name, m, "it has a forward of its own, which may pad by itself", f"replace it by {by}")
 
 
 def _has_own_forward(m: nn.Module) -> bool:
@@ -171,15 +196,10 @@ def _refuse_shared_pools(module: nn.Module, edits: dict[str, Edit]) -> None:
     names = Counter(id(m) for _, m in module.named_modules(remove_duplicate=False))
     for name in edits:
         m = module.get_submodule(name)
-        if isinstance(m, (*_POOLS, PaddedPool)) and (names[id(m)] > 1 or not name):
+        alone = not name and (_adds_zeros(m) or isinstance(m, PaddedMap | PaddedConv) or is_own_conv(m))
+        if alone or (isinstance(m, (*_POOLS, PaddedPool)) and (names[id(m)] > 1 or not name)):
             where = "it is registered under several names" if name else "it is the whole network"
             raise InputError(f"{name or 'net'}: this {type(m).__name__} pads, and {where}; give each place its own.")
-
-
-def _refusal(mode: str, name: str, m: nn.Module, reason: str, fix: str) -> InputError:
-    return InputError(
-        f"mode={mode!r}: cannot change the padding of {name or 'net'}, a {type(m).__name__}: {reason}; {fix}."
-    )
 
 
 # ---- convolutions
@@ -218,7 +238,7 @@ def _amount(name: str, conv: nn.Conv2d, mode: PaddingMode) -> Pair:
     rows, columns = _full(conv)
     if rows % 2 or columns % 2:
         reason = f"'same' is asymmetric for kernel {tuple(conv.kernel_size)}"
-        raise _refusal(mode, name, conv, reason, "give it an odd kernel, or padding in numbers")
+        raise refusal(mode, name, conv, reason, "give it an odd kernel, or padding in numbers")
     return rows // 2, columns // 2
 
 
@@ -229,49 +249,37 @@ def _set_padding(conv: Any, *, amount: Pair, fill: str) -> nn.Module:
     return conv
 
 
-# ---- pools
+def _own_conv_edit(name: str, conv: Any, mode: PaddingMode) -> Edit | None:
+    """Of one of timm's convolutions, or of ours that stands for it."""
+    window = window_of(conv)
+    if window is None or _is_pointwise(window) or getattr(conv, "mode", "zeros") == mode:
+        return None
+    if window.same and mode == "none":
+        reason = 'what it adds follows from the size of the map ("same"), so that it has no form without'
+        raise refusal(mode, name, conv, reason, "replace it by nn.Conv2d")
+    if not (window.same or any(window.padding)) and mode != "f-conv":
+        return None
+    if mode == "f-conv" and window.is_full:
+        return None
+    return partial(_own_conv_in_mode, mode=mode)
 
 
-class PaddedPool(nn.Module):
-    """Pad in some mode, then pool without padding.
+def _own_conv_in_mode(conv: Any, *, mode: PaddingMode) -> nn.Module:
+    ours = conv if isinstance(conv, PaddedConv) else PaddedConv.of(conv, mode)
+    return ours.in_mode(mode)
 
-    Args:
-        pool: an `nn.MaxPool2d` or `nn.AvgPool2d` with padding; it becomes a part of this, with padding 0.
-        mode: reflect, replicate or circular.
-    """
 
-    def __init__(self, pool: nn.MaxPool2d | nn.AvgPool2d, mode: str) -> None:
-        super().__init__()
-        window = window_of(pool)
-        assert window
-        self.padding, self.mode, self.training = window.padding, mode, pool.training
-        self.pool: Any = pool
-        pool.padding = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the pool's (N, C, H', W')."""
-        rows, columns = self.padding
-        return self.pool(F.pad(x, (columns, columns, rows, rows), mode=self.mode))
-
-    def restored(self) -> nn.Module:
-        """The pool with the padding it had."""
-        self.pool.padding = self.padding
-        return self.pool
-
-    def extra_repr(self) -> str:
-        """The padding, for reports."""
-        return f"padding={self.padding}, mode={self.mode}"
+# ---- pools, and modules that only pad
 
 
 def _pool_edit(name: str, pool: Any, mode: PaddingMode) -> Edit | None:
     if isinstance(pool, PaddedPool):
         return None if pool.mode == mode else partial(_rewrapped, mode=mode)
     window = window_of(pool)
-    if window is None or not any(window.padding) or mode in _KEEP_POOLS:
+    if window is None or not (window.same or any(window.padding)) or mode in _KEEP_POOLS:
         return None
     if mode != "none" and window.ceil and max(window.stride) > 1:
-        reason = "in ceil_mode, whether there is a last window depends on where the map ends"
-        raise _refusal(mode, name, pool, reason, "set its ceil_mode to False")
+        raise refusal(mode, name, pool, *CEIL_MODE)
     return lambda m: _pool_in_mode(m, mode)
 
 
@@ -284,6 +292,17 @@ def _pool_in_mode(pool: Any, mode: PaddingMode) -> nn.Module:
     return PaddedPool(pool, mode)
 
 
+def _adds_zeros(m: nn.Module) -> bool:
+    return isinstance(m, nn.ConstantPad2d) and m.value == 0
+
+
+def _map_edit(m: Any, mode: PaddingMode) -> Edit | None:
+    if mode in _KEEP_POOLS and _adds_zeros(m):
+        return None
+    fill = "zeros" if mode == "f-conv" else mode
+    return None if getattr(m, "mode", "") == fill else lambda old: PaddedMap(m.padding, fill)
+
+
 def _rewrapped(wrapper: Any, *, mode: PaddingMode) -> nn.Module:
     return _pool_in_mode(wrapper.restored(), mode)
 
@@ -291,11 +310,10 @@ def _rewrapped(wrapper: Any, *, mode: PaddingMode) -> nn.Module:
 # ---- seen to run
 
 
-def _check_runs(net: nn.Module | Network, module: nn.Module, mode: PaddingMode, size: tuple[int, int, int]) -> None:
+def _check_runs(module: nn.Module, mode: PaddingMode, size: tuple[int, int, int]) -> None:
     error = _failure(module, size)
     if error is None:
         return
-    list_sites(net, input_size=size)  # if the network as given does not run either, this says so
     seen = str(error).rstrip(".")
     raise InputError(
         f"mode={mode!r}: the network does not run on a picture of shape {size} (C, H, W) any more: {seen}. "
@@ -304,7 +322,7 @@ def _check_runs(net: nn.Module | Network, module: nn.Module, mode: PaddingMode, 
 
 
 def _failure(module: nn.Module, size: tuple[int, int, int]) -> Exception | None:
-    with evaluating(module):
+    with evaluating(module), redirect_stderr(StringIO()):  # torch.fx prints where a graph failed
         try:
             module(blank_picture(module, size))
         except _FAILURES as error:

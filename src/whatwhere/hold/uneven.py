@@ -36,6 +36,16 @@ class Window:
     ceil: bool = False
     same: bool = False
 
+    @property
+    def full(self) -> Pair:
+        """The padding that lets every weight see every position."""
+        return self.reach(0) - 1, self.reach(1) - 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has that."""
+        return self.padding == self.full and not self.same
+
     def reach(self, axis: int) -> int:
         """From a window's first to its last row or column, both included."""
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
@@ -67,7 +77,9 @@ def window_of(layer: nn.Module) -> Window | None:
     if not isinstance(layer, WINDOWED):
         return None
     m: Any = layer
-    same = m.padding == "same" or type(m).__name__ in SAME_BY_TYPE
+    if isinstance(own := getattr(m, "window", None), Window):  # of ours, which pads before it slides
+        return own
+    same = m.padding == "same" or type(m).__name__ in SAME_BY_TYPE or bool(getattr(m, "same_pad", False))
     padding = (0, 0) if isinstance(m.padding, str) else _pair(m.padding)
     dilation = _pair(getattr(m, "dilation", 1))
     return Window(_pair(m.kernel_size), _pair(m.stride), padding, dilation, bool(getattr(m, "ceil_mode", False)), same)
