@@ -27,6 +27,7 @@ FOR_INSTRUMENTS = {
     "surgery",
     "errors",
     "label_maps",
+    "maps",
 }
 FRONT = {"cli", "arguments", "commands", "wings"}
 UPSTAIRS = {*FRONT, *WINGS}

@@ -106,3 +106,20 @@ def test_values_are_not_changed_by_a_run() -> None:
     flow.run({a: given}, [flow.output])
     assert torch.equal(given, kept)
     assert flow.after(a) == set(flow.nodes) - {flow.picture, a}
+
+
+def test_calls_are_those_whose_value_a_node_is_innermost_first() -> None:
+    flow = flow_of(drawn(lambda: nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)), Touched())), input_size=SIZE)
+    conv, add = (next(n for n in flow.nodes if n.name == name) for name in ("_0_0", "add"))
+    assert [(c.module, c.number, c.entry) for c in flow.calls[conv]] == [
+        ("0.0", 1, flow.picture),
+        ("0", 1, flow.picture),
+    ]
+    assert [(c.module, c.number, c.entry) for c in flow.calls[add]] == [("1", 1, conv)]
+
+
+def test_what_leads_from_nodes_to_another() -> None:
+    flow = flow_of(drawn(lambda: nn.Sequential(Forked(3), nn.Conv2d(3, 2, 1))), input_size=SIZE)
+    node = {n.name: n for n in flow.nodes}
+    assert [n.name for n in flow.leading([flow.picture], node["_0_second"])] == ["_0_first", "relu", "_0_second"]
+    assert [n.name for n in flow.leading([flow.picture, node["_0_second"]], node["add"])] == ["_0_skip", "add"]

@@ -1,14 +1,19 @@
 """Recalibration put into networks, by their own families."""
 
 from collections import OrderedDict
+from typing import Any
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
 
 import whatwhere as ww
+from small_nets import HAND, LIBRARIES, PAPERS, SIZE, drawn
 from whatwhere.errors import InputError
 from whatwhere.use import MSSAR, SE, recalibrate
 from whatwhere.use.insert import Recalibrated
@@ -152,7 +157,6 @@ def test_weights_of_the_plain_network_load_into_the_recalibrated_one():
 
 
 def test_it_can_stand_in_timms_slot():
-    import timm
 
     net = timm.create_model("resnet18", num_classes=2, block_args={"attn_layer": MSSAR})
     assert len(gates(net)) == 8
@@ -332,3 +336,266 @@ def test_a_block_that_never_runs_is_named():
 
     with pytest.raises(InputError, match=r"never ran, or gave no map.*idle; leave them out"):
         recalibrate(Idle(), "se", input_size=(3, 8, 8))
+
+
+# Every make: by watching what the running network adds and concatenates, without the graph that places were found in
+
+
+class Watched(TorchFunctionMode):
+    """Counts the maps that are added or concatenated and are nothing but zeros, class tokens left aside."""
+
+    JOINS = ("add", "__add__", "__radd__", "add_", "__iadd__", "cat", "concat")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: list[torch.Tensor] = []
+        self.joined: set[int] = set()
+        self.kept: list[torch.Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in self.JOINS:
+            with torch._C.DisableTorchFunction():
+                self._look(name, args[0] if name in ("cat", "concat") else args)
+        return func(*args, **(kwargs or {}))
+
+    def _look(self, name: str, given: Any) -> None:
+        maps = [x for x in given if isinstance(x, torch.Tensor) and x.ndim > 2 and x.numel()]
+        if len(maps) < 2:
+            return
+        for x in maps:
+            shut = not (x[:, 1:] if x.ndim == 3 and x.shape[1] > 1 and x.shape[1] % 2 else x).any()
+            if shut and name in ("cat", "concat"):
+                self.joined.add(x.data_ptr())
+                self.kept.append(x)  # so that its memory is not used again
+            elif shut and maps[0].shape == maps[1].shape:
+                self.added.append(x)
+
+
+def shut(gated: nn.Module) -> list[Any]:
+    """Gates that give zeros."""
+    wrapped = [m for m in gated.modules() if isinstance(m, Recalibrated)]
+    return [w.gate.register_forward_hook(lambda _m, _a, out: torch.zeros_like(out)) for w in wrapped]
+
+
+def branches_gone(module: nn.Module, x: torch.Tensor) -> int:
+    with torch.no_grad(), Watched() as watched:
+        module(x)
+    return len(watched.added) or len(watched.joined)
+
+
+def check_gates(net: nn.Module, size: tuple[int, int, int], count: int, **options: Any) -> nn.Module:
+    """Gates of 1 change nothing; with gates of 0 as many branches are gone as there are gates, before none."""
+    gated = recalibrate(net, "ms_sar", identity_init=True, input_size=size, **options)
+    x = torch.randn(2, *size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(gated(x), net(x), atol=0, rtol=0)
+    assert branches_gone(gated, x) == 0
+    shut(gated)
+    assert branches_gone(gated, x) == count == len(gated.surgery.inserted)
+    return gated
+
+
+SMALL = {
+    "averaged": 2,
+    "shortcut": 1,
+    "squeezed": 1,
+    "resnet": 4,
+    "bottlenecks": 4,
+    "densenet": 4,
+    "byobnet": 4,
+    "preact": 4,
+    "convnext": 9,
+    "nfnet": 4,
+    "coatnet": 8,
+    "vit": 12,
+    "swin": 4,
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gates_stand_right_in_networks_of_every_make(name):
+    check_gates(drawn({**HAND, **PAPERS, **LIBRARIES}[name]), SIZE, SMALL[name])
+
+
+REAL = {  # how many branches: counted in the papers, or by the libraries' own attributes
+    "torchvision/mobilenet_v2": 10,
+    "torchvision/mobilenet_v3_large": 10,
+    "torchvision/efficientnet_b0": 9,
+    "torchvision/regnet_y_400mf": 16,
+    "torchvision/convnext_tiny": 18,
+    "torchvision/mnasnet0_5": 10,
+    "timm/convnext_atto": 12,
+    "timm/resnetv2_50": 16,
+    "timm/nf_resnet26": 8,
+    "timm/dla34": 12,
+    "timm/hrnet_w18_small": 23,
+    "timm/rexnet_100": 11,
+    "timm/efficientformer_l1": 30,
+    "timm/swin_tiny_patch4_window7_224": 24,
+}
+
+
+def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A network without weights, at its own size."""
+    library, _, model = name.partition("/")
+    make = torchvision.models.get_model if library == "torchvision" else timm.create_model
+    net = drawn(lambda: make(model))
+    return net, tuple(getattr(net, "pretrained_cfg", {}).get("input_size", (3, 224, 224)))
+
+
+SLOW = {"torchvision/convnext_tiny", "timm/resnetv2_50", "timm/nf_resnet26", "timm/swin_tiny_patch4_window7_224"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in REAL])
+def test_gates_stand_right_in_networks_at_their_own_size(name):
+    check_gates(*built(name), REAL[name])
+
+
+def test_the_count_of_a_high_resolution_network_is_that_of_its_blocks():
+    net, _ = built("timm/hrnet_w18_small")
+    assert sum(type(m).__name__ in ("BasicBlock", "Bottleneck") for m in net.modules()) == REAL["timm/hrnet_w18_small"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("timm/resnetv2_50", ("conv3",)),  # by names it stood behind conv2, within the branch
+        (
+            "timm/efficientformer_l1",
+            ("token_mixer", "mlp.norm2", "token_mixer.proj", "mlp.fc2"),
+        ),  # by names it stood in the stem
+    ],
+)
+def test_gates_that_stood_wrong_by_names_stand_at_the_ends_of_branches(name, ends):
+    net, _ = built(name)
+    gated = recalibrate(net, "se", input_size=(3, 64, 64) if "resnet" in name else None)
+    assert {r.name.split(".", 4)[-1] for r in gated.surgery.inserted} == set(ends)
+
+
+# Gates that a network has
+
+
+def test_gates_that_a_network_has_are_kept_and_named():
+    net = drawn(lambda: torchvision.models.mobilenet_v3_small(num_classes=5))
+    report = recalibrate(net, "se", input_size=(3, 64, 64)).surgery
+    assert len(report.inserted) == 6
+    assert report.kept[:2] == ("features.1.block.1", "features.4.block.2")
+    assert "keeps 9 gates of its own (features.1.block.1, features.4.block.2, features.5.block.2, …)" in str(report)
+    assert "replace=True puts these in their places" in str(report)
+
+
+def test_gates_that_a_network_has_are_replaced():
+    net = drawn(lambda: torchvision.models.mobilenet_v3_small(num_classes=5))
+    gated = recalibrate(net, "ms_sar", replace=True, identity_init=True, input_size=(3, 64, 64))
+    report = gated.surgery
+    assert not report.kept
+    assert [r.name for r in report.inserted if not r.before.startswith("SqueezeExcitation")] == ["features.3.block.2.1"]
+    assert len(report.inserted) == 10  # nine gates, and the one branch of the six that had none
+    place = gated.features[1].block[1]
+    assert isinstance(place.layer, nn.Identity)
+    assert isinstance(place.gate, MSSAR)
+    assert place.gate.channels == 16
+    for m in net.modules():  # without gates the network computes what it does with gates of one
+        if isinstance(m, torchvision.ops.SqueezeExcitation):
+            m.forward = lambda x: x
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(gated(x), net(x))
+
+
+@pytest.mark.parametrize(("sites", "count"), [("features.4", 1), ("features.4.block.2", 1), ("features.[1-4]", 3)])
+def test_gates_to_replace_are_chosen(sites, count):
+    net = torchvision.models.mobilenet_v3_small(num_classes=5)
+    report = recalibrate(net, "se", replace=True, sites=sites, input_size=(3, 64, 64)).surgery
+    assert len(report.inserted) == count
+    assert len(report.kept) == 9 - sum(r.before.startswith("SqueezeExcitation") for r in report.inserted)
+
+
+# What is said of branches and networks that get no gate
+
+
+class Mixed(nn.Module):
+    """A block that ends in a layer, and one in a function of several values."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers, self.weight = layers, nn.Parameter(torch.randn(3, 3, 1, 1))
+
+    def forward(self, x):
+        x = x + self.layers(x)
+        return x + nn.functional.conv2d(x, self.weight)
+
+
+def test_branches_without_a_place_are_left_out_and_named():
+    net = Mixed(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 1)))
+    report = recalibrate(net, "se", ratio=1, input_size=(3, 8, 8)).surgery
+    assert [r.name for r in report.inserted] == ["layers.2"]
+    assert "Left out: the network (conv2d): it ends in functions (conv2d), and no module gives" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (HAND["flattened"], "it adds and concatenates no maps"),
+        (lambda: timm.create_model("repvgg_a0"), "in 39 places what is added are linear layers of one value"),
+        (lambda: torchvision.models.squeezenet1_1(), "in 8 places what is concatenated are parallel paths"),
+        (lambda: Mixed(nn.Identity()), "no dense layer: the network .conv2d.: it ends in functions .conv2d."),
+        (HAND["functional"], "no spatial feature map flows through the modules"),
+    ],
+    ids=["flattened", "repvgg", "squeezenet", "in functions", "without modules"],
+)
+def test_why_a_network_has_no_place_is_said(make, why):
+    with pytest.raises(InputError, match=why):
+        recalibrate(drawn(make), "se", input_size=SIZE)
+
+
+def test_replacing_where_there_is_no_gate_is_refused():
+    with pytest.raises(InputError, match="replace=True: the network has no module that is a gate already"):
+        recalibrate(ww.load_model("cifar/resnet20", classes=10, width=0.5), "se", replace=True)
+
+
+# Selections
+
+
+@pytest.mark.parametrize(
+    ("sites", "count"),
+    [
+        ("blocks.1", 2),  # both branches of a block
+        ("blocks.1.mlp.fc2", 1),  # one of them, by the layer that ends it
+        (["blocks.0", "blocks.5.attn.proj"], 3),
+        ("blocks.4:", 4),
+        ("*.attn.*", 6),
+    ],
+)
+def test_branches_of_a_block_are_chosen_together_or_one_by_one(sites, count):
+    gated = recalibrate(LIBRARIES["vit"](), "se", sites=sites, input_size=SIZE)
+    assert len(gated.surgery.inserted) == count
+
+
+def test_what_was_inserted_can_be_chosen_again_by_its_names():
+    for make in (LIBRARIES["vit"], LIBRARIES["densenet"], PAPERS["resnet"]):
+        names = [r.name for r in recalibrate(make(), "se", input_size=SIZE).surgery.inserted]
+        again = recalibrate(make(), "se", sites=names[1:], input_size=SIZE).surgery
+        assert [r.name for r in again.inserted] == names[1:]
+
+
+def test_a_block_that_runs_twice_has_one_gate_that_runs_twice():
+    block = BasicBlock(4, 4)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), block, block).eval()
+    gated = recalibrate(net, "se", identity_init=True, input_size=(3, 8, 8))
+    assert [r.name for r in gated.surgery.inserted] == ["1.bn2"]
+    assert gated[1] is gated[2]
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(gated(x), net(x))
+    shut(gated)
+    assert branches_gone(gated, x) == 2
+
+
+def test_a_network_is_traced_once(monkeypatch):
+    from whatwhere.graph import flow, trace
+
+    calls = []
+    monkeypatch.setattr(flow, "trace", lambda *given: calls.append(given) or trace.trace(*given))
+    recalibrate(PAPERS["resnet"](), "se", sites="last 50%", input_size=SIZE)
+    assert len(calls) == 1

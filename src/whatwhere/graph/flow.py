@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 from torch import Tensor, fx, nn
@@ -33,6 +33,14 @@ class Region:
     entry: fx.Node
     exit: fx.Node
     inside: tuple[fx.Node, ...]
+
+
+class Call(NamedTuple):
+    """One call of a module: its name, which of its calls this is, from 1, and whose map entered it, if one did."""
+
+    module: str
+    number: int
+    entry: fx.Node | None
 
 
 class Flow:
@@ -141,6 +149,28 @@ class Flow:
             found.update(fresh)
             waiting.extend(fresh)
         return found
+
+    @cached_property
+    def calls(self) -> dict[fx.Node, tuple[Call, ...]]:
+        """For each node the calls of modules that give its value, innermost first."""
+        found: dict[fx.Node, list[Call]] = {}
+        for call, node in self._traced.left.items():
+            found.setdefault(node, []).append(Call(*call, self._traced.entering.get(call)))
+        return {node: tuple(calls) for node, calls in found.items()}
+
+    def leading(self, starts: Iterable[fx.Node], end: fx.Node) -> tuple[fx.Node, ...]:
+        """All that is computed from some nodes and that another one is computed from, that one included, in order.
+
+        Where one of the first is computed from another of them, what leads there is left out.
+        """
+        first = set(starts)
+        later = set().union(*map(self.after, first))
+        found, waiting = {end}, [end]
+        while waiting:
+            fresh = [s for s in self.sources[waiting.pop()] if s in later and s not in found | first]
+            found.update(fresh)
+            waiting.extend(fresh)
+        return tuple(sorted(found, key=self.order.__getitem__))
 
     def entering(self, site: Site) -> fx.Node | None:
         """The node whose value enters a site; None if the site is not called in the traced pass."""

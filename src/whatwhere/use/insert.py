@@ -1,23 +1,26 @@
-"""Insert recalibration into a network: in residual branches before the addition, on the new maps of dense layers."""
+"""Insert recalibration into a network: at the end of residual branches, on the new maps of dense layers."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.layers import branch_parts
-from whatwhere.network import N, as_module, running
+from whatwhere.graph.flow import Flow
+from whatwhere.network import N, as_module
 from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size
 from whatwhere.site_table import list_sites
-from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, modules_that_ran, put, record
+from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, put, record
+from whatwhere.use.closed import check_closed
 from whatwhere.use.ms_sar import MSSAR, SE
+from whatwhere.use.places import Place, Places
+from whatwhere.use.recalibrated import Recalibrated
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
 Make = Callable[[int], nn.Module]
@@ -32,12 +35,16 @@ class RecalibrationReport:
         inserted: where modules were inserted, and what they are.
         parameters: numbers of parameters before and after.
         flops: floating-point operations for one picture before and after, of convolutions and linear layers.
+        kept: gates that the network had before, and has still.
+        left_out: residual branches that have no place for a gate, by block, and why.
     """
 
     method: str
     inserted: tuple[Replaced, ...]
     parameters: tuple[int, int]
     flops: tuple[int, int]
+    kept: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """A summary line, then one line for each module."""
@@ -46,7 +53,16 @@ class RecalibrationReport:
             f"{self.method}: {len(self.inserted)} modules inserted; parameters {p0:,} -> {p1:,} (+{p1 / p0 - 1:.2%}), "
             f"FLOPs {f0:,} -> {f1:,} (+{f1 / max(f0, 1) - 1:.2%})."
         )
-        return "\n".join([head, *(f"  {r}" for r in self.inserted)])
+        return "\n".join([head, *self._notes(), *(f"  {r}" for r in self.inserted)])
+
+    def _notes(self) -> Iterator[str]:
+        if self.kept:
+            yield (
+                f"The network keeps {len(self.kept)} gates of its own ({', '.join(self.kept[:3])}"
+                f"{', …' if len(self.kept) > 3 else ''}); replace=True puts these in their places."
+            )
+        for block, why in self.left_out.items():
+            yield f"Left out: {block}: {why}."
 
 
 def recalibrate(
@@ -54,6 +70,7 @@ def recalibrate(
     method: str | type[nn.Module] | Make = "ms_sar",
     *,
     sites: Selection = None,
+    replace: bool = False,
     input_size: tuple[int, int, int] | None = None,
     seed: int = 0,
     **options: Any,
@@ -63,11 +80,17 @@ def recalibrate(
     >>> gated = ww.use.recalibrate(net, "ms_sar", scales=(1, 2), identity_init=True)
     >>> print(gated.module.surgery)
 
+    The places are found from the network's dataflow: wherever a map is added to what was computed from it, the branch
+    is recalibrated at its end; wherever a layer's new maps are concatenated with what it was computed from, these are.
+    Each gate is seen to run, and to shut its branch when it gives zeros.
+
     Args:
         net: the network; it is not changed, and the new one starts from its weights.
         method: `ms_sar`, `se`, the name of one of timm's attention modules (`eca`, `cbam`, `ge`, ...), a module class,
             or a function from a number of channels to a module.
         sites: residual blocks or dense layers to recalibrate; None is all of them.
+        replace: put the modules in the places of gates that the network has (squeeze-and-excitation and the like),
+            inside of branches and elsewhere; branches that have one get no other. False leaves those gates alone.
         input_size: (C, H, W) of one picture on which the new network must run; None takes the network's own.
         seed: of the new modules' weights; the global random state is restored.
         **options: settings of the method, such as `ratio` and `scales`.
@@ -83,80 +106,106 @@ def recalibrate(
     make, name = maker(method, options), _name(method)
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
+    places = Places(before.dataflow.flow, before)
+    wanted = _wanted(places, before, sites, replace)
     module = copied(as_module(net))
-    places = [n for n, m in module.named_modules() if place_of(m)]
-    wanted = places if sites is None else _holding(before, places, sites)
-    if not wanted:
-        there = ", ".join(places[:8]) or "none"
-        where = "the network" if sites is None else f"sites={sites!r}"
-        raise InputError(
-            f"{where} holds no residual block (conv1, bn1, conv2, downsample) and no dense layer; "
-            f"places in this network: {there}."
-        )
-    channels = _channels(module, dict.fromkeys(wanted), size)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        inserted = [_insert(module, place, make, count) for place, count in channels.items()]
-    _check_ran(module, size, inserted)
+        inserted = [_insert(module, place, make) for place in wanted]
+    _check_ran(module, size, wanted)
+    check_closed(places, module, [p for p in wanted if p.gate is None])
     report = RecalibrationReport(
         name,
         tuple(inserted),
         (count_parameters(as_module(net)), count_parameters(module)),
         (before.total_flops, list_sites(module, input_size=size).total_flops),
+        tuple(places.name_of(g) for g in places.gates if g not in [p.gate for p in wanted]),
+        places.left_out if sites is None else {},
     )
     module.__dict__["surgery"] = report
-    chosen = None if sites is None else wanted
-    record(module, net, "use.recalibrate", method=method, sites=chosen, input_size=size, seed=seed, **options)
+    kept = {"sites": None if sites is None else [p.module for p in wanted], **({"replace": True} if replace else {})}
+    record(module, net, "use.recalibrate", method=method, **kept, input_size=size, seed=seed, **options)
     return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
 
 
-def _holding(table: Sites, places: Sequence[str], sites: Selection) -> list[str]:
-    """The places in the selected sites; a dense layer is not a site, and is selected by its last convolution."""
-    own = {s.module for s in table}
-    dense = {p: f"{p}.conv2" for p in places if p not in own}
-    given = [sites] if isinstance(sites, str) else sites
-    if isinstance(given, Sequence) and all(isinstance(g, str) for g in given):
-        sites = [c for g in given for c in [dense[p] for p in dense if _fits(p, str(g))] or [str(g)]]
-    chosen = {s.module for s in table.select(sites)}
-    around = tuple(f"{c}." for c in chosen)  # a stage selects the blocks in it
-    return [p for p in places if p in chosen or dense.get(p) in chosen or p.startswith(around)]
-
-
-def _fits(place: str, pattern: str) -> bool:
-    return place == pattern or fnmatchcase(place, pattern)  # a name with brackets in it fits itself
-
-
-def _channels(module: nn.Module, places: Iterable[str], size: tuple[int, int, int]) -> dict[str, int]:
-    """The channels of the maps that leave each place, from one forward pass: any norm may stand there, or none.
+def _wanted(places: Places, table: Sites, sites: Selection, replace: bool) -> list[Place]:
+    """The places in the selected sites.
 
     Raises:
-        InputError: for a place that does not run, or gives no map.
+        InputError: if there are none, if a block never runs, or if one is recalibrated already.
     """
-    found: dict[str, int] = {}
-    handles = [_last(module, place).register_forward_hook(_noting(found, place)) for place in places]
-    try:
-        with evaluating(module), running(module, size):
-            module(blank_picture(module, size))
-    finally:
-        for handle in handles:
-            handle.remove()
-    idle = [place for place in places if place not in found]
-    if idle:
+    there = places.with_gates_replaced if replace else places.at_ends
+    if replace and not places.own_gates:
+        raise InputError("replace=True: the network has no module that is a gate already; leave replace out.")
+    wanted = list(there) if sites is None else _selected(there, table, sites)
+    if not wanted:
+        where = "the network" if sites is None else f"sites={sites!r}"
+        raise InputError(f"{where} holds no residual block and no dense layer: {_listed(places, there)}.")
+    _check_blocks(places.flow, wanted, every=sites is None)
+    return wanted
+
+
+def _listed(places: Places, there: Sequence[Place]) -> str:
+    """The places that there are; if none, what the network has instead."""
+    if there:
+        return f"places in this network: {', '.join(list(dict.fromkeys(p.block for p in there))[:8])}"
+    if places.left_out:
+        return "; ".join(f"{block}: {why}" for block, why in list(places.left_out.items())[:4])
+    kinds = Counter(f"{m.kind} are {m.why}" for m in places.merges if m.why)
+    return "; ".join(f"in {n} places what is {kind}" for kind, n in kinds.items()) or "it adds and concatenates no maps"
+
+
+def _selected(there: Sequence[Place], table: Sites, sites: Selection) -> list[Place]:
+    """Those that a selection names: a block, what holds it, or the module behind which the gate stands.
+
+    A dense layer, whose input is a list, is no site; nor need a block be one. Such are named by themselves too.
+    """
+    own = {s.module for s in table}
+    named = [p for p in there if any(_is_named(p, g, own) for g in _texts(sites))]
+    rest = [g for g in _texts(sites) if not any(_is_named(p, g, own) for p in there)] if _texts(sites) else sites
+    chosen = {s.module for s in table.select(rest)} if rest or not named else set()
+    around = tuple(f"{c}." for c in chosen)  # a stage selects the blocks in it
+    several = Counter(p.block for p in there)
+    return [
+        p
+        for p in there
+        if p in named
+        or p.block in chosen
+        or p.block.startswith(around)
+        or (p.module in chosen and (p.block not in own or several[p.block] > 1))
+    ]
+
+
+def _texts(sites: Selection) -> list[str]:
+    given = [sites] if isinstance(sites, str) else sites
+    return [str(g) for g in given] if isinstance(given, Sequence) and all(isinstance(g, str) for g in given) else []
+
+
+def _is_named(place: Place, text: str, own: Container[str]) -> bool:
+    fits = place.block == text or fnmatchcase(place.block, text)  # a name with brackets in it fits itself
+    return text == place.module or (fits and place.block not in own)
+
+
+def _check_blocks(flow: Flow, wanted: Sequence[Place], *, every: bool) -> None:
+    """Refuse blocks that never run, and those that have gates of ours already."""
+    modules = dict(flow.module.named_modules())
+    blocks = {type(modules[p.block]) for p in wanted if p.block != p.module}
+    ran = {name for node in flow.nodes for name in flow.owners(node)}
+    idle = [n for n, m in modules.items() if n and type(m) in blocks and n not in ran]
+    if every and idle:
         raise InputError(f"these places never ran, or gave no map (N, C, H, W): {', '.join(idle)}; leave them out.")
-    return {place: found[place] for place in places}
+    for place in wanted:
+        for name in _prefixes(place.module):
+            if isinstance(modules[name], Recalibrated):
+                raise InputError(
+                    f"{place.block} is already recalibrated: {describe(modules[name])}; give the plain network."
+                )
 
 
-def _noting(found: dict[str, int], place: str) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            found[place] = output.shape[1]
-
-    return hook
-
-
-def _last(module: nn.Module, place: str) -> nn.Module:
-    block = module.get_submodule(place)
-    return block.get_submodule(place_of(block) or "")
+def _prefixes(name: str) -> Iterator[str]:
+    """The names of the modules that a module is in, its own among them."""
+    parts = name.split(".")
+    yield from (".".join(parts[:i]) for i in range(1, len(parts) + 1))
 
 
 def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> Make:
@@ -203,68 +252,38 @@ def _name(method: object) -> str:
     return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
 
 
-def place_of(block: nn.Module) -> str | None:
-    """The submodule of a block after which recalibration is inserted; None if the module is not such a block.
-
-    In a residual block it is the last layer of the branch before the addition, a normalisation or (pre-activation) a
-    convolution; in a dense layer the last convolution, which makes the new maps.
-    """
-    if parts := branch_parts(block):
-        return parts[-1]
-    return "conv2" if all(hasattr(block, n) for n in ("norm1", "conv1", "norm2", "conv2")) else None
-
-
-def _insert(module: nn.Module, place: str, make: Make, channels: int) -> Replaced:
-    block = module.get_submodule(place)
-    last = place_of(block)
-    assert last
-    old: Any = block.get_submodule(last)
-    if isinstance(old, Recalibrated):
-        raise InputError(f"{place} is already recalibrated: {describe(old)}; give the plain network.")
-    gate = make(channels)
+def _insert(module: nn.Module, place: Place, make: Make) -> Replaced:
+    """Put a gate behind a module; in the place of a gate, behind nothing."""
+    old = module.get_submodule(place.module)
+    gate = make(place.channels)
     like = next(module.parameters())
     gate.to(device=like.device, dtype=like.dtype).train(old.training)
-    name = f"{place}.{last}".lstrip(".")
-    put(module, name, Recalibrated(old, gate))
-    return Replaced(name, describe(old), describe(gate))
+    layer = old if place.gate is None else nn.Identity().train(old.training)
+    names = [n for n, m in module.named_modules(remove_duplicate=False) if m is old]
+    new = Recalibrated(layer, gate, place.at)
+    for name in names:  # a module with several names stays one
+        put(module, name, new)
+    return Replaced(place.module, describe(old), describe(gate))
 
 
-class Recalibrated(nn.Sequential):
-    """A layer and the recalibration of its output; weights saved without the recalibration still load.
-
-    Args:
-        layer: the layer; its output is a map.
-        gate: the recalibration module.
-    """
-
-    def __init__(self, layer: nn.Module, gate: nn.Module) -> None:
-        super().__init__(OrderedDict(layer=layer, gate=gate))
-        self.register_load_state_dict_pre_hook(_accept_plain)
-
-    def forward(self, *args: Any, **options: Any) -> Any:
-        """The layer's output, recalibrated, however the layer is called."""
-        layer, gate = self
-        return gate(layer(*args, **options))
-
-
-def _accept_plain(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Rename the tensors of a network without recalibration as this module expects them."""
-    own = [k for k in state if k.startswith(prefix)]
-    if any(k.startswith((f"{prefix}layer.", f"{prefix}gate.")) for k in own):
-        return
-    for key in own:
-        state[f"{prefix}layer.{key.removeprefix(prefix)}"] = state.pop(key)
-
-
-def _check_ran(module: nn.Module, size: tuple[int, int, int], inserted: Sequence[Replaced]) -> None:
-    with evaluating(module):
-        try:
-            ran = modules_that_ran(module, blank_picture(module, size))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            raise InputError(
-                f"the recalibrated network does not run on a picture of shape {size} (C, H, W): {error}. Choose "
-                "another method or other options, or give input_size=(C, H, W)."
-            ) from error
-    idle = [r.name for r in inserted if f"{r.name}.gate" not in ran]
-    if idle:
-        raise InputError(f"these modules were inserted but never ran: {', '.join(idle)}.")
+def _check_ran(module: nn.Module, size: tuple[int, int, int], wanted: Sequence[Place]) -> None:
+    """Count the runs of each gate in one forward pass."""
+    ran: Counter[str] = Counter()
+    handles = [
+        module.get_submodule(f"{p.module}.gate").register_forward_hook(lambda *_, name=p.module: ran.update([name]))
+        for p in wanted
+    ]
+    try:
+        with evaluating(module):
+            module(blank_picture(module, size))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError) as error:
+        raise InputError(
+            f"the recalibrated network does not run on a picture of shape {size} (C, H, W): {error}. Choose "
+            "another method or other options, or give input_size=(C, H, W)."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    wrong = [f"{p.module} ({ran[p.module]} times)" for p in wanted if ran[p.module] != len(p.nodes)]
+    if wrong:
+        raise InputError(f"modules were inserted that do not run once for each branch: {', '.join(wrong)}.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from whatwhere.data import Data
 from whatwhere.errors import InputError
+from whatwhere.graph.flow import flow_of
 from whatwhere.hold.studies.readout_plan import ReadoutPlan
 from whatwhere.lab.cells import Cell, Store
 from whatwhere.lab.options import as_tuple
@@ -22,7 +23,7 @@ from whatwhere.models.load import load_model
 from whatwhere.network import Network
 from whatwhere.site import Sites
 from whatwhere.site_table import list_sites
-from whatwhere.use.insert import place_of
+from whatwhere.use.places import Places
 from whatwhere.use.studies.compare import Compare
 from whatwhere.use.studies.compare_plan import ComparePlan
 from whatwhere.use.studies.compare_result import NONE
@@ -71,7 +72,12 @@ class JointPlan(Plan[Joint, JointResult]):
     @cached_property
     def table(self) -> Sites:
         """Its sites."""
-        return list_sites(self.plain, input_size=self.data.test.shape(self.plain.preprocessing))
+        return list_sites(self.plain, input_size=self.size)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(C, H, W) of the pictures."""
+        return self.data.test.shape(self.plain.preprocessing)
 
     @cached_property
     def look(self) -> Look:
@@ -84,7 +90,7 @@ class JointPlan(Plan[Joint, JointResult]):
         checked_counts(pictures=s.pictures, test_pictures=s.test_pictures, limit=s.limit)
         checked_repeats(s.repeats)
         some = {"pictures": s.pictures, "test_pictures": s.test_pictures}
-        sites = depths(self.plain, self.table) if s.sites is None else s.sites
+        sites = s.sites if s.sites is not None else depths(self.plain, self.table, input_size=self.size)
         read = ReadoutPlan(readout(self.plain, self.data, sites=sites, targets=as_tuple(s.targets), **some)).reading
         if not read.sites:
             raise InputError("sites holds the raw input alone, which is always read; give sites in the network.")
@@ -173,15 +179,20 @@ def _gone(weights: Path, network: Mapping[str, Any], folder: Path) -> InputError
     )
 
 
-def depths(net: Network, table: Sites) -> list[str]:
+def depths(net: Network, table: Sites, *, input_size: tuple[int, int, int] | None = None) -> list[str]:
     """The residual blocks, or what holds the dense layers; evenly spaced where there are many, the last among them.
+
+    Args:
+        net: the network.
+        table: its sites.
+        input_size: (C, H, W) of the pictures that these are of; None is the network's own.
 
     Raises:
         InputError: if the network has neither.
     """
-    there = {s.name for s in table}
-    holders = {n.rpartition(".")[0] for n, m in net.module.named_modules() if place_of(m)}
-    every = [s.name for s in table if s.kind == "block"] or [s.name for s in table if s.name in holders & there]
+    blocks = {p.block for p in Places(flow_of(net, input_size=input_size), table).at_ends}
+    holders = {b.rpartition(".")[0] for b in blocks}  # a dense layer, whose input is a list, is no site
+    every = [s.name for s in table if s.module in blocks] or [s.name for s in table if s.module in holders]
     if not every:
         raise InputError(f"model={net.name!r} has no residual and no dense block; choose another one.")
     chosen = np.linspace(0, len(every) - 1, min(MOST_SITES, len(every))).round().astype(int)
