@@ -152,6 +152,7 @@ WRONG = {
 
 # Every command, with what it needs to get as far as its device.
 COMMANDS = {
+    "export": f"{EXPORT} --out net.onnx",
     "sites": f"sites {NET}",
     "train": TRAIN,
     "evaluate": f"evaluate {NET} {DIGITS}",
@@ -174,7 +175,7 @@ COMMANDS = {
     "say explain": "say explain --data drawn/streets --weights w",
     "say intervene": "say intervene --data drawn/streets --weights w --picture 0",
 }
-WITHOUT_DEVICE = {"sites", "report", "need collapse", "say explain", "say intervene"}
+WITHOUT_DEVICE = {"export", "sites", "report", "need collapse", "say explain", "say intervene"}
 THERE_IS_NONE = ("there is no option --device", "Options: --")
 WRONG |= {
     f"{typed} --device {device}": THERE_IS_NONE if name in WITHOUT_DEVICE else (f"device={device!r}", "give 'auto' or")
