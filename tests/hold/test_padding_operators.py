@@ -205,7 +205,9 @@ def test_it_trains_and_can_be_copied(again: Any) -> None:
     x = torch.randn(4, 3, 44, 37)
     assert new.training
     assert not torch.equal(new(x), new(x))  # stochastic depth and dropout
-    new(x).square().sum().backward()
+    torch.manual_seed(0)
+    for _ in range(12):  # stochastic depth may drop a branch for all four pictures
+        new(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in new.parameters())
     assert not {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in new.parameters()}
     new.load_state_dict(net.state_dict())
