@@ -10,7 +10,7 @@ from torch.ao.nn.quantized import FloatFunctional
 
 from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn
 from whatwhere.graph.flow import flow_of
-from whatwhere.graph.merges import ADDED, CONCATENATED, DEEPER, LINEAR, NO_LAYER, PARALLEL, PARTS, Merge, merges
+from whatwhere.graph.merges import ADDED, CONCATENATED, DEEPER, HEADS, LINEAR, NO_LAYER, PARALLEL, PARTS, Merge, merges
 from whatwhere.graph.trials import name_of
 
 
@@ -182,3 +182,34 @@ def test_a_value_that_a_branch_leaves_decides_the_sum_when_the_branch_is_zero(na
             value = flow.run(shut, [merge.node])[merge.node]
             expected = flow.run({branch.start: start}, merge.shortcuts)[merge.shortcuts[0]]
         assert torch.equal(value, expected), name_of(merge.node)
+
+
+class Pyramid(nn.Module):
+    """A skip of a feature pyramid: a projected map, and what residual blocks made of it in smaller maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.block = nn.Conv2d(4, 4, 3, 2, 1), Forked(4)
+        self.side, self.deep = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.side(x) + F.interpolate(self.deep(self.block(self.down(x))), scale_factor=2)
+
+
+class Heads(nn.Module):
+    """Sums of attention, whose first axis is pictures times heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.flatten(2).mT.reshape(len(x) * 4, -1, 8)
+        return (self.a(y) + self.b(torch.relu(self.b(y)))).view(x.shape)
+
+
+@pytest.mark.parametrize(("part", "why"), [(Pyramid, DEEPER), (Heads, HEADS)])
+def test_sums_that_are_of_no_block_say_so(part: type[nn.Module], why: str) -> None:
+    flow = flow_of(drawn(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), part())), input_size=SIZE)
+    last = merges(flow)[-1]
+    assert (last.branches, last.why) == ((), why)

@@ -60,6 +60,13 @@ class Inplace(nn.Module):
         return half + y
 
 
+@pytest.mark.parametrize(
+    ("name", "asks"), [("squeezed", True), ("resnet", False), ("shortcut", False), ("flattened", False)]
+)
+def test_whether_the_graph_holds_one_answer_only(name: str, asks: bool) -> None:
+    assert trace(drawn(EVERY[name]), SIZE).asked == asks
+
+
 def test_whose_values_were_changed_in_place() -> None:
     nodes = {n.name: n for n in trace(Inplace(), SIZE).graph.nodes}
     assert {n.name for n in nodes["relu"].meta[MUTATES]} == {"add", "getitem"}

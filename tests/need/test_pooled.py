@@ -13,7 +13,7 @@ from small_nets import HAND, LIBRARIES, PAPERS, SIZE, drawn
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow, flow_of
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.pooled import SpatialMean, constant_at, weights_used
+from whatwhere.need.pooled import constant_at, weights_used
 from whatwhere.site import Site
 from whatwhere.site_table import list_sites
 
@@ -130,24 +130,6 @@ def test_what_makes_no_constant_map_is_named(part: nn.Module, why: str) -> None:
         collapse(net, "0", input_size=(3, 8, 8))
 
 
-@pytest.mark.parametrize(
-    ("layout", "shape", "left"), [("NCHW", (2, 3, 4, 5), (2, 3, 1, 1)), ("NHWC", (2, 4, 5, 3), (2, 1, 1, 3))]
-)
-def test_the_mean_of_a_layout(layout: str, shape: tuple[int, ...], left: tuple[int, ...]) -> None:
-    x = torch.randn(shape)
-    mean = SpatialMean(layout)(x)
-    assert mean.shape == left
-    by_numpy = x.numpy().mean((2, 3) if layout == "NCHW" else (1, 2))
-    torch.testing.assert_close(mean.flatten(1), torch.from_numpy(by_numpy))
-
-
-def test_the_mean_of_tokens_keeps_the_prefix() -> None:
-    x = torch.randn(2, 7, 3)
-    mean = SpatialMean("tokens+1")(x)
-    assert torch.equal(mean[:, 0], x[:, 0])
-    torch.testing.assert_close(mean[:, 1], sum(x[:, i] for i in range(1, 7)) / 6)
-
-
 def test_a_constant_tensor_of_a_site() -> None:
     net = drawn(LIBRARIES["vit"])
     flow = flow_of(net, input_size=SIZE)
@@ -164,3 +146,29 @@ def test_weights_are_those_that_are_used() -> None:
     x = torch.randn(1, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(F.conv2d(x, weight, bias, padding=1), conv(x))
+
+
+@pytest.mark.parametrize("pad", [nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d])
+def test_pads_of_every_kind_go(pad: type[nn.Module]) -> None:
+    net = drawn(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), pad(1), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
+    small: Any = collapse(net, "2", input_size=SIZE), collapse(net, "0", input_size=SIZE)
+    assert not [m for n in small[1:] for m in n.modules() if isinstance(m, pad)]
+    seen: list[Tensor] = []
+    small[1].get_submodule("2").register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    small[1](torch.randn(2, *SIZE))
+    assert seen[0].shape == (2, 4, 1, 1)
+
+
+def test_a_network_that_asks_for_its_size_is_held_to_it() -> None:
+    other = torch.randn(1, 3, 33, 33)
+    asks: Any = collapse(drawn(HAND["squeezed"]), "wide", input_size=SIZE)
+    with pytest.raises(InputError, match=r"pictures of 33 x 33: .*collapsed for 32 x 32; collapse it again"):
+        copy.deepcopy(asks)(other)
+    with pytest.raises(InputError, match="pictures of 33 x 33"):
+        collapse(asks, "stem", input_size=SIZE)(other)
+    net = drawn(HAND["averaged"])
+    small, at_size = (collapse(net, "block", input_size=size) for size in (SIZE, (3, 33, 33)))
+    with torch.no_grad():
+        assert torch.equal(small(other), at_size(other))

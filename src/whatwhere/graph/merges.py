@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import prod
+from operator import gt
 
 import networkx as nx  # type: ignore[import-untyped,unused-ignore]
 from torch import fx
@@ -21,6 +23,7 @@ PARALLEL = "parallel paths: none is computed from another"
 DEEPER = "a value and what a larger part of the network makes of it"
 LINEAR = "linear layers of one value, which are one layer in sum"
 PARTS = "different parts of one value"
+HEADS = "values with heads or windows in the place of pictures"
 NO_LAYER = "a value and a function of it without a layer"
 
 
@@ -72,8 +75,9 @@ def merges(flow: Flow) -> tuple[Merge, ...]:
     >>> [b.end for merge in merges(flow) for b in merge.branches]
 
     An addition is residual if one term is a value that another term is computed from, or a projection of such a value:
-    linear, max pools aside, where the other term is not, or one 1 x 1 convolution where the other term is more. Several
-    linear functions of one value are one layer in sum (as RepVGG's), and no branches.
+    linear, max pools aside, where the other term is not, or one 1 x 1 convolution where the other term is more. It is
+    not if the other term holds residual blocks in smaller maps (as in a feature pyramid). Several linear functions of
+    one value are one layer in sum (as RepVGG's), and no branches.
 
     A concatenation is dense if one part is computed from another part by layers that keep the map's size, without an
     addition among them, and not inside of a residual block.
@@ -85,13 +89,18 @@ class _Merges:
     def __init__(self, flow: Flow) -> None:
         self.flow, self.trials = flow, Trials(flow)
         self.after = cache(flow.after)  # not per node of a growing graph: it is whole
+        self.residual: set[fx.Node] = set()  # the residual additions so far
 
     @cached_property
     def found(self) -> tuple[Merge, ...]:
         with evaluating(self.flow.module):
-            sums = [self._sum(node) for node in self.flow.nodes if self._ends_sum(node)]
+            sums = [self._noted(self._sum(node)) for node in self.flow.nodes if self._ends_sum(node)]
             joined = list(self._dense(sums))
         return tuple(sorted([*sums, *joined], key=lambda m: self.flow.order[m.node]))
+
+    def _noted(self, merge: Merge) -> Merge:
+        self.residual.update([merge.node] if merge.branches else [])
+        return merge
 
     # Sums
 
@@ -145,11 +154,25 @@ class _Merges:
         start = self._above[node]
         if start not in self.flow.shapes:
             return Merge(node, ADDED, terms, (), PARTS)
+        if self.flow.shapes[node][0] != self.flow.shapes[self.flow.picture][0]:
+            return Merge(node, ADDED, terms, (), HEADS)
         straight = self._straight(start, terms)
         branches = [self._branch(node, start, t) for t in terms if t not in straight]
         if len(straight) == len(terms):
             return Merge(node, ADDED, terms, (), LINEAR)
+        if straight and any(self._grows_back(b.inside) for b in branches):
+            return Merge(node, ADDED, terms, (), DEEPER)
         return self._merge(node, terms, branches if straight else [], PARALLEL)
+
+    def _grows_back(self, inside: tuple[fx.Node, ...]) -> bool:
+        """Whether there is a residual block among these, in maps smaller than at the end."""
+        smaller = {n for n in inside if min(map(gt, self._size(inside[-1]), self._size(n)), default=False)}
+        return bool(self.residual & smaller)
+
+    def _size(self, node: fx.Node) -> tuple[int, ...]:
+        """(H, W) of a map (N, C, H, W)."""
+        shape = self.flow.shapes.get(node, ())
+        return shape[2:] if len(shape) == 4 else ()
 
     def _straight(self, start: fx.Node, terms: tuple[fx.Node, ...]) -> list[fx.Node]:
         """The terms that may be shortcuts: linear ones; if there are none, those behind one 1 x 1 convolution."""
@@ -214,9 +237,8 @@ class _Merges:
                 yield Branch(before[0], part, inside, self._owner(inside))
 
     def _is_dense(self, inside: tuple[fx.Node, ...], sums: list[Merge]) -> bool:
-        residual = {m.node for m in sums if m.branches}
         has_layer = any(map(self.trials.is_layer, inside))
-        simple = not self._changes_size(inside) and not residual & set(inside)
+        simple = not self._changes_size(inside) and not self.residual & set(inside)
         return has_layer and simple and not any(self._holds(b, inside[-1]) for m in sums for b in m.branches)
 
     def _holds(self, branch: Branch, node: fx.Node) -> bool:
@@ -225,5 +247,5 @@ class _Merges:
 
     def _changes_size(self, inside: tuple[fx.Node, ...]) -> bool:
         """Whether there are maps of another size than at the end, those of one position left aside."""
-        sizes = [self.flow.shapes.get(n, ())[2:] for n in inside]
-        return any(len(s) == 2 and s[0] * s[1] > 1 and s != sizes[-1] for s in sizes)
+        sizes = [self._size(n) for n in inside]
+        return any(prod(s) > 1 and s != sizes[-1] for s in sizes)

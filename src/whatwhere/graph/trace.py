@@ -42,6 +42,7 @@ class Trace:
         size: (C, H, W) of these.
         entering: for each call of a module, by name and number from 1, the node whose map entered it.
         left: likewise, what the call gave.
+        asked: whether Python asked for a value that follows from the picture, so that the graph holds one answer only.
     """
 
     module: nn.Module
@@ -49,6 +50,7 @@ class Trace:
     size: tuple[int, int, int]
     entering: dict[tuple[str, int], fx.Node] = field(default_factory=dict)
     left: dict[tuple[str, int], fx.Node] = field(default_factory=dict)
+    asked: bool = False
 
 
 def trace(module: nn.Module, size: tuple[int, int, int]) -> Trace:
@@ -71,7 +73,7 @@ def trace(module: nn.Module, size: tuple[int, int, int]) -> Trace:
                 graph = _followed(tracer, module)
     finally:
         tracing.reset(token)
-    return Trace(module, graph, size, tracer.entering, tracer.left)
+    return Trace(module, graph, size, tracer.entering, tracer.left, tracer.asked)
 
 
 def _followed(tracer: _Tracer, module: nn.Module) -> fx.Graph:
@@ -114,20 +116,26 @@ class _Known(fx.Proxy):
             return super().__getattr__(k)
         return self.tracer.create_proxy("call_function", getattr, (self, k), {})
 
+    @property
+    def answered(self) -> Any:
+        """The value, where the graph will hold what followed from it."""
+        self.tracer.asked = True  # type: ignore[attr-defined]
+        return self.known
+
     def __bool__(self) -> bool:
-        return bool(self.known)
+        return bool(self.answered)
 
     def __len__(self) -> int:
         return len(self.known)
 
     def __index__(self) -> int:
-        return operator.index(self.known)
+        return operator.index(self.answered)
 
     def __int__(self) -> int:
-        return int(self.known)
+        return int(self.answered)
 
     def __float__(self) -> float:
-        return float(self.known)
+        return float(self.answered)
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self._at(i) for i in range(len(self.known))])
@@ -136,7 +144,7 @@ class _Known(fx.Proxy):
         return self.tracer.create_proxy("call_function", operator.getitem, (self, i), {})
 
     def __contains__(self, value: Any) -> bool:
-        return value in self.known
+        return value in self.answered
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
@@ -153,7 +161,7 @@ class _Tracer(fx.Tracer):
         self._latest: dict[fx.Node, fx.Node] = {}  # of a value that was changed in place, the node that did it last
         self._calls: Counter[str] = Counter()
         self._holders: dict[int, list[fx.Node]] = defaultdict(list)  # by storage: whose values lie there
-        self._executing = False
+        self._executing, self.asked = False, False
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Known(node, self)
@@ -163,7 +171,7 @@ class _Tracer(fx.Tracer):
         return kept or super().is_leaf_module(m, module_qualified_name)
 
     def to_bool(self, obj: Any) -> bool:
-        return bool(obj.known)
+        return bool(obj)
 
     def iter(self, obj: Any) -> Iterator[Any]:
         return iter(obj)

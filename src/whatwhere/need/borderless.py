@@ -12,8 +12,9 @@ from whatwhere.graph.flow import Flow, ValueOf
 from whatwhere.layers import POOLS
 from whatwhere.site import evaluating
 
-PADDERS = (nn.Upsample, *(getattr(nn.modules.padding, n) for n in ("_ConstantPadNd", "_ReflectionPadNd")))
-OVER_SPACE = (nn.modules.conv._ConvNd, *POOLS, *PADDERS, nn.modules.padding._ReplicationPadNd)
+PADS = ("_ConstantPadNd", "_ReflectionPadNd", "_ReplicationPadNd", "_CircularPadNd")
+RESIZERS = (nn.Upsample, *(getattr(nn.modules.padding, name) for name in PADS))
+OVER_SPACE = (nn.modules.conv._ConvNd, *POOLS, *RESIZERS)
 OPERATORS = ("conv", "pool", "interpolate", "upsample", "pad")
 FLAT = 1e-3  # how far, of its largest value, a map that is constant may vary by rounding
 

@@ -19,7 +19,8 @@ from whatwhere.graph.flow import Flow, flow_of
 from whatwhere.graph.rewritten import Rewritten
 from whatwhere.graph.trace import trace
 from whatwhere.need.borderless import on_constant_maps
-from whatwhere.need.pooled import PooledGraph, SpatialMean, constant_at
+from whatwhere.need.entry import SpatialMean
+from whatwhere.need.pooled import PooledGraph, constant_at
 from whatwhere.network import N, Network, as_module
 from whatwhere.site import Selection, Site, Sites, evaluating, expected_input_size
 from whatwhere.site_table import list_sites

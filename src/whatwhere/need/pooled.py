@@ -14,43 +14,17 @@ from whatwhere.graph.flow import Flow
 from whatwhere.graph.rewritten import Rewritten, rewritten
 from whatwhere.graph.trace import execute
 from whatwhere.layers import POOLS
-from whatwhere.need.borderless import PADDERS, on_constant_maps
+from whatwhere.need.borderless import RESIZERS, on_constant_maps
+from whatwhere.need.entry import OnlyAt, SpatialMean
 from whatwhere.need.equal_tokens import Unit, affine_unit, is_even
 from whatwhere.need.on_vectors import folded, like, summed
 from whatwhere.site import Site, evaluating
 from whatwhere.surgery import Replaced, describe, put
 
-LET_PASS = (*POOLS, *PADDERS, nn.modules.padding._ReplicationPadNd)
+LET_PASS = (*POOLS, *RESIZERS)
 CONV2D = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")  # the arguments of F.conv2d
 LETS_PASS = ("pool", "interpolate", "upsample", "pad")  # in the name of an operator
 NOT_CONSTANT = (nn.modules.conv._ConvTransposeNd, nn.PixelShuffle, nn.PixelUnshuffle, nn.Fold, nn.Unfold, nn.LPPool2d)
-
-
-class SpatialMean(nn.Module):
-    """A tensor with its map constant at one position: of tokens those of a prefix stay, and the others become one.
-
-    Args:
-        layout: of the tensor, as of a `Site`.
-    """
-
-    whole = True  # the dataflow does not look into it
-
-    def __init__(self, layout: str) -> None:
-        super().__init__()
-        self.layout = layout
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, 1, 1), or likewise in the layout."""
-        if self.layout == "NCHW":
-            return x.mean((2, 3), keepdim=True)
-        if self.layout == "NHWC":
-            return x.mean((1, 2), keepdim=True)
-        prefix = int(self.layout.removeprefix("tokens+"))
-        return torch.cat([x[:, :prefix], x[:, prefix:].mean(1, keepdim=True)], 1)
-
-    def extra_repr(self) -> str:
-        """The layout."""
-        return self.layout
 
 
 def constant_at(flow: Flow, site: Site) -> Tensor:
@@ -212,9 +186,18 @@ class PooledGraph:
             node, error = stuck
             if not self._reduced(node):
                 raise error
+        if self.original.asked:
+            self._keep_to_size()
         new = rewritten(self.flow.module, self.flow.graph)
         new.__dict__["pooled_by"] = self.gap
         return new
+
+    def _keep_to_size(self) -> None:
+        graph, picture, name = self.flow.graph, self.flow.picture, _free(self.flow.module, "size")
+        self.flow.module.add_module(name, OnlyAt(self.flow.size[1:]))
+        with graph.inserting_after(picture):
+            checked = graph.call_module(name, (picture,))
+        picture.replace_all_uses_with(checked, delete_user_cb=lambda user: user is not checked)
 
     def _stuck(self) -> tuple[fx.Node, InputError] | None:
         """The first node that cannot work on one position, and why; None if all do."""

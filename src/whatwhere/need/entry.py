@@ -1,0 +1,67 @@
+"""What a collapsed network has before its vectors: the pool, and the size that it is held to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.errors import InputError
+
+
+class OnlyAt(nn.Module):
+    """Lets pictures of one size pass: what the network does with others was not followed.
+
+    Args:
+        size: (H, W).
+    """
+
+    whole = True  # the dataflow does not look into it
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) as they are.
+
+        Raises:
+            InputError: if they are of another size.
+        """
+        if tuple(x.shape[-2:]) != self.size:
+            h, w = self.size
+            raise InputError(
+                f"pictures of {x.shape[-2]} x {x.shape[-1]}: this network asks for its pictures' size, and was "
+                f"collapsed for {h} x {w}; collapse it again with input_size=(channels, height, width) of these."
+            )
+        return x
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return f"{self.size[0]} x {self.size[1]}"
+
+
+class SpatialMean(nn.Module):
+    """A tensor with its map constant at one position: of tokens those of a prefix stay, and the others become one.
+
+    Args:
+        layout: of the tensor, as of a `Site`.
+    """
+
+    whole = True  # the dataflow does not look into it
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 1, 1), or likewise in the layout."""
+        if self.layout == "NCHW":
+            return x.mean((2, 3), keepdim=True)
+        if self.layout == "NHWC":
+            return x.mean((1, 2), keepdim=True)
+        prefix = int(self.layout.removeprefix("tokens+"))
+        return torch.cat([x[:, :prefix], x[:, prefix:].mean(1, keepdim=True)], 1)
+
+    def extra_repr(self) -> str:
+        """The layout."""
+        return self.layout
