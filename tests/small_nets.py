@@ -14,7 +14,9 @@ from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.swin_transformer import SwinTransformer
 
+from whatwhere.graph.flow import Flow
 from whatwhere.models.cifar import make
+from whatwhere.site import Site
 
 
 class Forked(nn.Module):
@@ -162,3 +164,10 @@ def drawn(make_net: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
             if not p.any():  # a residual branch that begins at zero
                 nn.init.normal_(p, std=0.3)
     return net.eval()
+
+
+def holds_all_that_follows(flow: Flow, site: Site) -> bool:
+    """Whether whoever reads the map that enters a site is in the site, so that hooks on it reach them all."""
+    entry = flow.entering(site)
+    readers = flow.users[entry] if entry else ()
+    return bool(readers) and all(site.module in flow.owners(n) for n in readers)

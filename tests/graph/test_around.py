@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn
+from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn, holds_all_that_follows
 from whatwhere.graph.around import ways_round
-from whatwhere.graph.flow import Flow
 from whatwhere.layers import map_in, with_map
 from whatwhere.maps import as_maps, from_maps
 from whatwhere.need.shuffling import pool, shuffle
@@ -34,11 +33,6 @@ def permuted_at(net: nn.Module, site: Site) -> Any:
         return with_map(args, kwargs, from_maps(maps.flatten(2)[..., order].view_as(maps), x, site))
 
     return net.get_submodule(site.module).register_forward_pre_hook(hook, with_kwargs=True)
-
-
-def holds_all_that_follows(flow: Flow, site: Site) -> bool:
-    entry = flow.entering(site)
-    return all(site.module in flow.owners(n) for n in (flow.users[entry] if entry else ()))
 
 
 @pytest.mark.parametrize("name", NETS)

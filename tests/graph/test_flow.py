@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn
-from whatwhere.graph.flow import Flow, flow_of
+from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn, holds_all_that_follows
+from whatwhere.graph.flow import flow_of
 from whatwhere.layers import map_in, with_map
 from whatwhere.site import Site
 from whatwhere.site_table import list_sites
@@ -32,13 +32,6 @@ def forced(net: nn.Module, site: Site, x: Tensor, value: Tensor | None) -> tuple
             return net(x), seen[0]
     finally:
         handle.remove()
-
-
-def holds_all_that_follows(flow: Flow, site: Site) -> bool:
-    """Whether whoever reads the map that enters a site is in the site."""
-    entry = flow.entering(site)
-    readers = flow.users[entry] if entry else ()
-    return bool(readers) and all(site.module in flow.owners(n) for n in readers)
 
 
 @pytest.mark.parametrize("name", WITH_SITES)

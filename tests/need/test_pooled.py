@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from borderless_oracle import borderless
-from small_nets import HAND, LIBRARIES, PAPERS, SIZE, drawn
+from small_nets import HAND, LIBRARIES, PAPERS, SIZE, drawn, holds_all_that_follows
 from whatwhere.errors import InputError
-from whatwhere.graph.flow import Flow, flow_of
+from whatwhere.graph.flow import flow_of
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.pooled import constant_at, weights_used
-from whatwhere.site import Site
 from whatwhere.site_table import list_sites
 
 NETS = {k: f for k, f in {**HAND, **PAPERS, **LIBRARIES}.items() if k != "functional"}
@@ -22,12 +21,6 @@ REFUSED = {
     ("squeezed", "last#2"): "last runs both before and after",
     ("vit", "patch_embed.proj"): "cannot work on one position",
 }
-
-
-def holds_all_that_follows(flow: Flow, site: Site) -> bool:
-    """Whether whoever reads the map that enters a site is in the site."""
-    entry = flow.entering(site)
-    return all(site.module in flow.owners(n) for n in (flow.users[entry] if entry else ()))
 
 
 @pytest.mark.parametrize("name", NETS)
