@@ -9,6 +9,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
+from whatwhere.need import collapse
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites, evaluating, expected_input_size
 from whatwhere.site_table import list_sites
@@ -215,3 +216,15 @@ def test_timms_networks_of_one_channel_say_so() -> None:
     net = timm.create_model("test_resnet", in_chans=1)
     assert expected_input_size(net)[0] == 1
     assert list_sites(net)[0].shape_in[0] == 1
+
+
+def test_a_module_that_is_never_called_stands_for_what_is_in_it() -> None:
+    """In a collapsed network a block is a name only: its layers are called by the graph."""
+    net = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)
+    size = (3, 64, 64)
+    small = list_sites(collapse(net, "layer3.0", input_size=size), input_size=size)
+    assert "layer1.0" not in names(list(small))
+    inside = [s.name for s in list_sites(net, input_size=size) if s.module.startswith("layer1.0.")]
+    assert names(small.select("layer1.0")) == inside
+    with pytest.raises(InputError, match=r"sites='layer1\.9' matches nothing"):
+        small.select("layer1.9")

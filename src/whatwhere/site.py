@@ -172,7 +172,12 @@ class Sites(Sequence[Site]):
             return from_share(self, self._whole.cuts, text)
         if ":" in text:
             return self._window(text)
-        return [s for s in self if fnmatch.fnmatchcase(s.name, text) or fnmatch.fnmatchcase(s.module, text)]
+        matched = [s for s in self if fnmatch.fnmatchcase(s.name, text) or fnmatch.fnmatchcase(s.module, text)]
+        return matched or self._inside(text)
+
+    def _inside(self, text: str) -> list[Site]:
+        """The sites in a module that is never called itself: a list of blocks, or a block of a rewritten network."""
+        return [s for s in self if s.module.startswith(f"{text}.")]
 
     def _window(self, text: str) -> list[Site]:
         start, _, end = text.partition(":")
