@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-say test lint
+.PHONY: setup demo demo-say test coverage lint
 
 # Made again whenever the package's metadata or the tested versions change.
 setup: $(VENV)/.ready
@@ -20,6 +20,10 @@ demo-say: setup ## a segmentation network that speaks in concepts; ends with a p
 
 test: setup ## everything that must hold
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+coverage: setup ## docs/coverage.md: every operation on some 80 networks, an hour; goes on where it stopped
+	WHATWHERE_COVERAGE=coverage-cells $(BIN)/python -m pytest -n 2 --dist worksteal tests/test_coverage.py
+	WHATWHERE_COVERAGE=coverage-cells $(BIN)/python tests/coverage_table.py
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

@@ -4,13 +4,14 @@ from torch import Tensor, nn
 
 from small_nets import HAND, PAPERS, SIZE, drawn
 from whatwhere.need.studies.leaks import leak_notes
+from whatwhere.network import Network
 from whatwhere.site_table import list_sites
 
 
 def notes(net: nn.Module, *names: str) -> list[str]:
     table = list_sites(net, input_size=SIZE)
     chosen = [s for s in table if s.name in names] or list(table.cuts)
-    return leak_notes(table, chosen)
+    return leak_notes(Network(net), table, chosen)
 
 
 def test_the_usual_cuts_of_a_residual_network_leave_nothing() -> None:
@@ -32,11 +33,13 @@ class Open(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.stem(x))
-        return self.fc((x + self.conv(F.relu(x))).mean((2, 3)))
+        return self.fc(F.relu(x + self.conv(F.relu(x))).mean((2, 3)))  # the conv's padding marks the border
 
 
-def test_what_no_module_holds_is_named() -> None:
-    table = list_sites(drawn(Open), input_size=SIZE)
-    (conv,) = [s for s in table if s.name == "conv"]
-    assert any("operators that no module holds (add)" in n for n in leak_notes(table, [conv]))
+def test_what_no_module_holds_is_measured_and_named() -> None:
+    net = drawn(Open)
+    (note,) = notes(net, "stem")
+    assert note.startswith("From stem on, positions still matter")
+    assert note.endswith("something goes round convolutions by operators that no module holds: add.")
+    assert notes(net, "conv") == ["Spatial information goes round conv: not all of it is removed there."]
     assert notes(drawn(HAND["averaged"])) == []

@@ -257,7 +257,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
         ]
 
     def _notes(self, intact: Tally, done: Finished) -> tuple[str, ...]:
-        leaks = leak_notes(self.table, self.cuts) if self.shuffles and self.study.reach == "from" else []
+        leaks = leak_notes(self.net, self.table, self.cuts) if self.shuffles and self.study.reach == "from" else []
         own = (*random_weights(self.net), *self._knows_nothing(intact), *leaks, *self._draws_note())
         return (*own, *self.pooled[1], *self._refused(done), *done.notes())
 
