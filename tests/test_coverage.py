@@ -69,4 +69,3 @@ def test_a_page_of_cells_says_how_many_work_and_why_others_do_not() -> None:
     assert "* **convolutional**: 1 networks, 8 cells, 87.5 % work; 0 in part, 1 refused, 0 wrong." in text
     assert "| CIFAR nets | cifar/vgg16 | 32 | works (7) |" in text
     assert "* cifar/vgg16, recalibrate: no block." in text
-

@@ -437,11 +437,18 @@ class Again(nn.Module):
         return self.a(self.b(self.a(x)))
 
 
-@pytest.mark.parametrize("site", ["b", "a#2"])
-def test_a_convolution_that_serves_before_and_after_is_refused(site: str) -> None:
-    with pytest.raises(InputError, match="a runs both before and after it"):
-        collapse(Again().eval(), site, input_size=(3, 8, 8))
-    collapse(Again().eval(), "a", input_size=(3, 8, 8))
+@pytest.mark.parametrize("site", ["a", "b", "a#2"])
+def test_a_convolution_that_serves_before_and_after_becomes_two(site: str) -> None:
+    net = Again().eval()
+    small, x = collapse(net, site, input_size=(3, 8, 8)), torch.randn(2, 3, 8, 8)
+    steps = {"a": 0, "b": 1, "a#2": 2}[site]
+    with torch.no_grad():
+        y = x
+        for conv in (net.a, net.b, net.a)[:steps]:
+            y = conv(y)
+        y = on_vectors((net.a, net.b, net.a)[steps:], y.flatten(2).mean(2))
+        torch.testing.assert_close(small(x).flatten(1), y)
+    assert ("a_pooled.weight" in small.state_dict()) == (site != "a")
 
 
 def test_weights_that_are_not_used_as_they_are() -> None:

@@ -18,7 +18,6 @@ from whatwhere.site_table import list_sites
 
 NETS = {k: f for k, f in {**HAND, **PAPERS, **LIBRARIES}.items() if k != "functional"}
 REFUSED = {
-    ("squeezed", "last#2"): "last runs both before and after",
     ("vit", "patch_embed.proj"): "cannot work on one position",
 }
 

@@ -18,6 +18,7 @@ from whatwhere.need.borderless import RESIZERS, on_constant_maps
 from whatwhere.need.entry import OnlyAt, SpatialMean
 from whatwhere.need.equal_tokens import Unit, affine_unit, is_even
 from whatwhere.need.on_vectors import folded, like, summed
+from whatwhere.need.reshaped import fit_sizes
 from whatwhere.site import Site, evaluating
 from whatwhere.surgery import Replaced, describe, put
 
@@ -57,6 +58,7 @@ class PooledGraph:
         assert entry
         self.entry = entry
         self.replaced: list[Replaced] = []
+        self._copies: dict[str, str] = {}  # of layers that run before the pool, too
         self.passed: dict[str, fx.Node] = {}  # for each node that is gone, what is read instead
         self.gap = _free(flow.module, "gap")
         flow.module.add_module(self.gap, SpatialMean(start.layout))
@@ -113,20 +115,28 @@ class PooledGraph:
             self._let_pass(node)
 
     def _replace(self, node: fx.Node, conv: nn.Conv2d) -> None:
-        self._refuse_shared(node)
         if (*conv.kernel_size, *conv.stride) == (1, 1, 1, 1) and not _pads(conv):
             return
         weight, bias = weights_used(conv)
         new = like(conv, summed(weight, bias, conv.groups))
         self.replaced.append(Replaced(str(node.target), describe(conv), describe(new)))
-        put(self.flow.module, str(node.target), new)
+        if self._runs_before(node):  # these calls see maps still; from now on there are two layers
+            node.target = self._beside(str(node.target), new)
+        else:
+            put(self.flow.module, str(node.target), new)
 
-    def _refuse_shared(self, node: fx.Node) -> None:
+    def _runs_before(self, node: fx.Node) -> bool:
         calls = [n for n in self.flow.graph.nodes if n.op == "call_module" and n.target == node.target]
-        if not all(n in self.later for n in calls):
-            raise InputError(
-                f"{node.target} runs both before and after it; choose a site before its first call or after its last"
-            )
+        return not all(n in self.later for n in calls)
+
+    def _beside(self, name: str, new: nn.Module) -> str:
+        """Put a layer beside the one of some name, once for all its calls behind the pool; gives its name."""
+        if name not in self._copies:
+            parent, _, last = name.rpartition(".")
+            free = _free(self.flow.module.get_submodule(parent), f"{last}_pooled")
+            self._copies[name] = f"{parent}.{free}" if parent else free
+            put(self.flow.module, self._copies[name], new)
+        return self._copies[name]
 
     def _let_pass(self, node: fx.Node) -> None:
         """A pool or pad of a constant map gives its value; what is then changed in place must not be the original."""
@@ -184,7 +194,7 @@ class PooledGraph:
         """
         while stuck := self._stuck():
             node, error = stuck
-            if not self._reduced(node):
+            if not self._reduced(node) and not fit_sizes(node, self._constant_values.get(self._plain(node))):
                 raise error
         if self.original.asked:
             self._keep_to_size()
@@ -210,9 +220,13 @@ class PooledGraph:
                     return node, error
         return None
 
+    def _plain(self, node: fx.Node) -> Any:
+        """The node of the network itself that a node was; None if it is new."""
+        return self.original.named.get(node.name)
+
     def _reduced(self, node: fx.Node) -> bool:
         """Put one affine layer in the place of the attention around a node; False if there is none."""
-        plain = self.original.named.get(node.name)
+        plain = self._plain(node)
         entry = self.original.named[self.entry.name]
         if plain not in self.original.sources or not self._constant_values:
             return False
