@@ -13,6 +13,7 @@ import torchvision
 from torch import nn
 
 from small_nets import HAND
+from whatwhere.graph.modular import modular
 from whatwhere.models.load import load_model
 
 
@@ -63,6 +64,10 @@ def _by_hand(name: str) -> Entry:
 
 def _unet() -> nn.Module:
     return smp.Unet("resnet18", encoder_weights=None, classes=10)  # type: ignore[no-any-return]
+
+
+def _functional() -> nn.Module:
+    return modular(HAND["functional"](), input_size=(3, 32, 32))
 
 
 LISTED = (
@@ -141,6 +146,7 @@ LISTED = (
     _ours("CIFAR nets", "resnet20"),
     _ours("CIFAR nets", "densenet22"),
     Entry("segmentation_models_pytorch Unet, resnet18", "U-Net", _unet),
-    *map(_by_hand, HAND),
+    *map(_by_hand, [name for name in HAND if name != "functional"]),
+    Entry("by hand: functional, ww.modular", "by hand, functional", _functional, 32),
 )
 NETWORKS = {entry.name: entry for entry in LISTED}

@@ -176,7 +176,7 @@ def test_nothing_is_loaded_that_could_run_code():
 def test_tests_mirror_the_sources():
     """Every test file bears the name of a source file, but for those that look at the house as a whole."""
     tests = SOURCE.parent.parent / "tests"
-    whole = {"test_house.py", "test_golden.py", "test_docs.py", "test_readme.py"}
+    whole = {"test_house.py", "test_golden.py", "test_docs.py", "test_readme.py", "test_coverage.py"}
     lone = []
     for file in tests.rglob("test_*.py"):
         where = file.relative_to(tests)

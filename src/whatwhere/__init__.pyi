@@ -6,6 +6,7 @@ from .costs import cost as cost
 from .data.load import load_data as load_data
 from .errors import InputError as InputError
 from .errors import TrainingDiverged as TrainingDiverged
+from .graph.modular import modular as modular
 from .lab.study import Run as Run
 from .models.exported import export as export
 from .models.load import load_model as load_model

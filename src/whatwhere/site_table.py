@@ -164,7 +164,10 @@ class _Trace:
     def sites(self) -> Sites:
         spatial = [e for e in self.entries if e.layout]
         if not spatial:
-            raise InputError("no spatial feature map flows through the modules of this network.")
+            raise InputError(
+                "no spatial feature map flows through the modules of this network; if it calls F.conv2d on parameters "
+                "of its own, give ww.modular(net), the same network with modules for these."
+            )
         found = (self._site(i, e) for i, e in enumerate(spatial))
         return Sites(found, self.module, self.flops, input_size=self.size, follow=self._followed)
 

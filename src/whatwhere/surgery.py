@@ -21,6 +21,7 @@ M = TypeVar("M", bound=nn.Module)
 # By the name in a record, where the function is: a network that was saved is operated on again when it is loaded. Names
 # and not imports, since surgeons live upstairs; a closed list, since records are read from files.
 SURGERIES: Mapping[str, str] = {
+    "modular": "whatwhere.graph.modular:modular",
     "need.collapse": "whatwhere.need.gap_fc:collapse",
     "hold.with_padding": "whatwhere.hold.padding:with_padding",
     "use.recalibrate": "whatwhere.use.insert:recalibrate",
