@@ -678,3 +678,23 @@ def test_a_call_without_a_map_is_explained() -> None:
 class Passing(nn.Module):
     def forward(self, x: Any) -> Any:
         return 0 if x is None else x
+
+
+def test_what_a_call_gives_is_changed_for_all_who_read_it() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.act(self.act(x) - 1)
+            return y + y.flip(-1)
+
+    net, x = Twice().eval(), torch.randn(2, 3, 4, 4)
+    (second,) = [s for s in list_sites(net, input_size=(3, 4, 4)) if s.name == "act#2"]
+    acts = Intervention(net, {}, outputs={second: lambda maps: maps * 10})
+    assert acts.matched == ("act#2 (output)",)
+    with acts:
+        changed = net(x)
+    torch.testing.assert_close(changed, 10 * net(x))
+    assert acts.ran == {"act#2 (output)": 1}

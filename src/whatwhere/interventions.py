@@ -21,6 +21,8 @@ from whatwhere.site import Site, tracing
 Change = Callable[[Tensor], Tensor]
 When = Literal["always", "train", "eval"]
 
+OUTPUT = " (output)"  # behind a site's name: what its call gives
+
 _installed: list[Intervention] = []
 
 
@@ -28,7 +30,8 @@ def count_skipped(module: nn.Module, calls: Mapping[str, int]) -> None:
     """Tell the interventions on a network how often its modules would have run by now, had no call been skipped."""
     for intervention in _installed:
         if intervention.module is module:
-            dict.update(intervention._calls, calls)  # totals, not increments
+            ended = {name + OUTPUT: count for name, count in calls.items()}
+            dict.update(intervention._calls, {**calls, **ended})  # totals, not increments
 
 
 class Intervention:
@@ -39,6 +42,7 @@ class Intervention:
         inputs: for each site, what to do with the maps (N, C, H, W) that enter it.
         shortcuts: for each block that something goes round in, what to do with that. It is changed once, where it
             leaves the block's input; a projection works on the changed maps, and its output stays as it is.
+        outputs: for each site, what to do with the maps that its call gives.
         branches: for each such block the modules in it that get the input as it was, by name; if not given, `conv1`.
         when: act in both modes, in training only, or in evaluation only.
         padding: "circular" lets the changed convolutions wrap around instead of adding zeros, which mark borders.
@@ -53,6 +57,7 @@ class Intervention:
         inputs: Mapping[Site, Change],
         shortcuts: Mapping[Site, Change] | None = None,
         *,
+        outputs: Mapping[Site, Change] | None = None,
         branches: Mapping[Site, Sequence[str]] | None = None,
         when: When = "always",
         padding: Literal["keep", "circular"] = "keep",
@@ -62,6 +67,7 @@ class Intervention:
         if padding not in ("keep", "circular"):
             raise InputError(f"padding={padding!r}: choose 'keep' or 'circular'.")
         self.module, self.inputs, self.shortcuts = module, dict(inputs), dict(shortcuts or {})
+        self.outputs = dict(outputs or {})
         self.branches = {s: (branches or {}).get(s, (f"{s.module}.conv1",)) for s in self.shortcuts}
         self.when, self.padding = when, padding
         self.ran: Counter[str] = Counter()
@@ -72,8 +78,8 @@ class Intervention:
 
     @property
     def matched(self) -> tuple[str, ...]:
-        """The names of the sites acted on; a block's name stands for its shortcut."""
-        return tuple(s.name for s in (*self.inputs, *self.shortcuts))
+        """The names of the sites acted on; a block's stands for its shortcut, one with "(output)" for what it gives."""
+        return (*(s.name for s in (*self.inputs, *self.shortcuts)), *(s.name + OUTPUT for s in self.outputs))
 
     def __enter__(self) -> Intervention:
         """Put the hooks in place; what was put in place before a failure is taken back."""
@@ -111,6 +117,8 @@ class Intervention:
             self._install_shortcut(group, modules[name])
         for name, group in _by_module(self.inputs).items():
             self._hook(modules[name].register_forward_pre_hook(self._on_input(group), with_kwargs=True))
+        for name, group in _by_module(self.outputs).items():
+            self._hook(modules[name].register_forward_hook(self._on_output(group)))
         if self.padding == "circular":
             for name in _by_module(self.inputs):
                 self._allow_wrapping(modules[name])
@@ -128,16 +136,16 @@ class Intervention:
     def _active(self, m: nn.Module) -> bool:
         return self.when == "always" or (self.when == "train") == m.training
 
-    def _site_of_call(self, group: Sequence[Site]) -> Site | None:
-        """Count a call of a module; which of its sites this is."""
+    def _site_of_call(self, group: Sequence[Site], end: str = "") -> Site | None:
+        """Count a call of a module, at its beginning or its end; which of its sites this is."""
         if tracing.get():
             return None
-        self._calls[group[0].module] += 1
+        self._calls[group[0].module + end] += 1
         if group[0].name == group[0].module:  # it runs once: no call is mistaken, even of a part of the network
             return group[0]
         if not self._begun:
             raise InputError(f"call the network, not a part of it: {group[0].name} counts calls from its start.")
-        return next((s for s in group if s.call == self._calls[s.module]), None)
+        return next((s for s in group if s.call == self._calls[s.module + end]), None)
 
     def _on_input(self, group: Sequence[Site]) -> Callable[..., Any]:
         def hook(m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -151,13 +159,20 @@ class Intervention:
 
         return hook
 
-    def _changed(self, site: Site, x: Tensor, change: Change) -> Tensor:
+    def _on_output(self, group: Sequence[Site]) -> Callable[..., Any]:
+        def hook(m: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
+            site = self._site_of_call(group, OUTPUT)
+            return self._changed(site, output, self.outputs[site], OUTPUT) if site and self._active(m) else None
+
+        return hook
+
+    def _changed(self, site: Site, x: Tensor, change: Change, end: str = "") -> Tensor:
         if torch._C._current_graph_task_id() != -1:  # a backward pass is under way; new draws would be other ones
             raise InputError(
                 f"{site.name} runs again in the backward pass (gradient checkpointing), where it would be changed "
                 "otherwise than before; switch checkpointing off, as by net.set_grad_checkpointing(False)."
             )
-        self.ran[site.name] += 1
+        self.ran[site.name + end] += 1
         return from_maps(change(as_maps(x, site)), x, site)
 
     def _install_shortcut(self, group: Sequence[Site], block: Any) -> None:

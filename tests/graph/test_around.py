@@ -10,6 +10,8 @@ from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn, holds_all_t
 from whatwhere.graph.around import ways_round
 from whatwhere.layers import map_in, with_map
 from whatwhere.maps import as_maps, from_maps
+from whatwhere.need.branch import SharedPrefix
+from whatwhere.need.leftover import left_over
 from whatwhere.need.shuffling import pool, shuffle
 from whatwhere.site import Site
 from whatwhere.site_table import list_sites
@@ -91,6 +93,62 @@ def test_a_way_round_that_begins_further_in_is_an_input_there() -> None:
     ways = ways_round(table.dataflow, [s for s in table if s.is_spatial_conv])
     assert ([w.block.name for w in ways.shortcuts], [s.name for s in ways.inputs]) == ([], ["0.project"])
     assert shuffle(net, table=table).matched == ("0.conv", "0.project")
+
+
+class Parts(nn.Module):
+    """A block of Res2Net: parts of a map take turns, and the last of them goes on as it is, or pooled."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.into, self.out = nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
+        self.convs = nn.ModuleList(nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+        self.relu, self.pool = nn.ReLU(), nn.AvgPool2d(3, 1, 1) if first else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.split(self.relu(self.into(x)), 2, 1)
+        one = self.convs[0](parts[0])
+        two = self.convs[1](one + parts[1])
+        last = parts[2] if self.pool is None else self.pool(parts[2])
+        return self.relu(self.out(torch.cat([one, two, last], 1)) + x)
+
+
+class Kept(nn.Module):
+    """As in DLA: what enters the second block is concatenated again behind it, in no block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.root = Forked(3), Forked(3), nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x)
+        return self.root(torch.cat([self.two(x), x], 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "cut", "outputs"),
+    [
+        (lambda: nn.Sequential(nn.Conv2d(3, 6, 1), Parts(False), nn.Conv2d(6, 2, 1)), "1", ["1.relu#1 (output)"]),
+        (lambda: nn.Sequential(nn.Conv2d(3, 6, 1), Parts(True), nn.Conv2d(6, 2, 1)), "1", []),
+        (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Kept(), nn.Conv2d(6, 2, 1)), "1.two", ["1.one (output)"]),
+    ],
+)
+def test_parts_that_pass_by_operators_are_changed_where_they_are_made(make: Any, cut: str, outputs: list[str]) -> None:
+    net = drawn(make)
+    table, x = list_sites(net, input_size=SIZE), torch.randn(2, *SIZE, generator=torch.Generator().manual_seed(1))
+    (site,) = [s for s in table if s.name == cut]
+    acts = pool(net, f"{cut}:", table=table)
+    assert [name for name in acts.matched if name.endswith("(output)")] == outputs
+    assert left_over(net, site, table) < 1e-4
+    resumed = []
+
+    def at_cut(resume: Any) -> None:
+        with acts:
+            resumed.append(resume())
+
+    with torch.no_grad(), SharedPrefix(net) as run:
+        run(x, {site: at_cut})
+    with torch.no_grad(), acts:
+        assert torch.equal(net(x), resumed[0])
 
 
 def test_without_the_first_convolution_a_block_is_left_alone() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx
 
 from whatwhere.graph.flow import Region
 from whatwhere.graph.mixing import Places
 from whatwhere.site import Site
+
+Way = tuple[fx.Node, fx.Node]  # what is read, and by whom
+PARTS = ("split", "chunk", "tensor_split", "getitem")  # of a map
+LINEAR = ("add", "iadd", "add_", "cat", "concat", "sub", "isub")  # the mean of what they give is that of the means
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class Ways:
     Attributes:
         shortcuts: what goes round from where a block begins.
         inputs: modules at which a way round begins further in, behind a norm for example.
+        outputs: modules whose output is what goes round, by operators, and is changed for all who read it.
         open: places whose way round begins in operators of no block, and which can only be named.
     """
 
     shortcuts: tuple[Shortcut, ...] = ()
     inputs: tuple[Site, ...] = ()
+    outputs: tuple[Site, ...] = ()
     open: tuple[str, ...] = ()
 
 
@@ -55,6 +61,7 @@ def ways_round(places: Places, targets: Sequence[Site]) -> Ways:
     return Ways(
         tuple(s for w in found for s in w.shortcuts),
         tuple(s for w in found for s in w.inputs),
+        tuple(dict.fromkeys(s for w in found for s in w.outputs)),
         tuple(s for w in found for s in w.open),
     )
 
@@ -81,21 +88,61 @@ def _of_region(places: Places, region: Region, targets: set[fx.Node]) -> Ways:
     pools = [n for n in leading if n is not region.entry and _pools(places, n)]  # they see positions before the targets
     if region.exit not in free or region.entry not in leading:
         return _at_modules(places, pools)
-    leaving = [(n, u) for n in leading for u in places.flow.users[n] if u in free and u not in leading]
-    early = [u for n, u in leaving if n is region.entry]
-    late = [u for n, u in leaving if n is not region.entry]
+    leaving = [w for n in leading for u in places.flow.users[n] if u in free - leading for w in _unpacked(places, n, u)]
+    early = [(n, u) for n, u in leaving if n is region.entry]
+    late = [(n, u) for n, u in leaving if n is not region.entry]
     block = _block(places, region)
     branches = _branches(places, region, block, leading | targets) if block else ()
     if block and early and branches:
-        at_modules = _at_modules(places, [*late, *pools])
-        return Ways((Shortcut(block, branches),), at_modules.inputs, at_modules.open)
-    found = _at_modules(places, [*early, *late, *pools])
-    return Ways((Shortcut(block, ()),)) if block and found.open else found
+        return replace(_of_ways(places, late, pools, targets), shortcuts=(Shortcut(block, branches),))
+    found = _of_ways(places, [*early, *late], pools, targets)
+    return Ways((Shortcut(block, ()),)) if block and (found.outputs or found.open) else found
+
+
+def _of_ways(places: Places, ways: Sequence[Way], pools: Sequence[fx.Node], targets: set[fx.Node]) -> Ways:
+    """Each way at the module that it begins with; of one that begins with an operator, at the module it comes from."""
+    at_modules = _at_modules(places, [*(u for _, u in ways), *pools])
+    by_operators = [(n, u) for n, u in ways if u.name in at_modules.open]
+    changed = targets | {u for _, u in ways if u.name not in at_modules.open}
+    makers = {u.name: _maker(places, n, changed) for n, u in by_operators}
+    outputs = tuple(dict.fromkeys(s for s in makers.values() if s))
+    return replace(at_modules, outputs=outputs, open=tuple(n for n in at_modules.open if not makers.get(n)))
+
+
+def _unpacked(places: Places, node: fx.Node, reader: fx.Node) -> list[Way]:
+    """Who reads a node, or a part of it."""
+    if _name(reader) not in PARTS:
+        return [(node, reader)]
+    return [w for u in places.flow.users[reader] for w in _unpacked(places, reader, u)]
 
 
 def _at_modules(places: Places, nodes: Sequence[fx.Node]) -> Ways:
     sites = {n: _site_of(places, n) for n in nodes}
-    return Ways((), tuple(s for s in sites.values() if s), tuple(n.name for n, s in sites.items() if not s))
+    return Ways((), tuple(s for s in sites.values() if s), (), tuple(n.name for n, s in sites.items() if not s))
+
+
+def _maker(places: Places, node: fx.Node, changed: set[fx.Node]) -> Site | None:
+    """The call whose output a node passes on, if it can be changed there: whoever reads it adds it, or is changed."""
+    while _name(node) in PARTS:
+        node = places.flow.sources[node][0]
+    site, waiting = _giver(places, node), list(places.flow.users[node])
+    while site and waiting:
+        reader = waiting.pop()
+        if _name(reader) in PARTS:
+            waiting.extend(places.flow.users[reader])
+        elif reader not in changed and _name(reader) not in LINEAR:
+            return None
+    return site
+
+
+def _giver(places: Places, node: fx.Node) -> Site | None:
+    """The outermost site whose call gives a node's map: it is complete by then, also for who repeats what follows."""
+    calls, shape = {(c.module, c.number) for c in places.flow.calls.get(node, ())}, places.flow.shapes.get(node, ())
+    return next((s for s in places.table if (s.module, s.call) in calls and s.shape == shape[1:]), None)
+
+
+def _name(node: fx.Node) -> str:
+    return getattr(node.target, "__name__", str(node.target)) if node.op != "call_module" else ""
 
 
 def _pools(places: Places, node: fx.Node) -> bool:

@@ -120,7 +120,8 @@ def acting(
     inputs = {s: change(s) for s in (*chosen, *ways.inputs)}
     blocks = {w.block: change(w.block) for w in ways.shortcuts}
     branches = {w.block: w.branches for w in ways.shortcuts}
-    return Intervention(module, inputs, blocks, branches=branches, when=when, padding=padding)
+    outputs = {s: change(s) for s in ways.outputs}
+    return Intervention(module, inputs, blocks, outputs=outputs, branches=branches, when=when, padding=padding)
 
 
 def checked_table(net: nn.Module | Network, table: Sites | None) -> Sites:
