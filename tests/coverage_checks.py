@@ -250,7 +250,7 @@ def check_collapse(net: nn.Module, size: Size) -> str:
             refused.append(str(error))
             continue
         _check_collapsed(net, small, cut, x)
-        assert small.surgery.parameters[1] <= small.surgery.parameters[0]
+        assert small.surgery.flops[1] < small.surgery.flops[0]
     if refused:
         places = "everywhere" if len(refused) == len(cuts) else f"at {len(refused)} of {len(cuts)} cuts"
         raise Refused(f"{places}: {refused[0]}")

@@ -9,10 +9,11 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 import torchvision
 from torch import nn
 
-from small_nets import HAND
+from small_nets import HAND, drawn
 from whatwhere.graph.modular import modular
 from whatwhere.models.load import load_model
 
@@ -39,6 +40,23 @@ class Entry:
     def size(self) -> tuple[int, int, int]:
         """(C, H, W) of a picture."""
         return (3, self.side, self.side)
+
+
+def settled(entry: Entry) -> nn.Module:
+    """A network whose scores depend on its pictures: batch norms have the statistics of what comes to them."""
+    net = drawn(entry.make)
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    kept = [m.momentum for m in norms]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        for m in norms:
+            m.train().reset_running_stats()
+            m.momentum = None  # the plain mean
+        net(torch.randn(8, *entry.size))
+        net(torch.randn(8, *entry.size))
+    for m, momentum in zip(norms, kept, strict=True):
+        m.momentum = momentum
+    return net.eval()
 
 
 def _timm(family: str, name: str, side: int = 64, is_cnn: bool = True, **options: Any) -> Entry:
@@ -79,7 +97,7 @@ LISTED = (
     _timm("resnest", "resnest14d"),
     _timm("ecaresnet", "ecaresnet26t"),
     _timm("seresnet", "seresnet18"),
-    _timm("skresnet", "skresnet18"),
+    _timm("skresnet", "skresnet18", 96),
     _timm("res2net", "res2net50_26w_4s"),
     _timm("cspnet", "cspresnet50"),
     _timm("dpn", "dpn68"),
@@ -90,14 +108,14 @@ LISTED = (
     _timm("dla", "dla34"),
     _timm("mobilenet v1", "mobilenetv1_100"),
     _torchvision("mobilenet v2", "mobilenet_v2"),
-    _torchvision("mobilenet v3", "mobilenet_v3_small"),
-    _timm("mobilenet v3", "mobilenetv3_large_100"),
-    _timm("mobilenet v4", "mobilenetv4_conv_small"),
-    _torchvision("mnasnet", "mnasnet0_5"),
-    _torchvision("efficientnet", "efficientnet_b0"),
-    _timm("efficientnet, tf", "tf_efficientnet_b0"),
+    _torchvision("mobilenet v3", "mobilenet_v3_small", 96),
+    _timm("mobilenet v3", "mobilenetv3_large_100", 96),
+    _timm("mobilenet v4", "mobilenetv4_conv_small", 96),
+    _torchvision("mnasnet", "mnasnet0_5", 96),
+    _torchvision("efficientnet", "efficientnet_b0", 96),
+    _timm("efficientnet, tf", "tf_efficientnet_b0", 96),
     _timm("efficientnet, v2", "tf_efficientnetv2_b0"),
-    _timm("efficientnet, lite", "tf_efficientnet_lite0"),
+    _timm("efficientnet, lite", "tf_efficientnet_lite0", 96),
     _torchvision("regnet", "regnet_y_400mf"),
     _timm("regnet", "regnetx_002"),
     _torchvision("shufflenet", "shufflenet_v2_x0_5"),

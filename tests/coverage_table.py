@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from coverage_checks import CHECKS, Refused
-from coverage_networks import LISTED, Entry
-from small_nets import drawn
+from coverage_networks import LISTED, Entry, settled
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
 
@@ -26,7 +25,7 @@ HEAD = """# Which operation works on which network
 
 Made by `make coverage` (`tests/test_coverage.py`); each *works* stands behind a check on random pictures against an
 oracle that knows neither the graph nor the surgery (`tests/coverage_checks.py` says what, in a sentence each). Networks
-have random weights, batch norms statistics of their own, residual branches that begin at zero random ones. Operations
+have random weights, and batch norms the statistics of random pictures; branches that begin at zero begin at random. Operations
 "from" a cut are tried at three cuts, spread over the network. A number after a cell counts sites, cuts, gates, or
 operators that pad with zeros. *Export* is to ONNX, under onnxruntime: of the network collapsed at its middle cut, where
 that works.
@@ -53,7 +52,7 @@ def checked(entry: Entry, what: str) -> dict[str, Any]:
 
 
 def _outcome(entry: Entry, what: str) -> tuple[str, str]:
-    net = drawn(entry.make)
+    net = settled(entry)
     try:
         return WORKS, CHECKS[what](net, entry.size)
     except Refused as error:

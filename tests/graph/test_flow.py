@@ -116,3 +116,20 @@ def test_what_leads_from_nodes_to_another() -> None:
     node = {n.name: n for n in flow.nodes}
     assert [n.name for n in flow.leading([flow.picture], node["_0_second"])] == ["_0_first", "relu", "_0_second"]
     assert [n.name for n in flow.leading([flow.picture, node["_0_second"]], node["add"])] == ["_0_skip", "add"]
+
+
+class AsksEarly(nn.Module):
+    """Asks a map for its size, behind so many paths that nobody could walk them all, and reshapes by it later."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(60):
+            x = x + x.relu()
+        n, c, h, w = x.shape
+        return (x.tanh() + 1).reshape(n, c, h * w)
+
+
+def test_a_size_from_before_the_place_is_found_without_walking_every_path() -> None:
+    flow = flow_of(AsksEarly().eval(), input_size=(2, 3, 4))
+    x = torch.randn(2, 2, 3, 4)
+    (place,) = [n for n in flow.nodes if n.name == "tanh"]
+    assert torch.equal(flow.run({place: x}, [flow.output])[flow.output], (x + 1).flatten(2))

@@ -221,9 +221,11 @@ class Flow:
 
     def _is_size_of(self, node: fx.Node, known: Picked) -> bool:
         """Whether a value that is no tensor follows from known values of the picture."""
+        if node in self.sources:  # without a look at what it came from, which would take all paths to it
+            return False
         inputs = node.all_input_nodes
         held = [n for n in inputs if n in known or self._is_size_of(n, known)]
-        return node not in self.sources and bool(held) and all(n in held or n not in self.sources for n in inputs)
+        return bool(held) and all(n in held or n not in self.sources for n in inputs)
 
     def step(self, node: fx.Node, value_of: ValueOf) -> Any:
         """What a node gives for the values of its inputs."""

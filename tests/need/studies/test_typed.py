@@ -1,5 +1,6 @@
 """What a page says to type makes what the study measured."""
 
+import json
 import shlex
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 import whatwhere as ww
 from whatwhere.arguments import call, parsed
 from whatwhere.cli import main
+from whatwhere.lab.sources import GivenNetwork
 from whatwhere.lab.study import loaded
 from whatwhere.models.weights import save_weights
 from whatwhere.need import COMMANDS
 from whatwhere.need.cuts import cut_at_share, cuts_of
+from whatwhere.need.studies.recover import Recover
 from whatwhere.need.studies.trained import Trained
-from whatwhere.need.studies.typed import share_text, trained_command
+from whatwhere.need.studies.typed import recover_command, share_text, trained_command
 
 
 def test_a_curves_commands_make_the_networks_that_it_measured(trained, tmp_path, monkeypatch):
@@ -73,6 +76,14 @@ def test_a_command_to_train_names_the_share_of_its_cut(model):
         options = parsed("whatwhere need trained", Trained, words[3:])
         assert cut_at_share(cuts, options["shares"][0]) is cut
         assert (options["model"], options["data"], options["width"]) == (model, "my data", 0.125)
+
+
+def test_a_command_to_fine_tune_says_what_was_said_of_the_network():
+    source = GivenNetwork("cifar/vgg11", json.dumps({"weights": "my w.pt", "classes": 3, "width": 0.125}))
+    words = shlex.split(recover_command(source, "my data", "features.11"))
+    options = parsed("whatwhere need recover", Recover, words[3:])
+    assert (options["model"], options["data"], options["sites"]) == ("cifar/vgg11", "my data", ("features.11",))
+    assert (options["weights"], options["classes"], options["width"]) == ("my w.pt", 3, 0.125)
 
 
 def test_lines_load_a_network_that_was_trained_collapsed(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ from whatwhere.need.studies.leaks import leak_notes
 from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, place_of, read
-from whatwhere.need.studies.typed import collapse_command, share_text, trained_command
+from whatwhere.need.studies.typed import collapse_command, recover_command, share_text, trained_command
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites
 from whatwhere.site_table import list_sites
@@ -288,7 +288,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
         return recommend(points, within, self.net, collapsed, retrained=False, recover=self._recover)
 
     def _recover(self, p: Point) -> str:
-        """What can be done about a loss: training so from the start by a command, or fine-tuning in Python."""
+        """What can be done about a loss: fine-tuning, or training so from the start."""
         model, data = self.study.model, self.study.data
         if p.method != GAP_FC:
             return ""
@@ -297,7 +297,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
         if not named or not near:
             return f" Fine-tuning may recover some of it: ww.fit of ww.need.collapse(net, {p.site!r})."
         command = trained_command(str(model), str(data), self.study.width, share_text(cuts, near))
-        return f" A network that is trained so from the start may lose less: {command}"
+        tuned = recover_command(self.study.network_source, str(data), p.site)
+        return f" Fine-tuning may bring some of it back: {tuned}; training so from the start may lose less: {command}"
 
     def _commands(self, points: list[Point]) -> dict[str, str]:
         """What makes each collapsed network that was measured."""

@@ -24,13 +24,24 @@ def collapse_command(source: GivenNetwork, site: str) -> str:
     """
     if not isinstance(source.source, str):
         return f"small = ww.need.collapse(net, {site!r})"
-    options = json.loads(source.options)
     out = f"{OUT}er" if Path(source.source) == Path(OUT) else OUT  # not the folder of the model itself
     words = ["whatwhere", "need", "collapse", "--model", source.source, "--site", site, "--out", out]
+    return shlex.join([*words, *_options(source)])
+
+
+def recover_command(source: GivenNetwork, data: str, site: str) -> str:
+    """The command that fine-tunes the network collapsed before a site, of a network by name."""
+    words = ["whatwhere", "need", "recover", "--model", str(source.source), "--data", data, "--sites", site]
+    return shlex.join([*words, *_options(source)])
+
+
+def _options(source: GivenNetwork) -> list[str]:
+    """What was said of a network by name, but for the name."""
+    options, words = json.loads(source.options), list[str]()
     for name in ("weights", "classes"):
         words += [f"--{name}", str(options[name])] if options.get(name) else []
     words += ["--width", f"{options['width']:g}"] if options.get("width", 1.0) != 1.0 else []
-    return shlex.join([*words, *(["--pretrained", "true"] if options.get("pretrained") else [])])
+    return [*words, *(["--pretrained", "true"] if options.get("pretrained") else [])]
 
 
 def trained_network(cells: TrainedCells, site: str, key: str) -> str:
