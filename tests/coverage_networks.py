@@ -42,9 +42,18 @@ class Entry:
         return (3, self.side, self.side)
 
 
+def _wake(net: nn.Module) -> None:
+    """Scales of branches that begin near zero, at 1e-6 say, get values at which the branches count."""
+    generator = torch.Generator().manual_seed(2)
+    for p in net.parameters():
+        if p.ndim and float(p.abs().max()) < 1e-2:
+            p.data.normal_(std=0.3, generator=generator)
+
+
 def settled(entry: Entry) -> nn.Module:
     """A network whose scores depend on its pictures: batch norms have the statistics of what comes to them."""
     net = drawn(entry.make)
+    _wake(net)
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     kept = [m.momentum for m in norms]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
