@@ -22,6 +22,8 @@ M = TypeVar("M", bound=nn.Module)
 # and not imports, since surgeons live upstairs; a closed list, since records are read from files.
 SURGERIES: Mapping[str, str] = {
     "need.collapse": "whatwhere.need.gap_fc:collapse",
+    "need.pointwise": "whatwhere.need.one_by_one:pointwise",
+    "need.truncate": "whatwhere.need.truncated:truncate",
     "hold.with_padding": "whatwhere.hold.padding:with_padding",
     "use.recalibrate": "whatwhere.use.insert:recalibrate",
     "say.bottleneck": "whatwhere.say.insert:bottleneck",
