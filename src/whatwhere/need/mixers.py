@@ -1,9 +1,9 @@
 """What lets positions see each other behind a place: every operator by name, found by trying.
 
-The rows and columns of a map are numbered. For each binary digit of these numbers all positions where it is 0, and then
-all where it is 1, are made not a number; which of this reaches a value tells which positions the value depends on, as
-far as digits tell. An operator mixes positions where one of its values depends on more than any value it was given.
-That is tried anew from each map that nothing goes round, so that what was mixed before hides nothing.
+Some rows of a map, then some columns, are made not a number; which of these trials reach a value tells which positions
+it depends on: of the rows and columns in the middle one by one, of others by the digits of their numbers. An operator
+mixes positions where one of its values depends on more than any value it was given. That is tried anew from each map
+that nothing goes round, so that what was mixed before hides nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from whatwhere.graph.mixing import Places
 from whatwhere.maps import as_maps, from_maps
 from whatwhere.site import Site, evaluating
 
+ALONE = 8  # rows, and columns, that are tried one by one
 Instead = Mapping[fx.Node, Callable[[Tensor], Tensor]]
 
 
@@ -73,13 +74,13 @@ class _Stretch:
         self.site: Site = places.at[start][0]
         between = self.flow.after(start, until=end)
         self.inside = [n for n in self.flow.nodes if n in between]
-        self.seen: dict[fx.Node, list[Tensor]] = {}  # the digits that reach each value of a node
+        self.seen: dict[fx.Node, list[Tensor]] = {}  # the trials that reach each value of a node
 
     def mixing(self) -> Iterator[fx.Node]:
         """The nodes that mix positions, in order."""
         _, h, w = self.site.shape_in
         with evaluating(self.flow.module):
-            for i, blank in enumerate(_digits(h, w)):
+            for i, blank in enumerate(_blanks(h, w)):
                 self._try(i, blank)
         kinds = {n: _kinds(values) for n, values in self.seen.items()}
         for node in self.inside:
@@ -87,37 +88,48 @@ class _Stretch:
             if kinds.get(node, set()) - given - {0}:
                 yield node
 
-    def _try(self, digit: int, blank: Tensor) -> None:
+    def _try(self, trial: int, blank: Tensor) -> None:
         """Note what is not a number where some positions of the map are not."""
 
         def step(node: fx.Node, value_of: ValueOf) -> Any:
             known = self.instead.get(node)
             given = known(value_of(self.flow.sources[node][0])) if known else self.flow.step(node, value_of)
-            self._note(node, given, digit)
+            self._note(node, given, trial)
             return given
 
-        x = torch.rand(self.flow.shapes[self.start], generator=torch.Generator().manual_seed(0))
-        x = x.to(self.flow.example())
+        shape = self.flow.shapes[self.start]
+        one = shape if self.flow.asked else (1, *shape[1:])  # one picture, if the graph holds no number of pictures
+        x = torch.rand(one, generator=torch.Generator().manual_seed(0)).to(self.flow.example())
         maps = as_maps(x, self.site).masked_fill(blank.to(x.device), torch.nan)
         drawn = from_maps(maps, x, self.site)
-        self._note(self.start, drawn, digit)
+        self._note(self.start, drawn, trial)
         self.flow.run({self.start: drawn}, [self.end], step)
 
-    def _note(self, node: fx.Node, given: Any, digit: int) -> None:
-        reached = [t.isnan().long() << digit for t in tree_leaves(given) if _is_number(t)]
+    def _note(self, node: fx.Node, given: Any, trial: int) -> None:
+        reached = [t.isnan().long() << trial for t in tree_leaves(given) if _is_number(t)]
         before = self.seen.get(node)
         self.seen[node] = [a | b for a, b in zip(before, reached, strict=True)] if before else reached
 
 
-def _digits(h: int, w: int) -> Iterator[Tensor]:
-    """For each digit of the numbers of rows and columns the positions where it is 0, and those where it is 1.
+def _blanks(h: int, w: int) -> Iterator[Tensor]:
+    """The positions that are made not a number in each trial: some rows, or some columns."""
+    for row in _some(h):
+        yield row[:, None].expand(h, w)
+    for column in _some(w):
+        yield column.expand(h, w)
 
-    In Gray's code, in which neighbours differ by one digit: few digits are undecided in a small window, wherever it is.
+
+def _some(count: int) -> Iterator[Tensor]:
+    """Of the numbers below `count` each of those in the middle; of many also all with one digit, 0 or 1.
+
+    Digits are those of Gray's code, in which neighbours differ by one: few are undecided in a small window.
     """
-    rows, columns = (torch.arange(n) ^ (torch.arange(n) >> 1) for n in (h, w))
-    for numbers in (rows[:, None].expand(h, w), columns.expand(h, w)):
-        for digit in range((int(numbers.max())).bit_length()):
-            ones = (numbers >> digit & 1).bool()
+    numbers, first = torch.arange(count), max(0, (count - ALONE) // 2)
+    yield from (numbers == n for n in range(first, min(count, first + ALONE)))
+    if count > ALONE:
+        gray = numbers ^ (numbers >> 1)
+        for digit in range(int(gray.max()).bit_length()):
+            ones = (gray >> digit & 1).bool()
             yield from (~ones, ones)
 
 
