@@ -106,7 +106,7 @@ class _Stretch:
         self.flow.run({self.start: drawn}, [self.end], step)
 
     def _note(self, node: fx.Node, given: Any, trial: int) -> None:
-        reached = [t.isnan().long() << trial for t in tree_leaves(given) if _is_number(t)]
+        reached = [_compact(t.isnan()).long() << trial for t in tree_leaves(given) if _is_number(t)]
         before = self.seen.get(node)
         self.seen[node] = [a | b for a, b in zip(before, reached, strict=True)] if before else reached
 
@@ -135,6 +135,14 @@ def _some(count: int) -> Iterator[Tensor]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _compact(reached: Tensor) -> Tensor:
+    """Of values that are reached alike in all channels, which are on the second or the last axis, those of one."""
+    for axis in (1, -1):
+        if reached.ndim > 1 and bool((reached == (first := reached.narrow(axis, 0, 1))).all()):
+            reached = first
+    return reached
 
 
 def _kinds(values: list[Tensor]) -> set[int]:
