@@ -19,6 +19,8 @@ TRAINED = f"need trained {NET} {DIGITS}"
 COMPARE = f"use compare {PLAIN} {DIGITS}"
 TRAIN = f"train {NET} {DIGITS} --out t"
 COLLAPSE = f"need collapse {NET} --site features.18"
+POINTWISE = f"need pointwise {NET} --site features.18"
+TRUNCATE = f"need truncate {NET} --site features.18"
 EXPORT = f"export {NET}"
 
 # A command with one mistake in it -> what its message must hold: the argument, what was seen or what to give.
@@ -63,6 +65,10 @@ WRONG = {
     f"{COLLAPSE} --out foreign": ("out='foreign'", "config.json", "did not write", "overwrite=true"),
     f"{COLLAPSE} --out net.onnx": ("out='net.onnx'", "'net.onnx.safetensors'", "'net'"),
     f"{COLLAPSE} --out file.txt": ("file.txt", "is a file, and a folder is needed"),
+    f"{POINTWISE} --out foreign": ("out='foreign'", "config.json", "did not write", "overwrite=true"),
+    f"{POINTWISE} --out w --local median": ("--local=median", "one of none, average, max"),
+    f"{TRUNCATE} --out net.pt": ("out='net.pt'", "'net.pt.safetensors'"),
+    f"{TRUNCATE} --out w --scores 0": ("classes=0", "whole number above 0"),
     f"train {NET} {DIGITS} --out foreign": ("out='foreign'", "config.json", "overwrite=true"),
     EXPORT: ("give --out",),
     f"{EXPORT} --out net": ("out='net'", ".onnx", "'net.onnx'"),
@@ -160,6 +166,8 @@ COMMANDS = {
     "need curve": CURVE,
     "need trained": TRAINED,
     "need collapse": f"need collapse {NET} --out c",
+    "need pointwise": f"need pointwise {NET} --out c",
+    "need truncate": f"need truncate {NET} --out c",
     "need recover": f"need recover {NET} {DIGITS}",
     "need demo": "need demo",
     "hold readout": READ,
@@ -175,7 +183,8 @@ COMMANDS = {
     "say explain": "say explain --data drawn/streets --weights w",
     "say intervene": "say intervene --data drawn/streets --weights w --picture 0",
 }
-WITHOUT_DEVICE = {"export", "sites", "report", "need collapse", "say explain", "say intervene"}
+SURGERY = {"need collapse", "need pointwise", "need truncate"}
+WITHOUT_DEVICE = {"export", "sites", "report", *SURGERY, "say explain", "say intervene"}
 THERE_IS_NONE = ("there is no option --device", "Options: --")
 WRONG |= {
     f"{typed} --device {device}": THERE_IS_NONE if name in WITHOUT_DEVICE else (f"device={device!r}", "give 'auto' or")

@@ -23,6 +23,8 @@ M = TypeVar("M", bound=nn.Module)
 SURGERIES: Mapping[str, str] = {
     "modular": "whatwhere.graph.modular:modular",
     "need.collapse": "whatwhere.need.gap_fc:collapse",
+    "need.pointwise": "whatwhere.need.one_by_one:pointwise",
+    "need.truncate": "whatwhere.need.truncated:truncate",
     "hold.with_padding": "whatwhere.hold.padding:with_padding",
     "use.recalibrate": "whatwhere.use.insert:recalibrate",
     "say.bottleneck": "whatwhere.say.insert:bottleneck",

@@ -58,6 +58,8 @@ class Named(nn.Module):
 SMALL = {
     "plain": vgg,
     "collapsed": lambda: ww.need.collapse(vgg(), "last 38%"),
+    "pointwise": lambda: ww.need.pointwise(vgg(), "last 38%", local="average"),
+    "truncated": lambda: ww.need.truncate(resnet(), "layers.2.0", classes=7),
     "recalibrated": lambda: ww.use.recalibrate(ww.need.collapse(resnet(), "layers.1.0"), "ms_sar", sites="layers.0.0"),
     "padded": lambda: ww.hold.with_padding(vgg(), "circular"),
     "several outputs": lambda: ww.Network(Named(), input_size=(3, 16, 16)),

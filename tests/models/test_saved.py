@@ -55,6 +55,11 @@ NETWORKS = {
     "torchvision": lambda: ww.load_model("torchvision/squeezenet1_1", classes=3),
     "collapsed": lambda: ww.need.collapse(vgg(), "last 38%"),
     "collapsed fresh": lambda: ww.need.collapse(vgg(), "last 38%", init="fresh", seed=4),
+    "pointwise": lambda: ww.need.pointwise(resnet(), "layers.1.0", local="max"),
+    "pointwise by size": lambda: ww.need.pointwise(
+        ww.load_model("timm/tf_efficientnet_lite0", classes=3), "blocks.3.0"
+    ),
+    "truncated": lambda: ww.need.truncate(vgg(), "last 38%", seed=4),
     "recalibrated": lambda: ww.use.recalibrate(resnet(), "ms_sar", scales=(1, 2), ratio=4),
     "padded": lambda: ww.hold.with_padding(resnet(), "circular"),
     "unpadded": lambda: ww.hold.with_padding(resnet(), "none", input_size=(3, 96, 96)),

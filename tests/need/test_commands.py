@@ -13,7 +13,7 @@ from whatwhere.lab.study import loaded
 from whatwhere.models.load import load_model
 from whatwhere.models.weights import save_weights
 from whatwhere.need import COMMANDS
-from whatwhere.need.commands import collapse
+from whatwhere.need.commands import collapse, pointwise, truncate
 
 
 @pytest.mark.parametrize("options", [{"classes": 10, "width": 0.5}, {"width": 0.25}, {"classes": 3}])
@@ -32,6 +32,56 @@ def test_the_printed_recipe_gives_the_network_that_was_written(tmp_path, options
         assert torch.equal(names["net"].module(x), ww.need.collapse(trained, site).module(x))
     assert "GAP before layers.2" in text
     assert "random weights" not in text
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (pointwise, {}),
+        (pointwise, {"local": "average", "init": "fresh", "seed": 2}),
+        (truncate, {"classes": 4}),
+        (truncate, {"scores": 3}),
+    ],
+)
+def test_the_printed_recipe_of_the_other_removals_loads_what_was_written(tmp_path, make, options):
+    file = tmp_path / "new.safetensors"
+    text = make("cifar/resnet20", "layers.1.0:", str(file), width=0.25, **options)
+    names: dict = {}
+    exec("\n".join(line.strip() for line in text.split("in Python:\n")[1].splitlines()), names)
+    make("cifar/resnet20", "layers.1.0", str(tmp_path / "folder"), width=0.25, **options)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(names["net"].module(x), load_model(tmp_path / "folder").module(x))
+
+
+def test_a_network_whose_classifier_is_new_says_so_until_it_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_weights(load_model("cifar/vgg11", seed=7, classes=10, width=0.07).module, "w.safetensors")
+    run("need truncate --model cifar/vgg11 --classes 10 --width 0.07 --weights w.safetensors --site features.8 --out s")
+    shown = capsys.readouterr().out
+    assert "Note" not in shown
+    assert "new_classifier: GAP, then a new linear layer for 10 classes, which is to be trained" in shown
+    run("evaluate --model s --data digits")
+    assert "s in part: new_classifier, which is new: train it" in capsys.readouterr().out
+    run("train --model s --data digits --recipe demo --epochs 1 --out tuned")
+    capsys.readouterr()
+    run("evaluate --model s --weights tuned/weights.safetensors --data digits")
+    assert "Note" not in capsys.readouterr().out
+
+
+def test_positions_that_still_see_each_other_are_printed_and_the_file_is_the_commands_own(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    network = "--model cifar/vgg11 --classes 10 --width 0.07 --site features.18"
+    run(f"need pointwise {network} --out flat --data digits")
+    shown = capsys.readouterr().out
+    assert "through features.21 (MaxPool2d); features.28 (MaxPool2d)." in shown
+    assert shown.count("of 450 pictures") == 2
+    run(f"need pointwise {network} --out flat")
+    with pytest.raises(SystemExit):
+        run(f"need collapse {network} --out flat")
+    assert "out='flat': weights.safetensors, config.json are there already" in capsys.readouterr().err
 
 
 def run(line: str) -> None:
@@ -240,6 +290,17 @@ WRONG = [
             ("--site features.25 --data nothing", "data='nothing' matches nothing"),
         ]
     ),
+    *(
+        (command, f"{COLLAPSE} {options}", said)
+        for command, options, said in [
+            ("pointwise", "--site nothing", "sites='nothing' matches nothing"),
+            ("pointwise", "--site features.25 --local median", "--local=median: give one of none, average, max"),
+            ("pointwise", "--site features.25 --init x", "--init=x: give one of kernel-sum, fresh"),
+            ("truncate", "--site 'last 5%'", "sites='last 5%' matches nothing: no cut is that deep"),
+            ("truncate", "--site features.25 --scores -1", "classes=-1: give a whole number above 0"),
+            ("truncate", "--site features.25 --init fresh", "there is no option --init"),
+        ]
+    ),
     ("demo", "--model cifar/vgg11", "there is no option --model"),
     ("demo", "--within 5", "within=5.0: give a share from 0 to 1"),
 ]
@@ -249,7 +310,14 @@ WRONG = [
 def test_a_wrong_call_is_refused_in_one_line(command, words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        main(["need", command, *shlex.split(words), *(["--quiet"] if command != "collapse" else [])])
+        main(
+            [
+                "need",
+                command,
+                *shlex.split(words),
+                *(["--quiet"] if command not in ("collapse", "pointwise", "truncate") else []),
+            ]
+        )
     shown = capsys.readouterr().err
     assert left.value.code == 2
     assert shown.startswith("whatwhere: ")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from whatwhere.errors import InputError
-from whatwhere.need.entry import OnlyAt, SpatialMean
+from whatwhere.need.entry import OnlyAt, PooledVector, SpatialMean
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,14 @@ def test_pictures_of_one_size_pass() -> None:
         InputError, match=r"pictures of 6 x 4: .*collapsed for 4 x 6; collapse it again with input_size"
     ):
         only(x.mT)
+    with pytest.raises(InputError, match=r"and was cut for 4 x 6; cut again with input_size"):
+        OnlyAt((4, 6), "cut", "cut again")(x.mT)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"), [("NCHW", (2, 3, 4, 5)), ("NHWC", (2, 4, 5, 3)), ("tokens+2", (2, 22, 3))]
+)
+def test_one_vector_a_picture(layout: str, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    positions = x if layout == "NCHW" else (x[:, 2:] if layout == "tokens+2" else x.flatten(1, 2)).mT
+    torch.testing.assert_close(PooledVector(layout)(x), positions.flatten(2).mean(2))

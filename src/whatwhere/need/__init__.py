@@ -6,6 +6,8 @@ COMMANDS = {
     "curve": "whatwhere.need.studies.curve:Curve",
     "trained": "whatwhere.need.studies.trained:Trained",
     "collapse": "whatwhere.need.commands:collapse",
+    "pointwise": "whatwhere.need.commands:pointwise",
+    "truncate": "whatwhere.need.commands:truncate",
     "recover": "whatwhere.need.studies.recover:Recover",
     "demo": "whatwhere.need.studies.demo:Demo",
 }

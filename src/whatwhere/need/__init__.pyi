@@ -1,6 +1,8 @@
 from .branch import SharedPrefix as SharedPrefix
 from .gap_fc import CollapseReport as CollapseReport
 from .gap_fc import collapse as collapse
+from .one_by_one import PointwiseReport as PointwiseReport
+from .one_by_one import pointwise as pointwise
 from .shuffling import MODES as MODES
 from .shuffling import pool as pool
 from .shuffling import shuffle as shuffle
@@ -11,5 +13,7 @@ from .studies.recover import Recover as Recover
 from .studies.recover_result import RecoverResult as RecoverResult
 from .studies.result import NeedResult as NeedResult
 from .studies.trained import Trained as Trained
+from .truncated import TruncateReport as TruncateReport
+from .truncated import truncate as truncate
 
 COMMANDS: dict[str, str]

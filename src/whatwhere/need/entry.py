@@ -1,4 +1,4 @@
-"""What a collapsed network has before its vectors: the pool, and the size that it is held to."""
+"""What a network has that was cut: the pool before its vectors, and the size that it is held to."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ class OnlyAt(nn.Module):
 
     Args:
         size: (H, W).
+        done: what was done to the network at this size, for the message.
+        again: what to do for another one.
     """
 
     whole = True  # the dataflow does not look into it
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], done: str = "collapsed", again: str = "collapse it again") -> None:
         super().__init__()
-        self.size = size
+        self.size, self.done, self.again = size, done, again
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures (N, C, H, W) as they are.
@@ -31,7 +33,7 @@ class OnlyAt(nn.Module):
             h, w = self.size
             raise InputError(
                 f"pictures of {x.shape[-2]} x {x.shape[-1]}: this network asks for its pictures' size, and was "
-                f"collapsed for {h} x {w}; collapse it again with input_size=(channels, height, width) of these."
+                f"{self.done} for {h} x {w}; {self.again} with input_size=(channels, height, width) of these."
             )
         return x
 
@@ -65,3 +67,12 @@ class SpatialMean(nn.Module):
     def extra_repr(self) -> str:
         """The layout."""
         return self.layout
+
+
+class PooledVector(SpatialMean):
+    """One vector a picture: the mean of a map over its positions; of tokens that of all but a prefix."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C), or likewise of a map in the layout."""
+        pooled = super().forward(x)
+        return pooled[:, -1] if pooled.ndim == 3 else pooled.flatten(1)

@@ -7,11 +7,9 @@ into any network's wiring. What each operator becomes follows from what it does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
@@ -19,6 +17,7 @@ from whatwhere.graph.flow import Flow, flow_of
 from whatwhere.graph.rewritten import Rewritten
 from whatwhere.graph.trace import trace
 from whatwhere.need.borderless import on_constant_maps
+from whatwhere.need.edited import check_open, check_options, redraw
 from whatwhere.need.entry import SpatialMean
 from whatwhere.need.pooled import PooledGraph, constant_at
 from whatwhere.network import N, Network, as_module
@@ -100,18 +99,13 @@ def collapse(
         InputError: if the selection matches nothing, if spatial information flows around the site, or if a layer
             after the site cannot work on 1 x 1 maps; the message names the place and the sites to choose.
     """
-    if init not in ("kernel-sum", "fresh"):
-        raise InputError(f"init={init!r}: choose 'kernel-sum' or 'fresh'.")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise InputError(f"seed={seed!r}: give a whole number.")
-    if input_size is not None and not _is_size(input_size):
-        raise InputError(f"input_size={input_size!r}: give (channels, height, width), three whole numbers above 0.")
+    check_options(init, seed, input_size)
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
     start, built = _built(net, before, before.start(site), size, move=move)
     module = built.module
     if init == "fresh":
-        _redraw(module, sorted(set(built.layers)), seed)
+        redraw(module, sorted(set(built.layers)), seed)
     report = CollapseReport(
         start.name,
         start.depth_share,
@@ -122,10 +116,6 @@ def collapse(
     module.__dict__["surgery"] = report  # a plain attribute: no parameter, no module
     record(module, net, "need.collapse", site=start.name, init=init, seed=seed, input_size=size)
     return as_given(net, module, f"{getattr(net, 'name', '')} + GAP before {start.name}")
-
-
-def _is_size(given: Any) -> bool:
-    return isinstance(given, tuple | list) and len(given) == 3 and all(isinstance(n, int) and n > 0 for n in given)
 
 
 @dataclass(frozen=True)
@@ -176,8 +166,7 @@ def _pooled_at(original: Flow, start: Site) -> _Built:
     Raises:
         InputError: if it cannot be, or does not.
     """
-    if original.entering(start) not in original.narrows:
-        raise InputError("spatial information flows around it")
+    check_open(original, start)
     flow = flow_of(copied(original.module), input_size=original.size)
     graph = PooledGraph(flow, original, start)
     built = _Built(graph.finished(), graph.replaced, graph.layers)
@@ -224,15 +213,3 @@ def _one_position(scores: Tensor, like: Tensor) -> Tensor:
         return scores[:, :, :1, :1]
     positions = scores.shape[1] // like.shape[1] if scores.ndim == like.ndim == 2 else 1
     return scores.view(len(scores), -1, positions)[:, :, 0] if positions > 1 else scores
-
-
-def _redraw(module: nn.Module, names: Iterable[str], seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    convs = dict.fromkeys(m for n in names for m in module.get_submodule(n).modules() if isinstance(m, nn.Conv2d))
-    with torch.no_grad():
-        for conv in convs:
-            drawn = torch.empty(conv.weight.shape)  # on the CPU: the same on every device
-            nn.init.kaiming_normal_(drawn, mode="fan_out", nonlinearity="relu", generator=generator)
-            conv.weight.copy_(drawn)
-            if conv.bias is not None:
-                conv.bias.zero_()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init  # no draws from the global random state
 
 M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C", bound=nn.Conv2d)
 
 
 class OnVectors(nn.Conv2d):
@@ -38,11 +39,25 @@ def summed(weight: Tensor, bias: Tensor | None, groups: int) -> OnVectors:
         bias: (C',), or None.
         groups: of channels.
     """
+    return summed_as(OnVectors, weight, bias, groups)
+
+
+def summed_as(kind: type[C], weight: Tensor, bias: Tensor | None, groups: int, stride: tuple[int, int] = (1, 1)) -> C:
+    """Likewise, as a layer that works on maps.
+
+    Args:
+        kind: of 1 x 1 convolution.
+        weight: as `summed` takes it.
+        bias: likewise.
+        groups: likewise.
+        stride: of rows and columns.
+    """
     new = skip_init(
-        OnVectors,
+        kind,
         weight.shape[1] * groups,
         weight.shape[0],
         1,
+        stride=stride,
         groups=groups,
         bias=bias is not None,
         device=weight.device,

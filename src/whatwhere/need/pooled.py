@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode
 
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow
@@ -15,15 +14,16 @@ from whatwhere.graph.rewritten import Rewritten, rewritten
 from whatwhere.graph.trace import execute
 from whatwhere.layers import POOLS
 from whatwhere.need.borderless import RESIZERS, on_constant_maps
-from whatwhere.need.entry import OnlyAt, SpatialMean
+from whatwhere.need.edited import EditedGraph, free, is_map, modules_after, nodes_after, place
+from whatwhere.need.entry import SpatialMean
 from whatwhere.need.equal_tokens import Unit, affine_unit, is_even
 from whatwhere.need.on_vectors import folded, like, summed
 from whatwhere.need.reshaped import fit_sizes
+from whatwhere.need.windows import convolution_in
 from whatwhere.site import Site, evaluating
 from whatwhere.surgery import Replaced, describe, put
 
 LET_PASS = (*POOLS, *RESIZERS)
-CONV2D = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")  # the arguments of F.conv2d
 LETS_PASS = ("pool", "interpolate", "upsample", "pad")  # in the name of an operator
 NOT_CONSTANT = (nn.modules.conv._ConvTransposeNd, nn.PixelShuffle, nn.PixelUnshuffle, nn.Fold, nn.Unfold, nn.LPPool2d)
 
@@ -40,7 +40,7 @@ def constant_at(flow: Flow, site: Site) -> Tensor:
     return torch.cat([drawn[:, :prefix], drawn[:, prefix:].mean(1, keepdim=True).expand_as(drawn[:, prefix:])], 1)
 
 
-class PooledGraph:
+class PooledGraph(EditedGraph):
     """Rewrites the graph of a network that is a copy already, and whose modules may be replaced.
 
     Args:
@@ -53,37 +53,27 @@ class PooledGraph:
     """
 
     def __init__(self, flow: Flow, original: Flow, start: Site) -> None:
-        self.flow, self.original, self.start = flow, original, start
-        entry = flow.entering(start)
-        assert entry
-        self.entry = entry
-        self.replaced: list[Replaced] = []
+        super().__init__(flow, original, start)
         self._copies: dict[str, str] = {}  # of layers that run before the pool, too
         self.passed: dict[str, fx.Node] = {}  # for each node that is gone, what is read instead
-        self.gap = _free(flow.module, "gap")
+        self.gap = free(flow.module, "gap")
         flow.module.add_module(self.gap, SpatialMean(start.layout))
         self.pooled = self._pool()
         self._drop_assertions()
         for node in [n for n in flow.nodes if n in self.later]:
             self._rewrite(node)
 
-    @cached_property
-    def later(self) -> set[fx.Node]:
-        """The nodes computed from the map."""
-        return self.flow.after(self.entry)
-
     @property
     def layers(self) -> list[str]:
         """The modules behind the pool, in order."""
-        after = set(_after(self.flow.graph, self.pooled))
-        return [str(n.target) for n in self.flow.graph.nodes if n.op == "call_module" and n in after]
+        return modules_after(self.flow.graph, self.pooled)
 
     def _pool(self) -> fx.Node:
         """Whatever reads the map from now on reads its mean."""
         graph, names = self.flow.graph, {self.entry, *self.flow.changed.get(self.entry, ())}
         with graph.inserting_after(self.entry):
             pooled = graph.call_module(self.gap, (self.entry,))
-        readers = _after(graph, pooled)
+        readers = nodes_after(graph, pooled)
         for node in readers:
             for name in names & set(node.all_input_nodes):
                 node.replace_input_with(name, pooled)
@@ -104,7 +94,7 @@ class PooledGraph:
 
     def _rewrite_module(self, node: fx.Node, m: nn.Module) -> None:
         shape = self.flow.shapes.get(self.flow.sources[node][0], ())
-        if not _is_map(shape):
+        if not is_map(shape):
             return
         if isinstance(m, NOT_CONSTANT):
             raise InputError(f"{node.target}, a {type(m).__name__}, makes no constant map of one")
@@ -133,8 +123,8 @@ class PooledGraph:
         """Put a layer beside the one of some name, once for all its calls behind the pool; gives its name."""
         if name not in self._copies:
             parent, _, last = name.rpartition(".")
-            free = _free(self.flow.module.get_submodule(parent), f"{last}_pooled")
-            self._copies[name] = f"{parent}.{free}" if parent else free
+            beside = free(self.flow.module.get_submodule(parent), f"{last}_pooled")
+            self._copies[name] = f"{parent}.{beside}" if parent else beside
             put(self.flow.module, self._copies[name], new)
         return self._copies[name]
 
@@ -152,12 +142,12 @@ class PooledGraph:
 
     def _rewrite_operator(self, node: fx.Node, name: str) -> None:
         shape = self.flow.shapes.get(self.flow.sources[node][0], ())
-        if name in ("conv2d", "_conv2d") and _is_map(shape):
+        if name in ("conv2d", "_conv2d") and is_map(shape):
             self._replace_operator(node)
         elif name in ("lp_pool2d", "pixel_shuffle", "pixel_unshuffle", "conv_transpose2d", "unfold", "fold"):
             raise InputError(f"{node.name} ({name}) makes no constant map of one")
-        elif any(part in name for part in LETS_PASS) and _is_map(shape) and self._is_spatial(node, shape):
-            self.replaced.append(Replaced(_place(self.flow, node), name, "Identity()"))
+        elif any(part in name for part in LETS_PASS) and is_map(shape) and self._is_spatial(node, shape):
+            self.replaced.append(Replaced(place(self.flow, node), name, "Identity()"))
             self._let_pass(node)
         elif name in ("view", "reshape", "flatten") and _flattens(shape, self.flow.shapes.get(node, ())):
             node.op, node.target, node.args, node.kwargs = "call_function", torch.flatten, (node.args[0], 1), {}
@@ -168,21 +158,16 @@ class PooledGraph:
         return len(left) == 4 and left[0] == shape[0] and (left[1] == shape[1] or left[3] == shape[3])
 
     def _replace_operator(self, node: fx.Node) -> None:
-        given: dict[str, Any] = dict(zip(CONV2D, node.args, strict=False)) | dict(node.kwargs)
-        weight, bias = (self._constant(given.get(name), node) for name in ("weight", "bias"))
+        given = self.convolution_of(node)
+        weight, bias = given["weight"], given.get("bias")
         new = summed(weight, bias, int(given.get("groups", 1)))
         name = f"collapsed_{node.name}"
         self.flow.module.add_module(name, new)
-        self.replaced.append(Replaced(_place(self.flow, node), f"conv2d{tuple(weight.shape)}", describe(new)))
+        self.replaced.append(Replaced(place(self.flow, node), f"conv2d{tuple(weight.shape)}", describe(new)))
         with self.flow.graph.inserting_before(node):
             call = self.flow.graph.call_module(name, (given["input"],))
         node.replace_all_uses_with(call)
         self.flow.graph.erase_node(node)
-
-    def _constant(self, value: Any, node: fx.Node) -> Any:
-        if isinstance(value, fx.Node) and value in self.flow.sources:
-            raise InputError(f"the kernel of {node.name} depends on the picture")
-        return self.flow.known(value) if isinstance(value, fx.Node) else value
 
     # ---- seen to run
 
@@ -196,18 +181,10 @@ class PooledGraph:
             node, error = stuck
             if not self._reduced(node) and not fit_sizes(node, self._constant_values.get(self._plain(node))):
                 raise error
-        if self.original.asked:
-            self._keep_to_size()
+        self.keep_to_size()
         new = rewritten(self.flow.module, self.flow.graph)
         new.__dict__["pooled_by"] = self.gap
         return new
-
-    def _keep_to_size(self) -> None:
-        graph, picture, name = self.flow.graph, self.flow.picture, _free(self.flow.module, "size")
-        self.flow.module.add_module(name, OnlyAt(self.flow.size[1:]))
-        with graph.inserting_after(picture):
-            checked = graph.call_module(name, (picture,))
-        picture.replace_all_uses_with(checked, delete_user_cb=lambda user: user is not checked)
 
     def _stuck(self) -> tuple[fx.Node, InputError] | None:
         """The first node that cannot work on one position, and why; None if all do."""
@@ -252,12 +229,12 @@ class PooledGraph:
             return {}
 
     def _put_unit(self, source: fx.Node, left: fx.Node, unit: Unit, ours: dict[str, fx.Node]) -> None:
-        name = _free(self.flow.module, f"reduced_{unit.exit.name}")
+        name = free(self.flow.module, f"reduced_{unit.exit.name}")
         self.flow.module.add_module(name, unit.layer.train(self.flow.module.training))
         with self.flow.graph.inserting_after(left):
             call = self.flow.graph.call_module(name, (source,))
         left.replace_all_uses_with(call)
-        self.replaced.append(Replaced(_place(self.flow, left), "attention on equal tokens", describe(unit.layer)))
+        self.replaced.append(Replaced(place(self.flow, left), "attention on equal tokens", describe(unit.layer)))
         self._erase_unread({n.name for n in unit.inside})
 
     def _erase_unread(self, names: set[str]) -> None:
@@ -276,7 +253,7 @@ class PooledGraph:
         try:
             return execute(self.flow.module, node, values.__getitem__)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ZeroDivisionError) as error:
-            where, why = _place(self.flow, node), " ".join(str(error).split())[:160]
+            where, why = place(self.flow, node), " ".join(str(error).split())[:160]
             raise InputError(f"{where} cannot work on one position: {why}") from error
 
     def _fit(self, node: fx.Node, linear: nn.Linear, x: Tensor) -> None:
@@ -305,21 +282,6 @@ class PooledGraph:
         return channels
 
 
-def _free(module: nn.Module, name: str) -> str:
-    """A name that no part of a module has."""
-    return name if not hasattr(module, name) else _free(module, f"{name}_")
-
-
-def _after(graph: fx.Graph, node: fx.Node) -> list[fx.Node]:
-    nodes = list(graph.nodes)
-    return nodes[nodes.index(node) + 1 :]
-
-
-def _is_map(shape: tuple[int, ...]) -> bool:
-    """Of a tensor (N, C, H, W), whether there is more than one position; also of (N, H, W, C)."""
-    return len(shape) == 4 and shape[2] * shape[3] > 1
-
-
 def _flattens(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     return len(before) == 4 and after == (before[0], before[1] * before[2] * before[3])
 
@@ -334,28 +296,6 @@ def _each_as_often(channels: Tensor, count: int) -> bool:
     return channels.bincount(minlength=count).unique().numel() == 1
 
 
-def _place(flow: Flow, node: fx.Node) -> str:
-    """Where a node is, for a person."""
-    if node.op == "call_module":
-        return str(node.target)
-    owners = [name for name in flow.owners(node) if name]
-    return f"{node.name} in {owners[-1]}" if owners else node.name
-
-
-class _Convolutions(TorchFunctionMode):
-    """Notes the weights of every convolution that is called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[Tensor, Tensor | None]] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("conv2d", "_conv2d"):
-            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | (kwargs or {})
-            self.seen.append((given["weight"], given.get("bias")))
-        return func(*args, **(kwargs or {}))
-
-
 def weights_used(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
     """The weights that a convolution works with: its own, or those that a forward of its own makes of them.
 
@@ -366,8 +306,5 @@ def weights_used(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
         return conv.weight, conv.bias
     side = 4 * max(k * d for k, d in zip(conv.kernel_size, conv.dilation, strict=True))
     example = torch.randn(1, conv.in_channels, side, side).to(conv.weight)
-    with evaluating(conv), _Convolutions() as convolutions:
-        conv(example)
-    if len(convolutions.seen) != 1:
-        raise InputError(f"a {type(conv).__name__} convolves {len(convolutions.seen)} times in one call, not once")
-    return convolutions.seen[0]
+    given = convolution_in(conv, example)
+    return given["weight"], given.get("bias")

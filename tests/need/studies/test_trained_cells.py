@@ -63,6 +63,8 @@ def test_a_training_costs_three_passes_a_step_and_a_test_an_epoch():
     epochs = 2 * (3 * 40 + 10)
     assert cells.train("gap_fc", 0, 0).cost == (epochs + 10) * 1000
     assert cells.train("gap_fc", 0.25, 0).cost == (epochs + 10) * 600
+    assert cells.train("truncate", 0.25, 0).cost == (epochs + 10) * 600
+    assert cells.train("pointwise-max", 0.25, 0).cost == pytest.approx((epochs + 10) * (600 + 400 / 9))
     assert cells.train("per-channel", 0.25, 0).cost == (epochs + 5 * 10) * 1000
     trained = cells.train("per-channel", 0.25, 0)
     assert cells.test(trained, "intact", 0).cost == 10 * 1000

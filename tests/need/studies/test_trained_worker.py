@@ -36,7 +36,7 @@ def test_draws_of_a_test_are_apart_from_those_of_the_training():
     assert trained_with(5).initial_seed() == 1_000_008
     (one,) = draws_of(config("intact", repeats=3), 5)
     assert one.initial_seed() == 2_000_008
-    assert len(draws_of(config("gap_fc", repeats=3), 5)) == 1
+    assert [len(draws_of(config(m, repeats=3), 5)) for m in ("gap_fc", "pointwise", "truncate")] == [1, 1, 1]
 
 
 def test_a_shuffle_goes_on_drawing_from_one_source():
@@ -56,7 +56,7 @@ def test_nothing_is_removed_from_the_intact_and_the_collapsed_network():
     x = torch.rand(2, 3, 16, 16)
     with torch.no_grad():
         before = net.module(x)
-        for method in ("intact", "gap_fc"):
+        for method in ("intact", "gap_fc", "pointwise-average", "truncate"):
             with removed(net, method, "3", trained_with(0)):
                 assert torch.equal(net.module(x), before)
         with removed(net, "per-channel", "0", trained_with(0)):

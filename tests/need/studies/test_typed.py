@@ -86,11 +86,10 @@ def test_a_command_to_fine_tune_says_what_was_said_of_the_network():
     assert (options["weights"], options["classes"], options["width"]) == ("my w.pt", 3, 0.125)
 
 
-def test_lines_load_a_network_that_was_trained_collapsed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ["gap_fc", "pointwise-average", "truncate"])
+def test_lines_load_a_network_that_was_trained_after_surgery(method, tmp_path, monkeypatch):
     recipe = ww.Recipe(epochs=1, batch_size=128, lr=0.02, crop_padding=0, flip=False)
-    study = Trained(
-        "cifar/vgg11", "digits", recipe=recipe, width=0.0625, shares=(0.5,), seeds=(0,), methods=("gap_fc",)
-    )
+    study = Trained("cifar/vgg11", "digits", recipe=recipe, width=0.0625, shares=(0.5,), seeds=(0,), methods=(method,))
     found = study.run(tmp_path, quiet=True)
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -16,8 +16,16 @@ from whatwhere.report.page import Report, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INTACT, GAP_FC, MEAN = "intact", "gap_fc", "mean"
-LABELS = {GAP_FC: "GAP+FC", MEAN: "spatial mean", INTACT: "intact"}
+INTACT, GAP_FC, MEAN, TRUNCATED = "intact", "gap_fc", "mean", "truncate"
+LABELS = {
+    GAP_FC: "GAP+FC",
+    MEAN: "spatial mean",
+    INTACT: "intact",
+    "pointwise": "1 x 1 convolutions",
+    "pointwise-average": "1 x 1 convolutions after 3 x 3 averages",
+    "pointwise-max": "1 x 1 convolutions after 3 x 3 maxima",
+    TRUNCATED: "truncated",
+}
 PROTOCOLS = {
     "test-time": "A trained network is tested without spatial information from each site on, without retraining.",
     "train-and-test": "Each network is trained and tested without spatial information from its site on.",
@@ -34,7 +42,7 @@ class Point:
     """One removal.
 
     Attributes:
-        method: a mode of `shuffle`, `mean`, or `gap_fc`.
+        method: a mode of `shuffle`, `mean`, `gap_fc`, or another removal of `removals.REMOVALS`.
         site: where it begins; "" for the intact network.
         depth_share: share of the convolutions without spatial information, in [0, 1].
         accuracy: in [0, 1].

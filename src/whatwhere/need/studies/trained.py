@@ -23,7 +23,8 @@ class Trained(Learned, Study["NeedResult"]):
     interrupted training resumes from its last epoch.
 
     Attributes:
-        methods: gap_fc (collapsed before training), or shuffle modes (per-channel, shared, all, channel,
+        methods: gap_fc (collapsed before training), pointwise, pointwise-average, pointwise-max (1 x 1 convolutions,
+            after 3 x 3 pools), truncate (what follows is gone), or shuffle modes (per-channel, shared, all, channel,
             channel-per-position, block, rows, columns, fixed) in training and in testing.
         shares: shares of the convolutions, from the last, that lose spatial information, such as 0.31,0.54.
         seeds: one network each, of initial weights, order, augmentation and draws; at least two for intervals that

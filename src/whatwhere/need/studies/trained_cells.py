@@ -13,6 +13,7 @@ from whatwhere.lab.options import as_tuple
 from whatwhere.lab.rows import checked_names, checked_seeds
 from whatwhere.need.cuts import cut_at_share
 from whatwhere.need.shuffling import MODES
+from whatwhere.need.studies.removals import REMOVALS, share_left
 from whatwhere.need.studies.result import GAP_FC, INTACT
 from whatwhere.need.studies.trained import Trained
 from whatwhere.site import Site
@@ -40,7 +41,7 @@ class Grid:
         matrix = checked_shares("matrix", shares[:1] if study.matrix is None else study.matrix, intact=False)
         if strange := set(matrix) - set(shares):
             raise InputError(f"matrix={sorted(strange)}: give some of shares={list(shares)}, which are trained.")
-        methods = checked_names("methods", as_tuple(study.methods), (GAP_FC, *MODES))
+        methods = checked_names("methods", as_tuple(study.methods), (*REMOVALS, *MODES))
         seeds = checked_seeds(as_tuple(study.seeds))
         plain = checked_shares("plain_shares", study.plain_shares)
         if not shares and not plain:
@@ -50,7 +51,7 @@ class Grid:
     @property
     def shuffles(self) -> tuple[str, ...]:
         """The methods that leave the network as it is."""
-        return tuple(m for m in self.methods if m != GAP_FC)
+        return tuple(m for m in self.methods if m not in REMOVALS)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class TrainedCells:
         """The cell that trains one network.
 
         Args:
-            method: `gap_fc` or a mode of `shuffle`.
+            method: one of `REMOVALS`, or a mode of `shuffle`.
             share: of the convolutions; 0 is the intact network.
             seed: of the network.
             plain: without augmentation.
@@ -119,12 +120,18 @@ class TrainedCells:
         label = f"{config['method']} {100 * share:.0f} %, seed {seed}{note}"
         # A step is a forward pass and a backward one, which takes twice as long; each epoch ends with a test.
         passes = recipe.epochs * (3 * self.pictures[0] + self.pictures[1]) + self._tests(method if site else INTACT)
-        whole = self.flops if method != GAP_FC or not site else self.cut(share).flops_before
-        return Cell(config, label, float(passes * whole))
+        return Cell(config, label, float(passes * self._flops(method, share)))
+
+    def _flops(self, method: str, share: float) -> float:
+        """Of a picture, about; behind its site a collapsed network hardly costs anything."""
+        if method not in REMOVALS or not share:
+            return self.flops
+        before = self.cut(share).flops_before
+        return before + share_left(method) * (self.flops - before)
 
     def _tests(self, method: str) -> int:
         """Pictures that a test looks at, each draw's."""
-        return self.pictures[1] * (1 if method in (INTACT, GAP_FC) else self.repeats)
+        return self.pictures[1] * (1 if method in (INTACT, *REMOVALS) else self.repeats)
 
     def test(self, trained: Cell, method: str, share: float) -> Cell:
         """The cell that tests a trained network under a method."""

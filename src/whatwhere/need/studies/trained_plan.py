@@ -16,7 +16,8 @@ from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
-from whatwhere.need.studies.result import GAP_FC, NeedResult, Point, Recommendation, title_of
+from whatwhere.need.studies.removals import REMOVALS
+from whatwhere.need.studies.result import NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.trained import Trained
 from whatwhere.need.studies.trained_cells import Grid, TrainedCells
 from whatwhere.need.studies.trained_fold import Fold
@@ -120,9 +121,9 @@ class TrainedPlan(Plan[Trained, NeedResult]):
         return model if width == 1.0 else f"{model} (width {width:g})"
 
     def _commands(self, folded: Fold, points: Sequence[Point]) -> dict[str, str]:
-        """What loads one of the networks of each collapse."""
-        places = [p for p in points if p.method == GAP_FC and not p.group]
-        return {title_of(p): trained_network(self.named, p.site, folded.example(p)) for p in places}
+        """What loads one of the networks of each surgery."""
+        places = [p for p in points if p.method in REMOVALS and not p.group]
+        return {title_of(p): trained_network(self.named, p.method, p.site, folded.example(p)) for p in places}
 
     def _advice(self, intact: Sequence[Point], points: Sequence[Point]) -> Recommendation | None:
         within, labels = self.study.within, self.data.test.labels

@@ -15,9 +15,9 @@ from whatwhere.lab.packed import pack
 from whatwhere.lab.sources import place
 from whatwhere.lab.trainer import Trainer
 from whatwhere.models.load import load_model
-from whatwhere.need.gap_fc import collapse
 from whatwhere.need.shuffling import shuffle
-from whatwhere.need.studies.result import GAP_FC, INTACT
+from whatwhere.need.studies.removals import REMOVALS, operated
+from whatwhere.need.studies.result import INTACT
 from whatwhere.network import Network
 from whatwhere.site import Sites
 from whatwhere.site_table import list_sites
@@ -25,6 +25,7 @@ from whatwhere.surgery import count_parameters
 from whatwhere.training.evaluate import evaluate
 
 FIXED = "fixed"
+STILL = (INTACT, *REMOVALS)  # nothing is drawn when these are tested
 TRAINED_WITH, TESTED_WITH = 1_000_003, 2_000_003  # keep the draws apart from those of weights and order
 
 
@@ -65,15 +66,15 @@ class TrainedWorker(Trainer):
 def build(config: Mapping[str, Any]) -> Network:
     """The network of a training cell before its training."""
     net = load_model(config["model"], seed=config["seed"], fresh=True, **config["options"])
-    # Kernel sums of a fresh He initialisation are a fresh He initialisation of the linear maps.
-    return collapse(net, config["site"]) if config["method"] == GAP_FC else net
+    method = config["method"]
+    return operated(net, method, config["site"], config["seed"]) if method in REMOVALS else net
 
 
 def removed(
     net: Network, method: str, site: str | None, generator: torch.Generator, table: Sites | None = None
 ) -> AbstractContextManager[Any]:
-    """The temporary part of a method: nothing for the intact network and for GAP+FC, else a shuffle from a site on."""
-    if method in (INTACT, GAP_FC):
+    """The temporary part of a method: nothing for networks that are intact or were operated on, else a shuffle."""
+    if method in STILL:
         return nullcontext()
     return shuffle(net, f"{site}:", mode=method, generator=generator, table=table)  # type: ignore[arg-type]
 
@@ -96,14 +97,14 @@ def draws_of(config: Mapping[str, Any], seed: int, *, own: bool = False) -> list
         return [trained_with(seed)]  # the permutation it has learned
     if method == FIXED:
         return [torch.Generator().manual_seed(seed + TESTED_WITH + r) for r in range(repeats)]
-    return [torch.Generator().manual_seed(seed + TESTED_WITH)] * (1 if method in (INTACT, GAP_FC) else repeats)
+    return [torch.Generator().manual_seed(seed + TESTED_WITH)] * (1 if method in STILL else repeats)
 
 
 def tested(
     net: Network, split: Split, method: str, site: str | None, draws: Sequence[torch.Generator]
 ) -> dict[str, Any]:
     """Accuracy under a method's shuffle, once for each source of draws; one that comes again goes on drawing."""
-    table = None if method in (INTACT, GAP_FC) else list_sites(net)
+    table = None if method in STILL else list_sites(net)
     runs = []
     for generator in draws:
         with removed(net, method, site, generator, table):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from whatwhere.depth import within_share
 from whatwhere.lab.sources import GivenNetwork
+from whatwhere.need.studies.removals import call_of
 from whatwhere.need.studies.trained_cells import TrainedCells
 from whatwhere.site import Site
 
@@ -44,13 +45,13 @@ def _options(source: GivenNetwork) -> list[str]:
     return [*words, *(["--pretrained", "true"] if options.get("pretrained") else [])]
 
 
-def trained_network(cells: TrainedCells, site: str, key: str) -> str:
-    """The lines of Python that load a network which was trained collapsed before a site."""
+def trained_network(cells: TrainedCells, method: str, site: str, key: str) -> str:
+    """The lines of Python that load a network which was trained after surgery at a site."""
     options = "".join(f", {name}={value!r}" for name, value in cells.options.items())
     file = (Path("weights") / f"{key}.safetensors").as_posix()
     return (
         "import safetensors.torch, whatwhere as ww\n"
-        f"net = ww.need.collapse(ww.load_model({cells.model!r}{options}), {site!r})\n"
+        f"net = {call_of(method, f'ww.load_model({cells.model!r}{options})', site)}\n"
         f"net.module.load_state_dict(safetensors.torch.load_file({file!r}))  # in the folder of the weights"
     )
 
