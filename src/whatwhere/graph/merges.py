@@ -16,7 +16,7 @@ from whatwhere.graph.trials import Trials, name_of
 from whatwhere.site import evaluating
 
 ADDED, CONCATENATED = "added", "concatenated"
-_ADD = ("add", "iadd", "add_", "__add__", "__iadd__")
+ADDS = ("add", "iadd", "add_", "__add__", "__iadd__")
 _CAT = ("cat", "concat", "concatenate")
 
 PARALLEL = "parallel paths: none is computed from another"
@@ -108,7 +108,7 @@ class _Merges:
         """The two maps that a node adds; none if it adds no two maps of its own size."""
         shape, sources = self.flow.shapes.get(node, ()), self.flow.sources[node]
         alike = len(shape) > 2 and all(self.flow.shapes.get(s) == shape for s in sources)
-        return sources if name_of(node) in _ADD and len(sources) == 2 and alike else ()
+        return sources if name_of(node) in ADDS and len(sources) == 2 and alike else ()
 
     def _ends_sum(self, node: fx.Node) -> bool:
         return bool(self._terms(node)) and not self._is_part(node)

@@ -20,6 +20,7 @@ from whatwhere.surgery import Replaced, as_given, copied, count_parameters, desc
 from whatwhere.use.closed import check_closed
 from whatwhere.use.ms_sar import MSSAR, SE
 from whatwhere.use.places import Place, Places
+from whatwhere.use.reasons import left_out_in, why_chosen, why_network
 from whatwhere.use.recalibrated import Recalibrated
 
 OWN: Mapping[str, Callable[..., nn.Module]] = {"ms_sar": MSSAR, "se": SE}
@@ -36,7 +37,7 @@ class RecalibrationReport:
         parameters: numbers of parameters before and after.
         flops: floating-point operations for one picture before and after, of convolutions and linear layers.
         kept: gates that the network had before, and has still.
-        left_out: residual branches that have no place for a gate, by block, and why.
+        left_out: of what was chosen, residual branches that have no place for a gate, by block, and why.
     """
 
     method: str
@@ -107,7 +108,7 @@ def recalibrate(
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
     places = Places(before.dataflow.flow, before)
-    wanted = _wanted(places, before, sites, replace)
+    wanted, left_out = _wanted(places, before, sites, replace)
     module = copied(as_module(net))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -120,7 +121,7 @@ def recalibrate(
         (count_parameters(as_module(net)), count_parameters(module)),
         (before.total_flops, list_sites(module, input_size=size).total_flops),
         tuple(places.name_of(g) for g in places.gates if g not in [p.gate for p in wanted]),
-        places.left_out if sites is None else {},
+        left_out,
     )
     module.__dict__["surgery"] = report
     kept = {"sites": None if sites is None else [p.module for p in wanted], **({"replace": True} if replace else {})}
@@ -128,8 +129,8 @@ def recalibrate(
     return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
 
 
-def _wanted(places: Places, table: Sites, sites: Selection, replace: bool) -> list[Place]:
-    """The places in the selected sites.
+def _wanted(places: Places, table: Sites, sites: Selection, replace: bool) -> tuple[list[Place], dict[str, str]]:
+    """The places in the selected sites, and the branches in these that have none.
 
     Raises:
         InputError: if there are none, if a block never runs, or if one is recalibrated already.
@@ -137,48 +138,52 @@ def _wanted(places: Places, table: Sites, sites: Selection, replace: bool) -> li
     there = places.with_gates_replaced if replace else places.at_ends
     if replace and not places.own_gates:
         raise InputError("replace=True: the network has no module that is a gate already; leave replace out.")
-    wanted = list(there) if sites is None else _selected(there, table, sites)
-    if not wanted:
-        where = "the network" if sites is None else f"sites={sites!r}"
-        raise InputError(f"{where} holds no residual block and no dense layer: {_listed(places, there)}.")
-    _check_blocks(places.flow, wanted, every=sites is None)
-    return wanted
+    if not there:
+        raise InputError(f"the network holds no residual block and no dense layer: {why_network(places)}.")
+    if sites is None:
+        _check_blocks(places.flow, there, every=True)
+        return list(there), places.left_out
+    found = [_selected(places, there, table, part) for part in _parts(sites)]
+    wanted = [p for p in there if any(p in chosen for chosen, _ in found)]
+    _check_blocks(places.flow, wanted, every=False)
+    return wanted, left_out_in(places, {name for _, names in found for name in names})
 
 
-def _listed(places: Places, there: Sequence[Place]) -> str:
-    """The places that there are; if none, what the network has instead."""
-    if there:
-        return f"places in this network: {', '.join(list(dict.fromkeys(p.block for p in there))[:8])}"
-    if places.left_out:
-        return "; ".join(f"{block}: {why}" for block, why in list(places.left_out.items())[:4])
-    kinds = Counter(f"{m.kind} are {m.why}" for m in places.merges if m.why)
-    return "; ".join(f"in {n} places what is {kind}" for kind, n in kinds.items()) or "it adds and concatenates no maps"
+def _parts(sites: Selection) -> Sequence[Any]:
+    return sites if isinstance(sites, Sequence) and sites and not isinstance(sites, str | nn.Module) else [sites]
 
 
-def _selected(there: Sequence[Place], table: Sites, sites: Selection) -> list[Place]:
-    """Those that a selection names: a block, what holds it, or the module behind which the gate stands.
+def _selected(places: Places, there: Sequence[Place], table: Sites, part: Any) -> tuple[list[Place], set[str]]:
+    """Those that one part of a selection names: a block, what holds it, or the module behind which the gate stands.
 
     A dense layer, whose input is a list, is no site; nor need a block be one. Such are named by themselves too.
+
+    Returns:
+        The places, and the names of the modules that were chosen.
+
+    Raises:
+        InputError: if there are no such places; it says why.
     """
     own = {s.module for s in table}
-    named = [p for p in there if any(_is_named(p, g, own) for g in _texts(sites))]
-    rest = [g for g in _texts(sites) if not any(_is_named(p, g, own) for p in there)] if _texts(sites) else sites
-    chosen = {s.module for s in table.select(rest)} if rest or not named else set()
-    around = tuple(f"{c}." for c in chosen)  # a stage selects the blocks in it
-    several = Counter(p.block for p in there)
-    return [
-        p
-        for p in there
-        if p in named
-        or p.block in chosen
-        or p.block.startswith(around)
-        or (p.module in chosen and (p.block not in own or several[p.block] > 1))
-    ]
+    named = [p for p in there if isinstance(part, str) and _is_named(p, part, own)]
+    if named:
+        return named, {p.module if p.module == part else p.block for p in named}
+    chosen = {s.module for s in table.select(part)}
+    found = [p for p in there if _is_in(p, chosen, there, own)]
+    if not found:
+        raise InputError(
+            f"sites={part if isinstance(part, str) else sorted(chosen)!r} holds no residual block and no dense layer "
+            f"with a place for a gate: {why_chosen(places, chosen, there)}. Places in this network: "
+            f"{', '.join(list(dict.fromkeys(p.block for p in there))[:8])}."
+        )
+    return found, chosen
 
 
-def _texts(sites: Selection) -> list[str]:
-    given = [sites] if isinstance(sites, str) else sites
-    return [str(g) for g in given] if isinstance(given, Sequence) and all(isinstance(g, str) for g in given) else []
+def _is_in(place: Place, chosen: Container[str], there: Sequence[Place], own: Container[str]) -> bool:
+    """Whether a place is in chosen modules; of a block with one gate, behind one of them does not count."""
+    around = any(name in chosen for name in _prefixes(place.block))  # a stage selects the blocks in it
+    alone = place.block in own and sum(p.block == place.block for p in there) == 1
+    return around or (place.module in chosen and not alone)
 
 
 def _is_named(place: Place, text: str, own: Container[str]) -> bool:
