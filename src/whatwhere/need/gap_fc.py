@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow, flow_of
-from whatwhere.graph.rewritten import Rewritten
+from whatwhere.graph.rewrite import Rewritten
 from whatwhere.graph.trace import trace
 from whatwhere.need.borderless import on_constant_maps
 from whatwhere.need.entry import SpatialMean

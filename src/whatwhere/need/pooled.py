@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow
-from whatwhere.graph.rewritten import Rewritten, rewritten
+from whatwhere.graph.rewrite import Rewritten, called_parts, rewritten
 from whatwhere.graph.trace import execute
 from whatwhere.layers import POOLS
 from whatwhere.need.borderless import RESIZERS, on_constant_maps
@@ -188,7 +188,7 @@ class PooledGraph:
                 raise error
         if self.original.asked:
             self._keep_to_size()
-        new = rewritten(self.flow.module, self.flow.graph)
+        new = rewritten(called_parts(self.flow.module, self.flow.graph), self.flow.graph)
         new.__dict__["pooled_by"] = self.gap
         return new
 
