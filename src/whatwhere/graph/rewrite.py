@@ -81,6 +81,13 @@ def copies(value: Any) -> Any:
     return type(value)(map(copies, value)) if type(value) in (list, tuple) else value
 
 
+def asks_whether_it_trains(m: nn.Module) -> bool:
+    """Whether a module's own Python reads `self.training`."""
+    of_torch = (nn.Module, fx.GraphModule, object)
+    functions = (f for c in type(m).__mro__ if c not in of_torch for f in vars(c).values() if inspect.isfunction(f))
+    return any("training" in f.__code__.co_names for f in functions)
+
+
 class _Asked(_Known):
     """A value that notes in the graph what Python asks it, and what it answered."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -148,6 +148,21 @@ class _Known(fx.Proxy):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+
+def _augmented(name: str) -> Callable[[_Known, Any], Any]:
+    """`x += y` as Python does it: a tensor is changed in place, and whoever holds it sees that."""
+
+    def assign(self: _Known, other: Any) -> Any:
+        if not isinstance(self.known, Tensor):
+            return NotImplemented
+        return self.tracer.create_proxy("call_function", getattr(operator, name), (self, other), {})
+
+    return assign
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"):
+    setattr(_Known, f"__{_name}__", _augmented(_name))
 
 
 class _Tracer(fx.Tracer):

@@ -6,7 +6,6 @@ stays what it is, and so do its sites.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from whatwhere.errors import InputError
-from whatwhere.graph.rewrite import arguments_by_name, copies, forward_graph, rewritten
+from whatwhere.graph.rewrite import arguments_by_name, asks_whether_it_trains, copies, forward_graph, rewritten
 from whatwhere.graph.trace import execute
 from whatwhere.hold.padded import filled
 from whatwhere.hold.padding_calls import (
@@ -29,7 +28,7 @@ from whatwhere.hold.padding_calls import (
     observed,
 )
 from whatwhere.site import evaluating
-from whatwhere.surgery import Replaced, put
+from whatwhere.surgery import Replaced, put_everywhere
 
 FILLS = ("reflect", "replicate", "circular")
 CEIL_MODE = (
@@ -141,27 +140,12 @@ def _with_owner(done: Changed, name: str, mode: str, given: Given, *, must: bool
         return done
     lines = [Replaced(name or "net", f"{c.operator} {c.fill}", mode) for c in calls]
     return Changed(
-        _put_everywhere(done.module, owner, new),
+        put_everywhere(done.module, owner, new),
         (*done.replaced, *(r for r, c in zip(lines, calls, strict=True) if not _is_spare(c))),
         (*done.elsewhere, *(r for r, c in zip(lines, calls, strict=True) if _is_spare(c))),
-        (*done.fixed, *([name or "net"] if _asks_whether_it_trains(owner) else [])),
+        (*done.fixed, *([name or "net"] if asks_whether_it_trains(owner) else [])),
         done.kept,
     )
-
-
-def _put_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    if root is old:
-        return new
-    for place in [n for n, m in root.named_modules(remove_duplicate=False) if m is old]:
-        put(root, place, new)
-    return root
-
-
-def _asks_whether_it_trains(m: nn.Module) -> bool:
-    """Whether a module's own Python reads `self.training`."""
-    of_torch = (nn.Module, fx.GraphModule, object)
-    functions = (f for c in type(m).__mro__ if c not in of_torch for f in vars(c).values() if inspect.isfunction(f))
-    return any("training" in f.__code__.co_names for f in functions)
 
 
 # ---- one module
