@@ -57,11 +57,12 @@ class Flow:
         changed: for each node that changes values in place, the nodes whose values they are.
         named: every node of the graph by its name.
         asked: whether the graph holds one answer to a question that Python asked of the picture or its size.
+        asked_values: whether one was of the picture's values.
     """
 
     def __init__(self, traced: Trace) -> None:
         self.module, self.graph, self.size = traced.module, traced.graph, traced.size
-        self.asked = traced.asked
+        self.asked, self.asked_values = traced.asked, traced.asked_values
         self._traced = traced
         self._others: dict[fx.Node, Any] = {}  # values that are no tensors, or not of the picture
         self.sources: dict[fx.Node, tuple[fx.Node, ...]] = {}

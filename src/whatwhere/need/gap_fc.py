@@ -8,7 +8,9 @@ into any network's wiring. What each operator becomes follows from what it does 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any, Literal
 
 import torch
@@ -178,6 +180,8 @@ def _pooled_at(original: Flow, start: Site) -> _Built:
     """
     if original.entering(start) not in original.narrows:
         raise InputError("spatial information flows around it")
+    if original.asked_values:
+        raise InputError("its Python asks for values of the picture, and goes one way or another; the graph holds one")
     flow = flow_of(copied(original.module), input_size=original.size)
     graph = PooledGraph(flow, original, start)
     built = _Built(graph.finished(), graph.replaced, graph.layers)
@@ -197,12 +201,33 @@ def _check(original: Flow, module: Rewritten, start: Site) -> None:
     pooled = next(n for n in reversed(new.nodes) if n.target == module.pooled_by)
     if pooled not in new.narrows:
         raise InputError("something goes round the pooled map")
+    _check_batches(module, new)
     if start.layout.startswith("tokens") and not start.layout.endswith("+0"):
         return  # prefix tokens weigh one pooled token otherwise than many equal ones
     value = constant_at(original, start)
     with evaluating(module):
         seen = new.run({pooled: SpatialMean(start.layout)(value)}, [new.output])[new.output]
     _compare(seen, on_constant_maps(original, entry, value)[original.output])
+
+
+def _check_batches(module: Rewritten, flow: Flow) -> None:
+    """See that each picture of a batch is treated as it is alone: Python may have counted them.
+
+    Raises:
+        InputError: if it is not.
+    """
+    first, second = flow.example()[:1], flow.example()[1:]
+    several = torch.cat([first, second, first])
+    try:
+        with evaluating(module), redirect_stderr(StringIO()):  # torch.fx prints where a graph failed
+            together, alone = module(several), module(second)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise InputError(f"its Python asks how many pictures there are, and others do not run: {why}") from error
+    if isinstance(together, Tensor) and isinstance(alone, Tensor):
+        rows = together[1:2] if len(together) == len(several) else together
+        if rows.shape != alone.shape or float((rows - alone).abs().max()) > CLOSE * float(alone.abs().max()):
+            raise InputError("its Python asks how many pictures there are, and does another thing to other numbers")
 
 
 def _compare(seen: Any, wanted: Any) -> None:
