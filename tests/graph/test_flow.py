@@ -116,3 +116,40 @@ def test_what_leads_from_nodes_to_another() -> None:
     node = {n.name: n for n in flow.nodes}
     assert [n.name for n in flow.leading([flow.picture], node["_0_second"])] == ["_0_first", "relu", "_0_second"]
     assert [n.name for n in flow.leading([flow.picture, node["_0_second"]], node["add"])] == ["_0_skip", "add"]
+
+
+class WrittenInto(nn.Module):
+    """A map is written into zeros, twice, which are not of the picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = torch.zeros(2, 3, 8, 7)
+        wide[:, :, 1:-1, 1:-1] += x
+        wide[:, :, :1] = 7
+        return torch.relu(wide) * 2
+
+
+def test_what_is_written_into_follows_from_what_is_written() -> None:
+    net = WrittenInto()
+    flow = flow_of(net, input_size=(3, 6, 5))
+    last = flow.nodes[-2]
+    assert flow.picture in flow.before(last)
+    for seed in (1, 2, 1):  # nothing is left of the picture before
+        x = torch.randn(2, 3, 6, 5, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(flow.run({flow.picture: x}, [last])[last], net(x))
+
+
+def test_a_value_that_was_changed_in_place_can_be_given() -> None:
+    class Added(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.empty_like(x)
+            torch.add(x, 1, out=y)
+            z = y * 2
+            y += 3
+            return y * z.mean()
+
+    flow = flow_of(Added(), input_size=(3, 6, 5))
+    added = next(n for n in flow.nodes if n.name == "add")
+    value = torch.randn(2, 3, 6, 5)
+    given = flow.run({added: value}, [flow.output])[flow.output]
+    assert torch.equal(given, (value + 3) * (value * 2).mean())
+    assert [n.name for n in flow.sources[flow.output]] == ["mul_1"]

@@ -20,11 +20,10 @@ from whatwhere.graph.rewrite import (
     called_parts,
     copies,
     forward_graph,
-    put_at,
     rewritten,
     same_answer,
 )
-from whatwhere.graph.trace import trace
+from whatwhere.graph.trace import put_at, trace
 
 
 class Part(nn.Module):
@@ -213,7 +212,7 @@ def test_what_cannot_be_followed_is_refused() -> None:
 
 def test_item_assignment_as_a_function() -> None:
     x = torch.zeros(3)
-    put_at(x, 1, 2.0)
+    assert put_at(x, 1, 2.0) is x
     assert x.tolist() == [0.0, 2.0, 0.0]
     assert operator.setitem not in [n.target for n in made(Whole().eval(), X).graph.nodes]
 

@@ -232,8 +232,6 @@ def rewritten(
         copied.meta = {k: v for k, v in copied.meta.items() if k not in (VALUE, MUTATES)}
         if node in replacements:
             _replace(copied, replacements[node])
-        if copied.target is operator.setitem:
-            copied.target = put_at
         if copied.op == "call_function" and str(getattr(copied.target, "__module__", "")).startswith("whatwhere"):
             copied.meta["is_wrapped"] = True  # stays one operator where torch.fx follows it again, as in unpickling
         new[node] = copied
@@ -246,11 +244,6 @@ def _replace(node: fx.Node, by: Replacement) -> None:
     bound = by if isinstance(by, partial) else partial(by)
     node.op, node.target = "call_function", bound.func
     node.args, node.kwargs = (*bound.args, *node.args), {**node.kwargs, **bound.keywords}
-
-
-def put_at(value: Any, key: Any, new: Any) -> None:
-    """Item assignment as a function: torch.fx, which follows a pickled graph again, cannot follow the statement."""
-    value[key] = new
 
 
 def _keep_out_of_state(root: nn.Module, graph: fx.Graph) -> None:

@@ -96,7 +96,8 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _largest(x: Tensor) -> float:
-    return float(x.detach().abs().max()) if x.numel() and not x.is_meta else 0.0
+    finite = x.detach()[x.isfinite()] if not x.is_meta else x.new_zeros(0)
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def _followed(tracer: _Tracer, module: nn.Module) -> fx.Graph:
@@ -124,6 +125,12 @@ def _functions_looked_into() -> Iterator[None]:
         yield
     finally:
         marked.update(kept)
+
+
+def put_at(value: Any, key: Any, new: Any) -> Any:
+    """Item assignment as a function: torch.fx cannot follow the statement again, and what it gives is what changed."""
+    value[key] = new
+    return value
 
 
 class _Known(fx.Proxy):
@@ -171,7 +178,7 @@ class _Known(fx.Proxy):
         return value in self.answered
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+        self.tracer.create_proxy("call_function", put_at, (self, key, value), {})
 
 
 def _augmented(name: str) -> Callable[[_Known, Any], Any]:

@@ -28,15 +28,29 @@ NOT_CONSTANT = (nn.modules.conv._ConvTransposeNd, nn.PixelShuffle, nn.PixelUnshu
 
 
 def constant_at(flow: Flow, site: Site) -> Tensor:
-    """A random tensor, constant over the positions of a site's map, as the network has it there."""
+    """A random tensor, constant over the positions of a site's map, as the network has it there.
+
+    Each channel of each picture has a value of its own, as large as those of the map: means of noise would be all the
+    same, and a ReLU might let none of them pass.
+    """
+    value, pool = _map_at(flow, site), SpatialMean(site.layout)
+    drawn = torch.randn(pool(value).shape, generator=torch.Generator().manual_seed(0)).to(value)
+    return pool.spread(drawn * value.square().mean().sqrt(), value.shape)
+
+
+def mean_at(flow: Flow, site: Site) -> Tensor:
+    """The map that enters a site for the pair of pictures, constant at its mean."""
+    value = _map_at(flow, site)
+    pool = SpatialMean(site.layout)
+    return pool.spread(pool(value), value.shape)
+
+
+def _map_at(flow: Flow, site: Site) -> Tensor:
     node = flow.entering(site)
     assert node
-    shape = flow.shapes[node]
-    drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(flow.example())
-    if not site.layout.startswith("tokens"):
-        return SpatialMean(site.layout)(drawn).expand(shape).contiguous()
-    prefix = int(site.layout.removeprefix("tokens+"))
-    return torch.cat([drawn[:, :prefix], drawn[:, prefix:].mean(1, keepdim=True).expand_as(drawn[:, prefix:])], 1)
+    with evaluating(flow.module):
+        value: Tensor = flow.run({flow.picture: flow.example()}, [node])[node]
+    return value
 
 
 class PooledGraph:
@@ -260,10 +274,13 @@ class PooledGraph:
         if isinstance(m, nn.Linear):
             self._fit(node, m, values[node.args[0]])  # type: ignore[index]
         try:
-            return execute(self.flow.module, node, values.__getitem__)
+            value = execute(self.flow.module, node, values.__getitem__)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ZeroDivisionError) as error:
             where, why = _place(self.flow, node), " ".join(str(error).split())[:160]
             raise InputError(f"{where} cannot work on one position: {why}") from error
+        if node in self.later and isinstance(value, Tensor) and value.isnan().any():
+            raise InputError(f"{_place(self.flow, node)} cannot work on one position: it gives no number (NaN) there")
+        return value
 
     def _fit(self, node: fx.Node, linear: nn.Linear, x: Tensor) -> None:
         """A layer that flattened maps of several positions gets a column for each channel."""
