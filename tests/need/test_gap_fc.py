@@ -615,6 +615,7 @@ COLLAPSED = {  # by network, the cuts at which it can be collapsed
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
 @pytest.mark.parametrize("name", COLLAPSED)
 def test_odd_networks_do_what_they_do_to_a_constant_map_or_are_refused(name: str) -> None:
     net = circular(drawn(ODD[name]))
@@ -647,6 +648,7 @@ def test_odd_networks_do_what_they_do_to_a_constant_map_or_are_refused(name: str
         ("sum head", "last", "its scores on a constant map would differ"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
 def test_why_odd_networks_are_refused(name: str, site: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
         collapse(drawn(ODD[name]), site, input_size=SIZE)

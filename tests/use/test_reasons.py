@@ -139,3 +139,10 @@ def test_values_with_heads_or_parts_of_one_value() -> None:
     for forward, why in ((heads, "heads or windows in the place of pictures"), (parts, "different parts of one value")):
         with pytest.raises(InputError, match=why):
             recalibrate(with_blocks(forward), "se", ratio=1, sites="1", input_size=SIZE)
+
+
+@pytest.mark.parametrize("name", ["nothing is added", "parallel sums", "functions", "another size"])
+def test_of_a_whole_network_without_a_place_it_is_said_why(name: str) -> None:
+    forward, why = REASONS[name]
+    with pytest.raises(InputError, match=rf"the network holds no residual block and no dense layer: .*{why}"):
+        recalibrate(drawn(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Part(forward))), "se", ratio=1, input_size=SIZE)

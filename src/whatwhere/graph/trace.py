@@ -296,6 +296,11 @@ class _Tracer(fx.Tracer):
         node.meta[VALUE] = value = self._value(node)
         self._note_origin(node, value)
         changed = [n for n, version in before.items() if n.meta[VALUE]._version != version]
+        if node in self._of_picture and any(n.op == "get_attr" for n in changed):
+            raise InputError(
+                "its forward writes what it computes into a tensor that is not made of the picture, and reads it "
+                "unseen; make that of the map, by x.new_zeros(...)"
+            )
         node.meta[MUTATES] = [h for n in changed for h in self._holders[_storage(n.meta[VALUE])]]
         self._latest.update(dict.fromkeys(node.meta[MUTATES], node))
         if isinstance(value, Tensor):

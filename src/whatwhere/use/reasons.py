@@ -21,9 +21,8 @@ def why_network(places: Places) -> str:
     Args:
         places: of the network.
     """
-    if places.left_out:
-        return "; ".join(f"{block}: {why}" for block, why in list(places.left_out.items())[:4])
-    return "; ".join(_joins(places.merges)) or NOTHING
+    left_out = "; ".join(f"{block}: {why}" for block, why in list(places.left_out.items())[:4])
+    return left_out or "; ".join(_joins(places.merges)) or next(_spread(places, {""}), NOTHING)
 
 
 def why_chosen(places: Places, chosen: Collection[str], there: Sequence[Place]) -> str:
