@@ -27,6 +27,7 @@ from whatwhere.hold.padding_calls import (
     full_amounts,
     observed,
 )
+from whatwhere.hold.written_zeros import ASSIGNMENT, CAT, SAMPLING
 from whatwhere.site import evaluating
 from whatwhere.surgery import Replaced, put_everywhere
 
@@ -41,6 +42,9 @@ _FIXED = {  # what cannot be rewritten, and what to do about it
     "F.conv_transpose2d": ("its padding crops the output of a transposed convolution", "give it padding 0"),
     "F.fold": ("its padding crops what it gives", "give it padding 0"),
     "F.max_pool2d_with_indices": ("the indices that it gives would be of the padded map", "give it padding 0"),
+    CAT: ("it puts rows or columns of zeros beside a map", _PAD_INSTEAD),
+    ASSIGNMENT: ("it writes a map into a larger one of zeros", _PAD_INSTEAD),
+    SAMPLING: ("it samples outside of the map", "keep its grid inside"),
     "deform_conv2d": ("it is compiled, and pads inside", "give it padding 0, and pad before it"),
 }
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
