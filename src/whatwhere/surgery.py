@@ -65,7 +65,7 @@ def edit(net: nn.Module | Network, edits: Mapping[str, Edit]) -> tuple[nn.Module
     for name in sorted(edits, key=lambda n: -n.count(".")):
         old = module.get_submodule(name)
         before = describe(old)  # the edit may work in place
-        everywhere = [n for n, m in module.named_modules(remove_duplicate=False) if m is old]
+        everywhere = names_of(module, old)
         new = edits[name](old)
         if new is not old:
             for place in everywhere:  # a module with several names stays one
@@ -118,6 +118,29 @@ def put(root: nn.Module, name: str, new: nn.Module) -> None:
     """Set the submodule of a dotted name."""
     parent, _, last = name.rpartition(".")
     setattr(root.get_submodule(parent), last, new)
+
+
+def names_of(root: nn.Module, module: nn.Module) -> list[str]:
+    """All names that a submodule has; a module may be registered in several places."""
+    return [n for n, m in root.named_modules(remove_duplicate=False) if m is module]
+
+
+def put_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Set a submodule under all names that another has.
+
+    Args:
+        root: the network.
+        old: a part of it, or itself.
+        new: what takes its place.
+
+    Returns:
+        The network; the new module if the old one was all of it.
+    """
+    if root is old:
+        return new
+    for name in names_of(root, old):
+        put(root, name, new)
+    return root
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn, holds_all_that_follows
+from whatwhere.errors import InputError
 from whatwhere.graph.flow import flow_of
 from whatwhere.layers import map_in, with_map
 from whatwhere.site import Site
@@ -133,3 +134,53 @@ def test_a_size_from_before_the_place_is_found_without_walking_every_path() -> N
     x = torch.randn(2, 2, 3, 4)
     (place,) = [n for n in flow.nodes if n.name == "tanh"]
     assert torch.equal(flow.run({place: x}, [flow.output])[flow.output], (x + 1).flatten(2))
+
+
+class WrittenInto(nn.Module):
+    """A map is written into zeros, twice, which are not of the picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = torch.zeros(x.shape)
+        wide[:, :, 1:, 1:] += x[:, :, 1:, :-1]
+        wide[:, :, :1] = 7
+        return torch.relu(wide) * 2
+
+
+def test_what_is_written_into_follows_from_what_is_written() -> None:
+    net = WrittenInto()
+    flow = flow_of(net, input_size=(3, 6, 5))
+    last = flow.nodes[-2]
+    assert flow.picture in flow.before(last)
+    for seed in (1, 2, 1):  # nothing is left of the picture before
+        x = torch.randn(2, 3, 6, 5, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(flow.run({flow.picture: x}, [last])[last], net(x))
+
+
+def test_what_is_written_into_a_tensor_that_is_no_part_of_the_graph_is_refused() -> None:
+    class Unseen(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            wide = torch.zeros(2, 3, 8, 7)
+            wide[:, :, 1:-1, 1:-1] = x
+            return torch.relu(wide) * 2
+
+    with pytest.raises(
+        InputError, match=r"writes what it computes into a tensor.*make that of the map, by x.new_zeros"
+    ):
+        flow_of(Unseen(), input_size=(3, 6, 5))
+
+
+def test_a_value_that_was_changed_in_place_can_be_given() -> None:
+    class Added(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.empty_like(x)
+            torch.add(x, 1, out=y)
+            z = y * 2
+            y += 3
+            return y * z.mean()
+
+    flow = flow_of(Added(), input_size=(3, 6, 5))
+    added = next(n for n in flow.nodes if n.name == "add")
+    value = torch.randn(2, 3, 6, 5)
+    given = flow.run({added: value}, [flow.output])[flow.output]
+    assert torch.equal(given, (value + 3) * (value * 2).mean())
+    assert [n.name for n in flow.sources[flow.output]] == ["mul_1"]

@@ -14,8 +14,16 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from small_nets import HAND, SIZE, drawn
 from whatwhere.errors import InputError
-from whatwhere.graph.rewrite import Rewritten, arguments_by_name, copies, forward_graph, put_at, rewritten, same_answer
-from whatwhere.graph.trace import trace
+from whatwhere.graph.rewrite import (
+    Rewritten,
+    arguments_by_name,
+    called_parts,
+    copies,
+    forward_graph,
+    rewritten,
+    same_answer,
+)
+from whatwhere.graph.trace import put_at, trace
 
 
 class Part(nn.Module):
@@ -204,7 +212,7 @@ def test_what_cannot_be_followed_is_refused() -> None:
 
 def test_item_assignment_as_a_function() -> None:
     x = torch.zeros(3)
-    put_at(x, 1, 2.0)
+    assert put_at(x, 1, 2.0) is x
     assert x.tolist() == [0.0, 2.0, 0.0]
     assert operator.setitem not in [n.target for n in made(Whole().eval(), X).graph.nodes]
 
@@ -216,3 +224,48 @@ def test_arguments_are_copied() -> None:
     made_of[1]["b"] = 2
     made_of.append(4)
     assert given == [torch.ones(1), {"a": (torch.zeros(1),)}, 3]
+
+
+# ---- of a whole network
+
+
+def test_a_copy_keeps_its_reports_its_mode_and_its_own_weights() -> None:
+    net = drawn(HAND["averaged"])
+    graph = trace(net, SIZE).graph
+    new = rewritten(called_parts(net, graph), graph)
+    new.__dict__["surgery"] = "report"
+    twin = copy.deepcopy(new.eval())
+    assert twin.surgery == "report"
+    assert not twin.training
+    x = torch.randn(2, *SIZE)
+    assert torch.equal(twin(x), net(x))
+    assert twin.stem.weight.data_ptr() != new.stem.weight.data_ptr()  # type: ignore[union-attr]
+    for again in (twin, copy.deepcopy(twin)):
+        assert type(again).__name__ == type(new).__name__ == "Averaged"
+        assert again.surgery == "report"
+        assert repr(again) == repr(new)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_of_a_whole_network_those_parts_stay_that_are_called(training: bool) -> None:
+    net = drawn(lambda: nn.Sequential(Whole())).train(training)
+    graph = trace(net, SIZE).graph
+    new = rewritten(called_parts(net, graph), graph)
+    names = {n for n, _ in new.named_modules()}
+    assert names == {"", "0", "0.part", "0.part.conv", "0.drop"}
+    assert type(new.get_submodule("0.part")) is nn.Module  # its forward is not called any more
+    assert set(new.state_dict()) >= {"0.part.conv.weight", "0.part.conv.bias", "0.shift", "0.saved"}
+    assert not [n for n in new.state_dict() if "unused" in n]
+    assert new.training is training
+    assert type(new).__name__ == "Sequential"
+
+
+def test_a_whole_network_is_pickled_with_what_is_kept_on_it() -> None:
+    net = drawn(HAND["averaged"])
+    graph = trace(net, SIZE).graph
+    new = rewritten(called_parts(net, graph), graph)
+    new.__dict__.update(surgery="report", pooled_by="gap")
+    again = pickle.loads(pickle.dumps(new))
+    x = torch.randn(2, *SIZE)
+    assert torch.equal(again(x), net(x))
+    assert (again.surgery, again.pooled_by, type(again).__name__) == ("report", "gap", "Averaged")

@@ -125,3 +125,82 @@ def test_every_kind_of_node_is_executed() -> None:
     for node in list(graph.nodes)[1:]:
         values[node] = execute(net, node, values.__getitem__)
     assert values[z].tolist() == [[0.0, 2.0]]
+
+
+class Augmented(nn.Module):
+    """`x += y` changes what others hold; of a number it does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + 1
+        held, count = y, x.shape[-1]
+        y += x
+        y *= 2
+        count += 1
+        count //= 2
+        return held * count - y / 2
+
+
+def test_augmented_assignments_are_followed_in_place() -> None:
+    net, x = Augmented(), torch.randn(3, *SIZE)
+    traced = trace(net, SIZE)
+    assert torch.equal(fx.GraphModule(net, traced.graph)(x), net(x))
+    assert not traced.asked
+
+
+class BehindTheBack(nn.Module):
+    def __init__(self, seen: list[Tensor]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return x + len(self.seen)
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Detached(nn.Module):
+    """Its numbers leave torch's sight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.zeros_like(x)
+        for held in [y] if isinstance(x, fx.Proxy) else []:
+            held += 1
+        return x + y
+
+
+def test_what_was_followed_is_seen_to_give_what_the_network_gives() -> None:
+    with pytest.raises(InputError, match="what it followed gives other values than the network"):
+        trace(Detached(), SIZE)
+    trace(Noisy(), SIZE)  # gives other values each time by itself
+    trace(BehindTheBack([]), SIZE)
+
+
+class AsksFor(nn.Module):
+    def __init__(self, question: Any) -> None:
+        super().__init__()
+        self.question, self.gain = question, nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.question(self, x) else x
+
+
+@pytest.mark.parametrize(
+    ("question", "values"),
+    [
+        (lambda m, x: x.shape[-1] > 4, False),
+        (lambda m, x: x.mean(1).size(-1) > 4, False),
+        (lambda m, x: m.gain > 0, False),
+        (lambda m, x: m.gain.item() > 0, False),
+        (lambda m, x: x.sum() > 0, True),
+        (lambda m, x: (m.gain * x).mean().item() > 0, True),
+        (lambda m, x: x[0, 0, 0].tolist()[0] > 0, True),
+        (lambda m, x: torch.allclose(x, x.flip(-1)), True),
+        (lambda m, x: float(x.max()) > 3, True),
+    ],
+)
+def test_whether_python_asked_for_the_pictures_values(question: Any, values: bool) -> None:
+    assert trace(AsksFor(question), SIZE).asked_values is values

@@ -14,7 +14,16 @@ from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import Tensor, nn
 
-from whatwhere.hold.padded import PaddedConv, PaddedMap, PaddedPool, filled, is_own_conv, is_own_pool, window_amounts
+from whatwhere.hold.padded import (
+    PaddedConv,
+    PaddedMap,
+    PaddedPool,
+    filled,
+    is_own_conv,
+    is_own_pool,
+    window_amounts,
+    without_padding,
+)
 from whatwhere.hold.uneven import window_of
 
 NUMPY: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -157,6 +166,19 @@ def test_timms_average_pool_by_hand(mode: str, size: tuple[int, int]) -> None:
     assert torch.equal(copy.deepcopy(new)(x), new(x))
     assert torch.equal(new.restored()(x), before)
     assert type(new.restored()).__name__ == "AvgPool2dSame"
+
+
+@pytest.mark.parametrize("mode", FILLS)
+@pytest.mark.parametrize("size", [(11, 12), (16, 17)])
+def test_timms_maximum_pool_by_hand(mode: str, size: tuple[int, int]) -> None:
+    pool = timm.layers.create_pool2d("max", 3, 2, padding="same")
+    x = torch.randn(2, 3, *size)
+    before, new = pool(x), PaddedPool(copy.deepcopy(pool), mode)
+    expected = F.max_pool2d(padded(x, same(size[0], 3, 2), same(size[1], 3, 2), mode, (2, 3)), 3, 2)
+    assert torch.equal(new(x), expected)
+    assert torch.equal(new.restored()(x), before)
+    assert type(without_padding(pool)) is nn.MaxPool2d
+    assert torch.equal(pool(x), F.max_pool2d(x, 3, 2))
 
 
 @pytest.mark.parametrize("mode", ["zeros", "none", *FILLS])

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import Tensor, nn
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -16,6 +17,7 @@ from torchvision.models.vgg import make_layers
 from whatwhere.errors import InputError
 from whatwhere.hold.padded import PaddedConv, PaddedMap
 from whatwhere.hold.padding import PADDINGS, PaddedPool, PaddingReport, with_padding
+from whatwhere.hold.padding_calls import padding_calls
 from whatwhere.hold.shortcuts import FittedShortcut
 from whatwhere.interventions import Intervention
 from whatwhere.models.cifar import CifarResNet, make
@@ -317,8 +319,6 @@ SHARED = nn.MaxPool2d(3, 2, 1)
 REFUSED: list[tuple[Any, str, str]] = [
     (nn.ConvTranspose2d(3, 3, 3, padding=1), "circular", "0, a ConvTranspose2d.*transposed"),
     (OwnForward(3, 3, 3, padding=1), "reflect", r"0, a OwnForward: it has a forward.*replace it by nn\.Conv2d"),
-    (timm.layers.Conv2dSame(3, 3, 3, stride=2), "none", "0, a Conv2dSame"),
-    (timm.layers.create_pool2d("max", 3, 2, padding="same"), "circular", r"0, a MaxPool2dSame.*nn\.MaxPool2d"),
     (nn.Conv2d(3, 3, 2, padding="same"), "circular", r"'same' is asymmetric for kernel \(2, 2\).*odd kernel"),
     (timm.layers.BlurPool2d(3), "zeros", "0, a BlurPool2d: it pads by itself"),
     (nn.ReflectionPad2d(1), "circular", "0, a ReflectionPad2d: it pads by itself"),
@@ -430,11 +430,51 @@ def padded_around(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], fi
     return torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), rows, columns), mode=NUMPY[fill]))
 
 
-@pytest.mark.parametrize(("mode", "message"), [("none", "follows from the size of the map"), ("f-conv", "grow")])
-def test_same_padding_has_no_form_without(mode: Any, message: str) -> None:
+@pytest.mark.parametrize(("mode", "message"), [("none", "maps shrink.*that additions"), ("f-conv", "maps grow")])
+def test_where_what_is_added_does_not_fit_any_more_it_is_refused(mode: Any, message: str) -> None:
     net = timm.create_model("tf_mobilenetv3_small_minimal_100", num_classes=4).eval()
     with pytest.raises(InputError, match=message):
         with_padding(net, mode, input_size=(3, 64, 64))
+
+
+SAME: list[tuple[Any, Any]] = [  # a layer with "same" padding, and the same layer without any
+    (timm.layers.Conv2dSame(3, 3, 3, stride=2), nn.Conv2d(3, 3, 3, 2)),
+    (timm.layers.Conv2dSame(3, 3, 4, stride=3, bias=False), nn.Conv2d(3, 3, 4, 3, bias=False)),
+    (StdConv2dSame(3, 3, 3, stride=2), timm.layers.StdConv2d(3, 3, 3, 2, padding=0)),
+    (ScaledStdConv2dSame(3, 3, 5, stride=2), timm.layers.ScaledStdConv2d(3, 3, 5, 2, padding=0)),
+    (nn.Conv2d(3, 3, 3, padding="same"), nn.Conv2d(3, 3, 3)),
+    (nn.Conv2d(3, 3, 4, padding="same", dilation=(1, 2)), nn.Conv2d(3, 3, 4, dilation=(1, 2))),
+    (timm.layers.create_pool2d("max", 3, 2, padding="same"), nn.MaxPool2d(3, 2)),
+    (timm.layers.create_pool2d("avg", 3, 2, padding="same", count_include_pad=False), nn.AvgPool2d(3, 2)),
+    (timm.layers.create_pool2d("max", 2, 2, padding="same"), nn.MaxPool2d(2)),
+]
+
+
+@pytest.mark.parametrize(("layer", "bare"), SAME, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("size", [(3, 17, 16), (3, 12, 13)])
+def test_same_padding_without(layer: Any, bare: Any, size: Any) -> None:
+    """The map shrinks, as it does without padding in numbers, and nothing pads any more."""
+    bare.load_state_dict(layer.state_dict())
+    net, x = nn.Sequential(layer).eval(), torch.randn(2, *size)
+    new: Any = with_padding(net, "none", input_size=size)
+    with torch.no_grad():
+        assert torch.equal(new(x), bare.eval()(x))
+        for start in ("reflect", "circular"):  # from another mode, too
+            if layer.kernel_size not in ((4, 4),) or type(layer) is not nn.Conv2d:
+                again: Any = with_padding(with_padding(net, start, input_size=size), "none", input_size=size)  # type: ignore[arg-type]
+                assert torch.equal(again(x), bare(x))
+        assert torch.equal(copy.deepcopy(new)(x), new(x))
+    assert list(new.state_dict()) == list(net.state_dict())
+    assert not [c for c in padding_calls(new, size) if c.positions]
+    assert [c for c in padding_calls(net, size) if c.positions] or layer.kernel_size in (2, (2, 2))
+
+
+def test_timms_networks_with_same_padding_and_without() -> None:
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=4).eval()
+    stem = nn.Sequential(net.conv_stem, net.bn1, nn.MaxPool2d(2))
+    new: Any = with_padding(stem, "none", input_size=(3, 33, 33))
+    assert new.surgery.changed == {"Conv2dSame": 1}
+    assert type(new[0]) is nn.Conv2d
 
 
 def test_standardised_convolutions_in_every_mode() -> None:

@@ -13,6 +13,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.squeezenet import SqueezeNet
 from torchvision.models.vgg import VGG, make_layers
 
+from odd_nets import ODD
+from small_nets import drawn
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import CifarResNet, make
 from whatwhere.need.cuts import cuts_of
@@ -556,3 +558,114 @@ def test_a_site_that_is_called_with_keywords_is_pooled_as_any_other(how: str) ->
 def test_options_that_cannot_be_are_refused_by_name(options: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         collapse(make("vgg11", classes=3, width=1 / 16), "features.25", **options)
+
+
+# ---- networks of less usual kinds, against the network itself with its map forced to be constant
+
+
+def circular(net: nn.Module) -> nn.Module:
+    """Without borders: every convolution that pads goes round."""
+    for m in net.modules():
+        if type(m) is nn.Conv2d and any(m.padding):  # type: ignore[arg-type]
+            m.padding_mode = "circular"
+    return net
+
+
+def forced(net: nn.Module, site: Any, x: Tensor) -> Any:
+    """What a network gives if the map that enters a site is its mean everywhere."""
+    calls = 0
+
+    def enter(m: nn.Module, args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return (args[0].mean((2, 3), keepdim=True).expand_as(args[0]).contiguous(),) if calls == site.call else None
+
+    handle = net.get_submodule(site.module).register_forward_pre_hook(enter)
+    try:
+        return net(x)
+    finally:
+        handle.remove()
+
+
+COLLAPSED = {  # by network, the cuts at which it can be collapsed
+    "out given": ["stem", "last"],
+    "in place": ["stem", "last"],
+    "augmented": ["stem", "last"],
+    "mixer": ["last"],
+    "unfolded": ["last"],
+    "shared": ["stem", "a#1", "last"],
+    "unet": ["stem", "last"],
+    "dense": ["stem", "last"],
+    "transposed": ["last"],
+    "depth": ["stem", "last"],
+    "channels last": ["stem", "a", "last"],
+    "channel shuffle": ["stem", "last"],
+    "coordinates": ["wider", "last"],
+    "embedded": ["a", "last"],
+    "attention": ["stem", "last"],
+    "fourier": ["stem", "last"],
+    "rolled": ["stem", "last"],
+    "sliced": ["stem", "focus", "last"],
+    "zeros around": ["bare", "last"],
+    "put into": ["bare", "last"],
+    "asked": [],
+    "one by one": [],
+    "whitened": ["a", "last"],
+    "cumulative": ["a", "last"],
+    "lstm head": [],
+    "tuple head": ["stem", "a#1"],
+    "flat head": ["stem", "a#1", "last"],
+    "statistics head": [],
+    "centre head": ["stem", "a#1", "last"],
+    "sum head": [],
+    "norm head": [],
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize("name", COLLAPSED)
+def test_odd_networks_do_what_they_do_to_a_constant_map_or_are_refused(name: str) -> None:
+    net = circular(drawn(ODD[name]))
+    x = torch.randn(3, *SIZE, generator=torch.Generator().manual_seed(7)) * 2
+    done = []
+    for cut in list_sites(net, input_size=SIZE).cuts:
+        try:
+            small = collapse(net, cut, input_size=SIZE)
+        except InputError:
+            continue
+        done.append(cut.name)
+        with torch.no_grad():
+            torch.testing.assert_close(small(x.clone()), forced(net, cut, x.clone()), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(small(x[1:2].clone()), forced(net, cut, x[1:2].clone()), atol=1e-4, rtol=1e-4)
+    assert done == COLLAPSED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "why"),
+    [
+        ("asked", "last", "its Python asks for values of the picture"),
+        ("one by one", "last", "its Python asks how many pictures there are"),
+        ("whitened", "stem", r"var cannot work on one position: it gives no number \(NaN\)"),
+        ("statistics head", "last", r"std cannot work on one position: it gives no number \(NaN\)"),
+        ("cumulative", "stem", "the map that enters a varies over space"),
+        ("zeros around", "stem", "the map that enters bare varies over space"),
+        ("put into", "stem", "the map that enters bare varies over space"),
+        ("coordinates", "stem", "the map that enters wider varies over space"),
+        ("strongest", "stem", "topk cannot work on one position"),
+        ("sum head", "last", "its scores on a constant map would differ"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+def test_why_odd_networks_are_refused(name: str, site: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        collapse(drawn(ODD[name]), site, input_size=SIZE)
+
+
+def test_maps_and_scores_in_a_dict() -> None:
+    net = circular(drawn(ODD["dict head"]))
+    x = torch.randn(2, *SIZE)
+    cut = list_sites(net, input_size=SIZE).cuts[-1]
+    with torch.no_grad():
+        given, expected = collapse(net, cut, input_size=SIZE)(x), forced(net, cut, x)
+        torch.testing.assert_close(given["scores"], expected["scores"])
+        torch.testing.assert_close(given["map"].expand_as(expected["map"]), expected["map"])

@@ -147,5 +147,15 @@ def test_gates_are_replaced_where_they_are_and_other_branches_get_one_at_their_e
 def test_a_gate_between_modules_bears_the_name_of_its_block() -> None:
     places = places_of(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Ended(gated)))
     assert [places.name_of(g) for g in places.gates] == ["1"]
+    (gate,) = places.own_gates
+    assert (gate.module, gate.owner, gate.block, gate.channels) == ("1.recalibration", "1", "1", 4)
+    assert gate.is_between
+    assert not places.fixed_gates
+    assert names(places.with_gates_replaced) == ["1.recalibration"]
+
+
+def test_a_gate_that_runs_twice_is_fixed() -> None:
+    se = get_attn("se")(4, rd_channels=2)
+    places = places_of(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), se, nn.Conv2d(4, 4, 1), se))
     assert not places.own_gates
-    assert names(places.with_gates_replaced) == ["1.norm"]
+    assert set(places.fixed_gates.values()) == {"it runs 2 times"}

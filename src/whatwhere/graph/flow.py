@@ -57,13 +57,15 @@ class Flow:
         changed: for each node that changes values in place, the nodes whose values they are.
         named: every node of the graph by its name.
         asked: whether the graph holds one answer to a question that Python asked of the picture or its size.
+        asked_values: whether one was of the picture's values.
     """
 
     def __init__(self, traced: Trace) -> None:
         self.module, self.graph, self.size = traced.module, traced.graph, traced.size
-        self.asked = traced.asked
+        self.asked, self.asked_values = traced.asked, traced.asked_values
         self._traced = traced
         self._others: dict[fx.Node, Any] = {}  # values that are no tensors, or not of the picture
+        self._made_again: set[fx.Node] = set()  # those into which the picture is written: not what they held last
         self.sources: dict[fx.Node, tuple[fx.Node, ...]] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.changed: dict[fx.Node, tuple[fx.Node, ...]] = {}
@@ -76,18 +78,19 @@ class Flow:
     def _read(self, node: fx.Node, latest: dict[fx.Node, fx.Node]) -> None:
         read = dict.fromkeys(latest.get(n, n) for n in node.all_input_nodes)
         from_picture = tuple(n for n in read if n in self.sources)
-        value = node.meta.pop(VALUE, None)
+        value, changed = node.meta.pop(VALUE, None), node.meta.pop(MUTATES, ())
         is_first = not self.sources and node.op == "placeholder"
-        if node.op == "output" or is_first or (from_picture and _holds_tensors(value)):
+        if node.op == "output" or is_first or (from_picture and (changed or _holds_tensors(value))):
             self.sources[node] = from_picture
             if isinstance(value, Tensor):
                 self.shapes[node] = tuple(value.shape)
         else:
             self._others[node] = value
-        changed = node.meta.pop(MUTATES, ())
         latest.update(dict.fromkeys(changed, node))
         if changed:
             self.changed[node] = tuple(changed)
+        if node in self.sources:
+            self._made_again.update(n for n in changed if n in self._others)
 
     @property
     def picture(self) -> fx.Node:
@@ -202,6 +205,7 @@ class Flow:
         """
         wanted = set(until)
         known: dict[fx.Node, Any] = {n: v.clone() if isinstance(v, Tensor) else v for n, v in values.items()}
+        known = {**{name: v for n, v in known.items() for name in self._held_by(n)}, **known}
         needed = self._needed(wanted, known)
         give, value_of = step or self.step, self._reader(known)
         for node in self.nodes:
@@ -209,11 +213,15 @@ class Flow:
                 known[node] = give(node, value_of)
         return {n: known[n] for n in wanted}
 
+    def _held_by(self, node: fx.Node) -> Iterator[fx.Node]:
+        """The nodes whose whole value a node changed in place: what reads them reads what it gave."""
+        return (n for n in self.changed.get(node, ()) if self.shapes.get(n) == self.shapes.get(node, ()))
+
     def _reader(self, known: dict[fx.Node, Any]) -> ValueOf:
         """Gives the values of nodes: sizes are those of the values at hand, where these are known."""
 
         def value_of(node: fx.Node) -> Any:
-            if node not in known and self._is_size_of(node, known):
+            if node not in known and (node in self._made_again or self._is_size_of(node, known)):
                 known[node] = self.step(node, value_of)
             return known.get(node, self._others.get(node))
 

@@ -11,7 +11,7 @@ from torch import fx, nn
 from whatwhere.graph.flow import Call, Flow
 from whatwhere.graph.trials import Trials, name_of
 
-_TIMES = ("mul", "imul", "mul_", "multiply", "__mul__", "__imul__")
+TIMES = ("mul", "imul", "mul_", "multiply", "__mul__", "__imul__")
 _SPREAD = ("expand", "expand_as")
 
 
@@ -30,6 +30,16 @@ class Gate:
     node: fx.Node
     module: str = ""
     calls: int = 0
+
+
+def is_product(node: fx.Node) -> bool:
+    """Whether a node multiplies two values by a function or method."""
+    return node.op in ("call_function", "call_method") and name_of(node) in TIMES and len(node.all_input_nodes) == 2
+
+
+def spread_from(flow: Flow, weights: fx.Node) -> fx.Node:
+    """Weights as they were before they were expanded to the size of a map."""
+    return flow.sources[weights][0] if name_of(weights) in _SPREAD else weights
 
 
 def gates(flow: Flow) -> tuple[Gate, ...]:
@@ -51,15 +61,14 @@ class _Gates:
 
     def _note(self, node: fx.Node) -> None:
         sources = self.flow.sources[node]
-        if name_of(node) in _TIMES and len(sources) == 2:
+        if name_of(node) in TIMES and len(sources) == 2:
             for entry, weights in (sources, sources[::-1]):
                 if self._weighs(node, entry, weights):
                     self.products[node] = entry
 
     def _weighs(self, node: fx.Node, entry: fx.Node, weights: fx.Node) -> bool:
         shape = self.flow.shapes.get(entry, ())
-        if name_of(weights) in _SPREAD:
-            weights = self.flow.sources[weights][0]
+        weights = spread_from(self.flow, weights)
         is_map = len(shape) > 2 and shape == self.flow.shapes.get(node)
         return is_map and any(self._are_weights(weights, of=m) for m in self._maps(entry))
 

@@ -16,7 +16,7 @@ from whatwhere.graph.trials import Trials, name_of
 from whatwhere.site import evaluating
 
 ADDED, CONCATENATED = "added", "concatenated"
-_ADD = ("add", "iadd", "add_", "__add__", "__iadd__")
+ADDS = ("add", "iadd", "add_", "__add__", "__iadd__")
 _CAT = ("cat", "concat", "concatenate")
 
 PARALLEL = "parallel paths: none is computed from another"
@@ -106,9 +106,15 @@ class _Merges:
 
     def _terms(self, node: fx.Node) -> tuple[fx.Node, ...]:
         """The two maps that a node adds; none if it adds no two maps of its own size."""
-        shape, sources = self.flow.shapes.get(node, ()), self.flow.sources[node]
+        shape, sources = self.flow.shapes.get(node, ()), self._added(node)
         alike = len(shape) > 2 and all(self.flow.shapes.get(s) == shape for s in sources)
-        return sources if name_of(node) in _ADD and len(sources) == 2 and alike else ()
+        return sources if name_of(node) in ADDS and len(sources) == 2 and alike else ()
+
+    def _added(self, node: fx.Node) -> tuple[fx.Node, ...]:
+        """What a node takes, but for a tensor that it only writes to (`out=`)."""
+        out = node.kwargs.get("out")
+        sources = self.flow.sources[node]
+        return tuple(s for s in sources if s is not out) if out is not None else sources
 
     def _ends_sum(self, node: fx.Node) -> bool:
         return bool(self._terms(node)) and not self._is_part(node)

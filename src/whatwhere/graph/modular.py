@@ -10,7 +10,7 @@ from torch.nn.utils import skip_init  # no draws from the global random state
 
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow, flow_of
-from whatwhere.graph.rewritten import rewritten
+from whatwhere.graph.rewrite import called_parts, rewritten
 from whatwhere.network import N, as_module
 from whatwhere.site import expected_input_size
 from whatwhere.surgery import Replaced, as_given, copied, record
@@ -50,7 +50,7 @@ def modular(net: N, *, input_size: tuple[int, int, int] | None = None) -> N:
         raise InputError("net: it calls no F.conv2d and no F.linear on parameters of its own; use it as it is.")
     for node in [n for n in flow.graph.nodes if n.op == "get_attr" and not n.users]:
         flow.graph.erase_node(node)
-    module = rewritten(flow.module, flow.graph)
+    module = rewritten(called_parts(flow.module, flow.graph), flow.graph)
     module.__dict__["surgery"] = tuple(replaced)
     record(module, net, "modular", input_size=input_size)
     return as_given(net, module, getattr(net, "name", ""))

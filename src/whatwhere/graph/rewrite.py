@@ -1,7 +1,8 @@
-"""A module whose own forward is a graph, in which some operators are replaced; its parts stay as they are.
+"""A graph in the place of a forward, with some operators replaced: of one module, whose parts stay, or of a network.
 
 Sizes stay symbolic in the graph, but where Python asked for a value (whether a map is larger than a window, say), it
-holds what followed from the answer. So the graph holds the question too, and refuses where the answer is another one.
+holds what followed from the answer. So the graph of a forward holds the question too, and refuses where the answer is
+another one; of a network, `Trace.asked` says that there was one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -77,6 +79,13 @@ def copies(value: Any) -> Any:
     if type(value) is dict:
         return {k: copies(v) for k, v in value.items()}
     return type(value)(map(copies, value)) if type(value) in (list, tuple) else value
+
+
+def asks_whether_it_trains(m: nn.Module) -> bool:
+    """Whether a module's own Python reads `self.training`."""
+    of_torch = (nn.Module, fx.GraphModule, object)
+    functions = (f for c in type(m).__mro__ if c not in of_torch for f in vars(c).values() if inspect.isfunction(f))
+    return any("training" in f.__code__.co_names for f in functions)
 
 
 class _Asked(_Known):
@@ -162,7 +171,8 @@ class _OwnTracer(_Tracer):
 class Rewritten(fx.GraphModule):
     """A module with the parts, attributes and state of another, whose forward is a graph.
 
-    In training its parts do what they do in training; its own operators do what they did when the graph was made.
+    In training its parts do what they do in training; its own operators do what they did when the graph was made, in
+    evaluation mode.
 
     Args:
         root: the other module; it is used up.
@@ -188,7 +198,19 @@ def _unpickled(state: dict[str, Any], imports: str, class_name: str) -> Rewritte
     return Rewritten(plain, plain.graph, class_name)
 
 
-def rewritten(root: nn.Module, graph: fx.Graph, replacements: Mapping[fx.Node, Replacement]) -> Rewritten:
+def called_parts(root: nn.Module, graph: fx.Graph) -> nn.Module:
+    """Of a whole network's modules those that its graph calls, in plain modules in the place of those around them.
+
+    Args:
+        root: the network that the graph was made of.
+        graph: of all that it does.
+    """
+    return fx.GraphModule(root, graph, class_name=type(root).__name__)
+
+
+def rewritten(
+    root: nn.Module, graph: fx.Graph, replacements: Mapping[fx.Node, Replacement] = MappingProxyType({})
+) -> Rewritten:
     """A module that computes a graph, with other functions in the place of some nodes.
 
     Names of submodules, parameters and buffers stay; it trains, and can be copied and pickled.
@@ -197,7 +219,8 @@ def rewritten(root: nn.Module, graph: fx.Graph, replacements: Mapping[fx.Node, R
     >>> new = rewritten(traced.module, traced.graph, {node: partial(other, scale=2.0)})
 
     Args:
-        root: the module that the graph was made of, a copy of the user's: its parts are taken over.
+        root: the module that the graph was made of, a copy of the user's, or its `called_parts`; its parts are taken
+            over.
         graph: of its forward; it is not changed.
         replacements: for each node to replace a function of a module's (no lambda) that takes the same arguments, or a
             `functools.partial` of one with further ones by keyword.
@@ -209,11 +232,10 @@ def rewritten(root: nn.Module, graph: fx.Graph, replacements: Mapping[fx.Node, R
         copied.meta = {k: v for k, v in copied.meta.items() if k not in (VALUE, MUTATES)}
         if node in replacements:
             _replace(copied, replacements[node])
-        if copied.target is operator.setitem:
-            copied.target = put_at
         if copied.op == "call_function" and str(getattr(copied.target, "__module__", "")).startswith("whatwhere"):
             copied.meta["is_wrapped"] = True  # stays one operator where torch.fx follows it again, as in unpickling
         new[node] = copied
+    made.lint()
     _keep_out_of_state(root, made)
     return Rewritten(root, made, type(root).__name__)
 
@@ -222,11 +244,6 @@ def _replace(node: fx.Node, by: Replacement) -> None:
     bound = by if isinstance(by, partial) else partial(by)
     node.op, node.target = "call_function", bound.func
     node.args, node.kwargs = (*bound.args, *node.args), {**node.kwargs, **bound.keywords}
-
-
-def put_at(value: Any, key: Any, new: Any) -> None:
-    """Item assignment as a function: torch.fx, which follows a pickled graph again, cannot follow the statement."""
-    value[key] = new
 
 
 def _keep_out_of_state(root: nn.Module, graph: fx.Graph) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,7 @@ VALUE = "value"  # in a node's meta: what it gave on the pair of pictures
 MUTATES = "mutates"  # the nodes whose values it changed in place
 WHOLE = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.dropout._DropoutNd, *NORMS, *POOLS)
 PICTURES = 2
+_TELLS = ("item", "tolist", "equal", "allclose", "is_nonzero")  # functions that give a tensor's values to Python
 
 _alone = threading.Lock()  # torch.fx patches nn.Module while it traces
 
@@ -43,6 +44,7 @@ class Trace:
         entering: for each call of a module, by name and number from 1, the node whose map entered it.
         left: likewise, what the call gave.
         asked: whether Python asked for a value that follows from the picture, so that the graph holds one answer only.
+        asked_values: whether that followed from the picture's values, and not from its size alone.
     """
 
     module: nn.Module
@@ -51,6 +53,7 @@ class Trace:
     entering: dict[tuple[str, int], fx.Node] = field(default_factory=dict)
     left: dict[tuple[str, int], fx.Node] = field(default_factory=dict)
     asked: bool = False
+    asked_values: bool = False
 
 
 def trace(module: nn.Module, size: tuple[int, int, int]) -> Trace:
@@ -62,18 +65,39 @@ def trace(module: nn.Module, size: tuple[int, int, int]) -> Trace:
 
     Raises:
         InputError: if the network does not run on such pictures, or its Python does with its values what torch.fx
-            cannot follow; the message says what.
+            cannot follow; the message says what. What was followed is seen to give what the network gives.
     """
     tracer = _Tracer(pictures(module, size))
     token = tracing.set(True)
     try:
         with _alone, evaluating(module), running(module, size):
-            module(tracer.pictures.clone())
+            given = module(tracer.pictures.clone())
             with _functions_looked_into():
                 graph = _followed(tracer, module)
+            if not _alike(tracer.outcome, given) and _alike(module(tracer.pictures.clone()), given):
+                raise InputError(
+                    f"net, a {type(module).__name__}: torch.fx cannot follow its dataflow; what it followed gives "
+                    "other values than the network. A hook, or Python that it does not see, changes them."
+                )
     finally:
         tracing.reset(token)
-    return Trace(module, graph, size, tracer.entering, tracer.left, tracer.asked)
+    return Trace(module, graph, size, tracer.entering, tracer.left, tracer.asked, tracer.asked_values)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two outputs are the same, but for rounding."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5 * _largest(b), equal_nan=True)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return list(a) == list(b) and all(_alike(a[k], b[k]) for k in a)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return True  # of other values torch.fx keeps what it can
+
+
+def _largest(x: Tensor) -> float:
+    finite = x.detach()[x.isfinite()] if not x.is_meta else x.new_zeros(0)
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def _followed(tracer: _Tracer, module: nn.Module) -> fx.Graph:
@@ -103,6 +127,12 @@ def _functions_looked_into() -> Iterator[None]:
         marked.update(kept)
 
 
+def put_at(value: Any, key: Any, new: Any) -> Any:
+    """Item assignment as a function: torch.fx cannot follow the statement again, and what it gives is what changed."""
+    value[key] = new
+    return value
+
+
 class _Known(fx.Proxy):
     """A value that is followed, and known on the pair of pictures."""
 
@@ -119,7 +149,8 @@ class _Known(fx.Proxy):
     @property
     def answered(self) -> Any:
         """The value, where the graph will hold what followed from it."""
-        self.tracer.asked = True  # type: ignore[attr-defined]
+        tracer: Any = self.tracer
+        tracer.note_question(self.node)
         return self.known
 
     def __bool__(self) -> bool:
@@ -147,7 +178,22 @@ class _Known(fx.Proxy):
         return value in self.answered
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+        self.tracer.create_proxy("call_function", put_at, (self, key, value), {})
+
+
+def _augmented(name: str) -> Callable[[_Known, Any], Any]:
+    """`x += y` as Python does it: a tensor is changed in place, and whoever holds it sees that."""
+
+    def assign(self: _Known, other: Any) -> Any:
+        if not isinstance(self.known, Tensor):
+            return NotImplemented
+        return self.tracer.create_proxy("call_function", getattr(operator, name), (self, other), {})
+
+    return assign
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"):
+    setattr(_Known, f"__{_name}__", _augmented(_name))
 
 
 class _Tracer(fx.Tracer):
@@ -161,7 +207,9 @@ class _Tracer(fx.Tracer):
         self._latest: dict[fx.Node, fx.Node] = {}  # of a value that was changed in place, the node that did it last
         self._calls: Counter[str] = Counter()
         self._holders: dict[int, list[fx.Node]] = defaultdict(list)  # by storage: whose values lie there
-        self._executing, self.asked = False, False
+        self._of_picture: set[fx.Node] = set()
+        self._told: set[fx.Node] = set()  # what is no tensor, but follows from the values of one
+        self._executing, self.asked, self.asked_values = False, False, False
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Known(node, self)
@@ -223,11 +271,36 @@ class _Tracer(fx.Tracer):
                 self._executing = False
         return proxy
 
+    def note_question(self, node: fx.Node) -> None:
+        """Python asks for the value of a node."""
+        told = node in self._told or (node in self._of_picture and isinstance(node.meta[VALUE], Tensor))
+        self.asked, self.asked_values = True, self.asked_values or told
+
+    def _note_origin(self, node: fx.Node, value: Any) -> None:
+        inputs = node.all_input_nodes
+        if node is self._first or any(n in self._of_picture for n in inputs):
+            self._of_picture.add(node)
+            tells = getattr(node.target, "__name__", node.target) in _TELLS or any(n in self._told for n in inputs)
+            if tells and not isinstance(value, Tensor):
+                self._told.add(node)
+
+    @property
+    def outcome(self) -> Any:
+        """What the network gave, by the graph."""
+        output = next(n for n in reversed(self.graph.nodes) if n.op == "output")
+        return fx.node.map_arg(output.args[0], self._known)
+
     def _run(self, node: fx.Node) -> None:
         """Let a node give its value, and note whose values it changed."""
         before = {n: v._version for n in node.all_input_nodes if isinstance(v := self._known(n), Tensor)}
         node.meta[VALUE] = value = self._value(node)
+        self._note_origin(node, value)
         changed = [n for n, version in before.items() if n.meta[VALUE]._version != version]
+        if node in self._of_picture and any(n.op == "get_attr" for n in changed):
+            raise InputError(
+                "its forward writes what it computes into a tensor that is not made of the picture, and reads it "
+                "unseen; make that of the map, by x.new_zeros(...)"
+            )
         node.meta[MUTATES] = [h for n in changed for h in self._holders[_storage(n.meta[VALUE])]]
         self._latest.update(dict.fromkeys(node.meta[MUTATES], node))
         if isinstance(value, Tensor):

@@ -13,7 +13,7 @@ from whatwhere.hold.uneven import SAME_BY_TYPE, Pair, Window, window_of
 Pairs = tuple[Pair, Pair]  # before and after, of rows and of columns
 # timm's convolutions that pad, or make their weights, in a forward of their own.
 OWN_CONVS = ("Conv2dSame", "StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
-OWN_POOLS = ("AvgPool2dSame",)
+OWN_POOLS = {"AvgPool2dSame": nn.AvgPool2d, "MaxPool2dSame": nn.MaxPool2d}
 
 
 def filled(x: Tensor, amounts: Pairs, mode: str, *, channels: int = 1) -> Tensor:
@@ -41,6 +41,15 @@ def window_amounts(window: Window, x: Tensor) -> Pairs:
     return window.pads(0, x.shape[2]), window.pads(1, x.shape[3])
 
 
+def without_padding(pool: Any) -> nn.Module:
+    """The same pool with padding 0; one of timm's, which pads in its forward, becomes torch's, which does not."""
+    pool.padding = 0
+    if is_own_pool(pool):
+        pool.__class__ = OWN_POOLS[type(pool).__name__]
+    bare: nn.Module = pool
+    return bare
+
+
 class PaddedPool(nn.Module):
     """Pad in some mode, then pool without padding.
 
@@ -55,10 +64,7 @@ class PaddedPool(nn.Module):
         assert window
         self.window, self.padding, self.mode, self.training = window, window.padding, mode, pool.training
         self.own = type(pool)
-        self.pool: Any = pool
-        pool.padding = 0
-        if window.same:  # timm's pads in its forward; without that it is torch's
-            self.pool.__class__ = nn.AvgPool2d
+        self.pool: Any = without_padding(pool)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the pool's (N, C, H', W')."""
@@ -138,18 +144,28 @@ class PaddedConv(nn.Conv2d):
         """Itself in another mode; with zeros in the amounts that it had, or without padding, what it was.
 
         Args:
-            mode: one of `PADDINGS`; none is not for one whose amounts follow from the map.
+            mode: one of `PADDINGS`.
         """
         if mode == "none":
-            old = self.restored()
-            old.padding = (0, 0)
-            return old
+            return self._bare()
         if mode == "zeros" and self.window == self._given:
             return self.restored()
         if mode == "f-conv":
             self.window = replace(self.window, padding=self.window.full, same=False)
         self.mode = "zeros" if mode == "f-conv" else mode
         return self
+
+    def _bare(self) -> Any:
+        """The convolution that it was, but that it adds nothing."""
+        old = self.restored()
+        old.padding = (0, 0)
+        if "same_pad" in self._before:
+            old.same_pad = False
+        if type(old).__name__ == "Conv2dSame":  # always pads; it is torch's but for that
+            plain: Any = nn.Conv2d.__new__(nn.Conv2d)
+            plain.__dict__ = old.__dict__
+            return plain
+        return old
 
     def restored(self) -> Any:
         """The convolution that it was."""

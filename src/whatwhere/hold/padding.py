@@ -22,7 +22,7 @@ from typing import Any
 from torch import nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.hold.padded import PaddedConv, PaddedMap, is_own_conv, is_own_pool
+from whatwhere.hold.padded import PaddedConv, PaddedMap, is_own_conv, is_own_pool, without_padding
 from whatwhere.hold.padded import PaddedPool as PaddedPool
 from whatwhere.hold.padding_calls import padding_calls
 from whatwhere.hold.padding_operators import CEIL_MODE, Changed, change_operators, is_wrong, refusal
@@ -52,7 +52,8 @@ def with_padding(net: N, mode: PaddingMode, *, input_size: tuple[int, int, int] 
     >>> print(wrapped.surgery)                           # what changed
 
     `zeros`, `reflect`, `replicate` and `circular` keep the amount of padding and change what it is filled with.
-    `none` removes it, and `f-conv` pads with dilation * (k - 1) zeros on each side: maps shrink or grow.
+    `none` removes it, "same" padding too, and `f-conv` pads with dilation * (k - 1) zeros on each side: maps shrink or
+    grow.
 
     Modules are changed, and a module that pads by operators in its own forward (torchvision's Swin, by `F.pad`) becomes
     a `torch.fx.GraphModule` of that forward. Afterwards the network runs, and no padding of another kind is left: they
@@ -136,7 +137,7 @@ def _edit_for(name: str, m: nn.Module, mode: PaddingMode) -> Edit | None:
     if _adds_zeros(m) or isinstance(m, PaddedMap):
         return _map_edit(m, mode)
     if isinstance(m, PaddedConv) or is_own_conv(m):
-        return _own_conv_edit(name, m, mode)
+        return _own_conv_edit(m, mode)
     _refuse_padders(name, m, mode)
     if isinstance(m, WINDOWED) and not is_own_pool(m) and _pads_by_itself(name, m, mode):
         return None
@@ -249,14 +250,11 @@ def _set_padding(conv: Any, *, amount: Pair, fill: str) -> nn.Module:
     return conv
 
 
-def _own_conv_edit(name: str, conv: Any, mode: PaddingMode) -> Edit | None:
+def _own_conv_edit(conv: Any, mode: PaddingMode) -> Edit | None:
     """Of one of timm's convolutions, or of ours that stands for it."""
     window = window_of(conv)
     if window is None or _is_pointwise(window) or getattr(conv, "mode", "zeros") == mode:
         return None
-    if window.same and mode == "none":
-        reason = 'what it adds follows from the size of the map ("same"), so that it has no form without'
-        raise refusal(mode, name, conv, reason, "replace it by nn.Conv2d")
     if not (window.same or any(window.padding)) and mode != "f-conv":
         return None
     if mode == "f-conv" and window.is_full:
@@ -287,8 +285,7 @@ def _pool_in_mode(pool: Any, mode: PaddingMode) -> nn.Module:
     if mode in _KEEP_POOLS:
         return pool
     if mode == "none":
-        pool.padding = 0
-        return pool
+        return without_padding(pool)
     return PaddedPool(pool, mode)
 
 

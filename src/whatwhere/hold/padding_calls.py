@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from whatwhere.graph.rewrite import copies
 from whatwhere.hold.padded import Pairs
 from whatwhere.hold.uneven import Pair
+from whatwhere.hold.written_zeros import padded_otherwise
 from whatwhere.network import running
 from whatwhere.site import evaluating, tracing
 
@@ -54,7 +55,8 @@ class PaddingCall:
 
     Attributes:
         owner: the innermost module in whose forward it happened; "" for the network itself.
-        operator: as one writes it: F.pad, F.conv2d, F.max_pool2d, F.avg_pool2d, F.unfold, ...
+        operator: as one writes it: F.pad, F.conv2d, F.max_pool2d, F.avg_pool2d, F.unfold, ..., and what pads otherwise
+            (`written_zeros`).
         fill: zeros, reflect, replicate, circular, -inf, nothing (an average that leaves its padding out), cropping (of
             what a transposed convolution gives), or the constant.
         positions: whether it added rows or columns to a map.
@@ -161,6 +163,8 @@ class Recorder(TorchFunctionMode):
         called = arguments_of(func, args, kwargs)
         if called and isinstance(called[1]["input"], Tensor):  # not what torch.fx follows
             self._note(*called)
+        elif otherwise := padded_otherwise(func, args, kwargs, self._axis):
+            self.calls.append(PaddingCall(self._owners[-1], *otherwise, positions=True))
         out = func(*args, **kwargs)
         self._follow(func, args, kwargs, out)
         return out

@@ -6,7 +6,6 @@ stays what it is, and so do its sites.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from whatwhere.errors import InputError
-from whatwhere.graph.rewrite import arguments_by_name, copies, forward_graph, rewritten
+from whatwhere.graph.rewrite import arguments_by_name, asks_whether_it_trains, copies, forward_graph, rewritten
 from whatwhere.graph.trace import execute
 from whatwhere.hold.padded import filled
 from whatwhere.hold.padding_calls import (
@@ -28,8 +27,9 @@ from whatwhere.hold.padding_calls import (
     full_amounts,
     observed,
 )
+from whatwhere.hold.written_zeros import ASSIGNMENT, CAT, SAMPLING
 from whatwhere.site import evaluating
-from whatwhere.surgery import Replaced, put
+from whatwhere.surgery import Replaced, put_everywhere
 
 FILLS = ("reflect", "replicate", "circular")
 CEIL_MODE = (
@@ -42,6 +42,9 @@ _FIXED = {  # what cannot be rewritten, and what to do about it
     "F.conv_transpose2d": ("its padding crops the output of a transposed convolution", "give it padding 0"),
     "F.fold": ("its padding crops what it gives", "give it padding 0"),
     "F.max_pool2d_with_indices": ("the indices that it gives would be of the padded map", "give it padding 0"),
+    CAT: ("it puts rows or columns of zeros beside a map", _PAD_INSTEAD),
+    ASSIGNMENT: ("it writes a map into a larger one of zeros", _PAD_INSTEAD),
+    SAMPLING: ("it samples outside of the map", "keep its grid inside"),
     "deform_conv2d": ("it is compiled, and pads inside", "give it padding 0, and pad before it"),
 }
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -141,27 +144,12 @@ def _with_owner(done: Changed, name: str, mode: str, given: Given, *, must: bool
         return done
     lines = [Replaced(name or "net", f"{c.operator} {c.fill}", mode) for c in calls]
     return Changed(
-        _put_everywhere(done.module, owner, new),
+        put_everywhere(done.module, owner, new),
         (*done.replaced, *(r for r, c in zip(lines, calls, strict=True) if not _is_spare(c))),
         (*done.elsewhere, *(r for r, c in zip(lines, calls, strict=True) if _is_spare(c))),
-        (*done.fixed, *([name or "net"] if _asks_whether_it_trains(owner) else [])),
+        (*done.fixed, *([name or "net"] if asks_whether_it_trains(owner) else [])),
         done.kept,
     )
-
-
-def _put_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    if root is old:
-        return new
-    for place in [n for n, m in root.named_modules(remove_duplicate=False) if m is old]:
-        put(root, place, new)
-    return root
-
-
-def _asks_whether_it_trains(m: nn.Module) -> bool:
-    """Whether a module's own Python reads `self.training`."""
-    of_torch = (nn.Module, fx.GraphModule, object)
-    functions = (f for c in type(m).__mro__ if c not in of_torch for f in vars(c).values() if inspect.isfunction(f))
-    return any("training" in f.__code__.co_names for f in functions)
 
 
 # ---- one module

@@ -94,13 +94,15 @@ class EditedGraph:
 
 
 def check_open(original: Flow, start: Site) -> None:
-    """Refuse a place that something goes round.
+    """Refuse a place that something goes round, and a network whose graph is another for other pictures.
 
     Raises:
-        InputError: if something does.
+        InputError: if something does, or it is.
     """
     if original.entering(start) not in original.narrows:
         raise InputError("spatial information flows around it")
+    if original.asked_values:
+        raise InputError("its Python asks for values of the picture, and goes one way or another; the graph holds one")
 
 
 def places_near(table: Sites, start: Site) -> str:

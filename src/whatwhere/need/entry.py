@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -63,6 +65,18 @@ class SpatialMean(nn.Module):
             return x.mean((1, 2), keepdim=True)
         prefix = int(self.layout.removeprefix("tokens+"))
         return torch.cat([x[:, :prefix], x[:, prefix:].mean(1, keepdim=True)], 1)
+
+    def spread(self, mean: Tensor, shape: Sequence[int]) -> Tensor:
+        """The mean at every position again.
+
+        Args:
+            mean: what this gives.
+            shape: of the tensor that it was made of.
+        """
+        if not self.layout.startswith("tokens"):
+            return mean.expand(*shape).contiguous()
+        prefix = int(self.layout.removeprefix("tokens+"))
+        return torch.cat([mean[:, :prefix], mean[:, prefix:].expand(-1, shape[1] - prefix, -1)], 1)
 
     def extra_repr(self) -> str:
         """The layout."""

@@ -7,19 +7,22 @@ into any network's wiring. What each operator becomes follows from what it does 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow, flow_of
-from whatwhere.graph.rewritten import Rewritten
+from whatwhere.graph.rewrite import Rewritten
 from whatwhere.graph.trace import trace
 from whatwhere.need.borderless import on_constant_maps
 from whatwhere.need.edited import check_open, check_options, redraw
 from whatwhere.need.entry import SpatialMean
-from whatwhere.need.pooled import PooledGraph, constant_at
+from whatwhere.need.pooled import PooledGraph, constant_at, mean_at
 from whatwhere.network import N, Network, as_module
 from whatwhere.site import Selection, Site, Sites, evaluating, expected_input_size
 from whatwhere.site_table import list_sites
@@ -186,30 +189,56 @@ def _check(original: Flow, module: Rewritten, start: Site) -> None:
     pooled = next(n for n in reversed(new.nodes) if n.target == module.pooled_by)
     if pooled not in new.narrows:
         raise InputError("something goes round the pooled map")
+    _check_batches(module, new)
     if start.layout.startswith("tokens") and not start.layout.endswith("+0"):
         return  # prefix tokens weigh one pooled token otherwise than many equal ones
-    value = constant_at(original, start)
-    with evaluating(module):
-        seen = new.run({pooled: SpatialMean(start.layout)(value)}, [new.output])[new.output]
-    _compare(seen, on_constant_maps(original, entry, value)[original.output])
+    for value in (constant_at(original, start), mean_at(original, start)):
+        with evaluating(module):
+            seen = new.run({pooled: SpatialMean(start.layout)(value)}, [new.output])[new.output]
+        _compare(seen, on_constant_maps(original, entry, value)[original.output])
+
+
+def _check_batches(module: Rewritten, flow: Flow) -> None:
+    """See that each picture of a batch is treated as it is alone: Python may have counted them.
+
+    Raises:
+        InputError: if it is not.
+    """
+    first, second = flow.example()[:1], flow.example()[1:]
+    several = torch.cat([first, second, first])
+    try:
+        with evaluating(module), redirect_stderr(StringIO()):  # torch.fx prints where a graph failed
+            together, alone = module(several), module(second)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise InputError(f"its Python asks how many pictures there are, and others do not run: {why}") from error
+    if isinstance(together, Tensor) and isinstance(alone, Tensor):
+        rows = together[1:2] if len(together) == len(several) else together
+        if rows.shape != alone.shape or not float((rows - alone).abs().max()) <= CLOSE * float(alone.abs().max()):
+            raise InputError("its Python asks how many pictures there are, and does another thing to other numbers")
 
 
 def _compare(seen: Any, wanted: Any) -> None:
+    parts = [list(x.values()) if isinstance(x, Mapping) else x for x in (seen, wanted)]
+    if all(isinstance(p, tuple | list) for p in parts) and len(parts[0]) == len(parts[1]):
+        for one, other in zip(*parts, strict=True):
+            _compare(one, other)
+        return
     if not isinstance(seen, Tensor) or not isinstance(wanted, Tensor):
-        raise InputError(
-            f"the network gives a {type(wanted).__name__}, and a collapsed one can only be checked on a tensor"
-        )
+        raise InputError(f"the network gives a {type(wanted).__name__}, and a collapsed one is checked on tensors")
     wanted = _one_position(wanted, seen)
     if seen.shape != wanted.shape:
         raise InputError(f"its output would be {tuple(seen.shape)} in the place of {tuple(wanted.shape)}")
     apart = float((seen - wanted).abs().max()) / max(float(wanted.abs().max()), 1e-12)
-    if apart > CLOSE:
+    if not apart <= CLOSE:  # nor if it is no number
         raise InputError(f"its scores on a constant map would differ by {apart:.1e} of the largest")
 
 
 def _one_position(scores: Tensor, like: Tensor) -> Tensor:
     """One position of a map of scores that is constant, flattened or not."""
     if scores.ndim == 4:
+        if float((scores - scores[:, :, :1, :1]).abs().max()) > CLOSE * float(scores.abs().max()):
+            raise InputError("what it gives varies over space, though the map is constant")
         return scores[:, :, :1, :1]
     positions = scores.shape[1] // like.shape[1] if scores.ndim == like.ndim == 2 else 1
     return scores.view(len(scores), -1, positions)[:, :, 0] if positions > 1 else scores

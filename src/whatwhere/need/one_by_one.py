@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow, flow_of
 from whatwhere.graph.mixing import Places
-from whatwhere.graph.rewritten import Rewritten, rewritten
+from whatwhere.graph.rewrite import Rewritten, called_parts, rewritten
 from whatwhere.graph.trace import execute
 from whatwhere.need.edited import (
     EditedGraph,
@@ -268,7 +268,7 @@ class PointwiseGraph(EditedGraph):
         self.keep_to_size("rewritten", "operate on it again")
         self.erase_unread()
         self._check_sizes()
-        return rewritten(self.flow.module, self.flow.graph)
+        return rewritten(called_parts(self.flow.module, self.flow.graph), self.flow.graph)
 
     def _check_sizes(self) -> None:
         values: dict[fx.Node, Any] = {}

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow
-from whatwhere.graph.rewritten import Rewritten, rewritten
+from whatwhere.graph.rewrite import Rewritten, called_parts, rewritten
 from whatwhere.graph.trace import execute
 from whatwhere.layers import POOLS
 from whatwhere.need.borderless import RESIZERS, on_constant_maps
@@ -29,15 +29,29 @@ NOT_CONSTANT = (nn.modules.conv._ConvTransposeNd, nn.PixelShuffle, nn.PixelUnshu
 
 
 def constant_at(flow: Flow, site: Site) -> Tensor:
-    """A random tensor, constant over the positions of a site's map, as the network has it there."""
+    """A random tensor, constant over the positions of a site's map, as the network has it there.
+
+    Each channel of each picture has a value of its own, as large as those of the map: means of noise would be all the
+    same, and a ReLU might let none of them pass.
+    """
+    value, pool = _map_at(flow, site), SpatialMean(site.layout)
+    drawn = torch.randn(pool(value).shape, generator=torch.Generator().manual_seed(0)).to(value)
+    return pool.spread(drawn * value.square().mean().sqrt(), value.shape)
+
+
+def mean_at(flow: Flow, site: Site) -> Tensor:
+    """The map that enters a site for the pair of pictures, constant at its mean."""
+    value = _map_at(flow, site)
+    pool = SpatialMean(site.layout)
+    return pool.spread(pool(value), value.shape)
+
+
+def _map_at(flow: Flow, site: Site) -> Tensor:
     node = flow.entering(site)
     assert node
-    shape = flow.shapes[node]
-    drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(flow.example())
-    if not site.layout.startswith("tokens"):
-        return SpatialMean(site.layout)(drawn).expand(shape).contiguous()
-    prefix = int(site.layout.removeprefix("tokens+"))
-    return torch.cat([drawn[:, :prefix], drawn[:, prefix:].mean(1, keepdim=True).expand_as(drawn[:, prefix:])], 1)
+    with evaluating(flow.module):
+        value: Tensor = flow.run({flow.picture: flow.example()}, [node])[node]
+    return value
 
 
 class PooledGraph(EditedGraph):
@@ -182,7 +196,7 @@ class PooledGraph(EditedGraph):
             if not self._reduced(node) and not fit_sizes(node, self._constant_values.get(self._plain(node))):
                 raise error
         self.keep_to_size()
-        new = rewritten(self.flow.module, self.flow.graph)
+        new = rewritten(called_parts(self.flow.module, self.flow.graph), self.flow.graph)
         new.__dict__["pooled_by"] = self.gap
         return new
 
@@ -251,10 +265,13 @@ class PooledGraph(EditedGraph):
         if isinstance(m, nn.Linear):
             self._fit(node, m, values[node.args[0]])  # type: ignore[index]
         try:
-            return execute(self.flow.module, node, values.__getitem__)
+            value = execute(self.flow.module, node, values.__getitem__)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ZeroDivisionError) as error:
             where, why = place(self.flow, node), " ".join(str(error).split())[:160]
             raise InputError(f"{where} cannot work on one position: {why}") from error
+        if node in self.later and isinstance(value, Tensor) and value.isnan().any():
+            raise InputError(f"{place(self.flow, node)} cannot work on one position: it gives no number (NaN) there")
+        return value
 
     def _fit(self, node: fx.Node, linear: nn.Linear, x: Tensor) -> None:
         """A layer that flattened maps of several positions gets a column for each channel."""

@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import Flow, flow_of
-from whatwhere.graph.rewritten import Rewritten, rewritten
+from whatwhere.graph.rewrite import Rewritten, called_parts, rewritten
 from whatwhere.need.edited import EditedGraph, check_open, check_options, free, places_near
 from whatwhere.need.entry import PooledVector
 from whatwhere.network import N, Network, as_module
@@ -142,7 +142,7 @@ def _truncated(original: Flow, start: Site, classes: int, seed: int) -> tuple[Re
     pooled = flow.graph.call_module(names[0], (entry,))
     flow.graph.output(flow.graph.call_module(names[1], (pooled,)))
     graph.keep_to_size("truncated", "truncate the network again")
-    return rewritten(flow.module, flow.graph), names
+    return rewritten(called_parts(flow.module, flow.graph), flow.graph), names
 
 
 def _classifier(channels: int, classes: int, seed: int) -> nn.Linear:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
 from whatwhere.errors import InputError, unknown
-from whatwhere.graph.flow import Flow
 from whatwhere.network import N, as_module
-from whatwhere.site import Selection, Sites, blank_picture, evaluating, expected_input_size
+from whatwhere.site import Selection, blank_picture, evaluating, expected_input_size
 from whatwhere.site_table import list_sites
-from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, put, record
+from whatwhere.surgery import Replaced, as_given, copied, count_parameters, describe, names_of, put, record
+from whatwhere.use.between import put_between
+from whatwhere.use.chosen import chosen_places
 from whatwhere.use.closed import check_closed
 from whatwhere.use.ms_sar import MSSAR, SE
 from whatwhere.use.places import Place, Places
@@ -36,7 +36,8 @@ class RecalibrationReport:
         parameters: numbers of parameters before and after.
         flops: floating-point operations for one picture before and after, of convolutions and linear layers.
         kept: gates that the network had before, and has still.
-        left_out: residual branches that have no place for a gate, by block, and why.
+        fixed: those of them that cannot be replaced, and why.
+        left_out: of what was chosen, residual branches that have no place for a gate, by block, and why.
     """
 
     method: str
@@ -44,6 +45,7 @@ class RecalibrationReport:
     parameters: tuple[int, int]
     flops: tuple[int, int]
     kept: tuple[str, ...] = ()
+    fixed: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -57,10 +59,14 @@ class RecalibrationReport:
 
     def _notes(self) -> Iterator[str]:
         if self.kept:
+            can = "" if len(self.fixed) == len(self.kept) else "; replace=True puts these in their places"
+            but = " but for those below" if can and self.fixed else ""
             yield (
                 f"The network keeps {len(self.kept)} gates of its own ({', '.join(self.kept[:3])}"
-                f"{', …' if len(self.kept) > 3 else ''}); replace=True puts these in their places."
+                f"{', …' if len(self.kept) > 3 else ''}){can}{but}."
             )
+        for name, why in self.fixed.items():
+            yield f"Cannot be replaced: {name}: {why}."
         for block, why in self.left_out.items():
             yield f"Left out: {block}: {why}."
 
@@ -90,7 +96,8 @@ def recalibrate(
             or a function from a number of channels to a module.
         sites: residual blocks or dense layers to recalibrate; None is all of them.
         replace: put the modules in the places of gates that the network has (squeeze-and-excitation and the like),
-            inside of branches and elsewhere; branches that have one get no other. False leaves those gates alone.
+            inside of branches and elsewhere; branches that have one get no other. A gate that is a product between
+            modules is replaced in the graph of the forward that it is in. False leaves those gates alone.
         input_size: (C, H, W) of one picture on which the new network must run; None takes the network's own.
         seed: of the new modules' weights; the global random state is restored.
         **options: settings of the method, such as `ratio` and `scales`.
@@ -101,17 +108,22 @@ def recalibrate(
 
     Raises:
         InputError: for an unknown method, options that it does not take, a network or selection without residual blocks
-            and dense layers, or inserted modules that did not run.
+            and dense layers (it says why they have no place), gates that cannot be replaced, or inserted modules that
+            did not run.
     """
     make, name = maker(method, options), _name(method)
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
     places = Places(before.dataflow.flow, before)
-    wanted = _wanted(places, before, sites, replace)
+    wanted, left_out = chosen_places(places, before, sites, replace)
     module = copied(as_module(net))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        inserted = [_insert(module, place, make) for place in wanted]
+        made = {place: _made(module, place, make) for place in wanted}
+    inserted = [_described(module, place, new) for place, new in made.items()]
+    module = put_between(module, places.flow, {p: new for p, new in made.items() if p.is_between})
+    for place in reversed([p for p in wanted if not p.is_between]):  # parts before what they are in
+        _insert(module, place, made[place])
     _check_ran(module, size, wanted)
     check_closed(places, module, [p for p in wanted if p.gate is None])
     report = RecalibrationReport(
@@ -120,92 +132,13 @@ def recalibrate(
         (count_parameters(as_module(net)), count_parameters(module)),
         (before.total_flops, list_sites(module, input_size=size).total_flops),
         tuple(places.name_of(g) for g in places.gates if g not in [p.gate for p in wanted]),
-        places.left_out if sites is None else {},
+        {places.name_of(g): why for g, why in places.fixed_gates.items()},
+        left_out,
     )
     module.__dict__["surgery"] = report
     kept = {"sites": None if sites is None else [p.module for p in wanted], **({"replace": True} if replace else {})}
     record(module, net, "use.recalibrate", method=method, **kept, input_size=size, seed=seed, **options)
     return as_given(net, module, f"{getattr(net, 'name', '')} + {name}")
-
-
-def _wanted(places: Places, table: Sites, sites: Selection, replace: bool) -> list[Place]:
-    """The places in the selected sites.
-
-    Raises:
-        InputError: if there are none, if a block never runs, or if one is recalibrated already.
-    """
-    there = places.with_gates_replaced if replace else places.at_ends
-    if replace and not places.own_gates:
-        raise InputError("replace=True: the network has no module that is a gate already; leave replace out.")
-    wanted = list(there) if sites is None else _selected(there, table, sites)
-    if not wanted:
-        where = "the network" if sites is None else f"sites={sites!r}"
-        raise InputError(f"{where} holds no residual block and no dense layer: {_listed(places, there)}.")
-    _check_blocks(places.flow, wanted, every=sites is None)
-    return wanted
-
-
-def _listed(places: Places, there: Sequence[Place]) -> str:
-    """The places that there are; if none, what the network has instead."""
-    if there:
-        return f"places in this network: {', '.join(list(dict.fromkeys(p.block for p in there))[:8])}"
-    if places.left_out:
-        return "; ".join(f"{block}: {why}" for block, why in list(places.left_out.items())[:4])
-    kinds = Counter(f"{m.kind} are {m.why}" for m in places.merges if m.why)
-    return "; ".join(f"in {n} places what is {kind}" for kind, n in kinds.items()) or "it adds and concatenates no maps"
-
-
-def _selected(there: Sequence[Place], table: Sites, sites: Selection) -> list[Place]:
-    """Those that a selection names: a block, what holds it, or the module behind which the gate stands.
-
-    A dense layer, whose input is a list, is no site; nor need a block be one. Such are named by themselves too.
-    """
-    own = {s.module for s in table}
-    named = [p for p in there if any(_is_named(p, g, own) for g in _texts(sites))]
-    rest = [g for g in _texts(sites) if not any(_is_named(p, g, own) for p in there)] if _texts(sites) else sites
-    chosen = {s.module for s in table.select(rest)} if rest or not named else set()
-    around = tuple(f"{c}." for c in chosen)  # a stage selects the blocks in it
-    several = Counter(p.block for p in there)
-    return [
-        p
-        for p in there
-        if p in named
-        or p.block in chosen
-        or p.block.startswith(around)
-        or (p.module in chosen and (p.block not in own or several[p.block] > 1))
-    ]
-
-
-def _texts(sites: Selection) -> list[str]:
-    given = [sites] if isinstance(sites, str) else sites
-    return [str(g) for g in given] if isinstance(given, Sequence) and all(isinstance(g, str) for g in given) else []
-
-
-def _is_named(place: Place, text: str, own: Container[str]) -> bool:
-    fits = place.block == text or fnmatchcase(place.block, text)  # a name with brackets in it fits itself
-    return text == place.module or (fits and place.block not in own)
-
-
-def _check_blocks(flow: Flow, wanted: Sequence[Place], *, every: bool) -> None:
-    """Refuse blocks that never run, and those that have gates of ours already."""
-    modules = dict(flow.module.named_modules())
-    blocks = {type(modules[p.block]) for p in wanted if p.block != p.module}
-    ran = {name for node in flow.nodes for name in flow.owners(node)}
-    idle = [n for n, m in modules.items() if n and type(m) in blocks and n not in ran]
-    if every and idle:
-        raise InputError(f"these places never ran, or gave no map (N, C, H, W): {', '.join(idle)}; leave them out.")
-    for place in wanted:
-        for name in _prefixes(place.module):
-            if isinstance(modules[name], Recalibrated):
-                raise InputError(
-                    f"{place.block} is already recalibrated: {describe(modules[name])}; give the plain network."
-                )
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """The names of the modules that a module is in, its own among them."""
-    parts = name.split(".")
-    yield from (".".join(parts[:i]) for i in range(1, len(parts) + 1))
 
 
 def maker(method: str | type[nn.Module] | Make, options: Mapping[str, Any]) -> Make:
@@ -252,18 +185,27 @@ def _name(method: object) -> str:
     return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
 
 
-def _insert(module: nn.Module, place: Place, make: Make) -> Replaced:
+def _made(module: nn.Module, place: Place, make: Make) -> Recalibrated:
+    """A gate behind nothing yet."""
+    gate, like = make(place.channels), next(module.parameters())
+    gate.to(device=like.device, dtype=like.dtype)
+    new = Recalibrated(nn.Identity(), gate, place.at)
+    return new.train(module.get_submodule(place.owner if place.is_between else place.module).training)
+
+
+def _described(module: nn.Module, place: Place, new: Recalibrated) -> Replaced:
+    old = "a product between modules" if place.is_between else describe(module.get_submodule(place.module))
+    return Replaced(place.module, old, describe(new.get_submodule("gate")))
+
+
+def _insert(module: nn.Module, place: Place, new: Recalibrated) -> None:
     """Put a gate behind a module; in the place of a gate, behind nothing."""
     old = module.get_submodule(place.module)
-    gate = make(place.channels)
-    like = next(module.parameters())
-    gate.to(device=like.device, dtype=like.dtype).train(old.training)
-    layer = old if place.gate is None else nn.Identity().train(old.training)
-    names = [n for n, m in module.named_modules(remove_duplicate=False) if m is old]
-    new = Recalibrated(layer, gate, place.at)
+    names = names_of(module, old)
+    if place.gate is None:
+        new.layer = old
     for name in names:  # a module with several names stays one
         put(module, name, new)
-    return Replaced(place.module, describe(old), describe(gate))
 
 
 def _check_ran(module: nn.Module, size: tuple[int, int, int], wanted: Sequence[Place]) -> None:

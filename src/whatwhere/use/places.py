@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from torch import fx
+from torch import fx, nn
 
 from whatwhere.graph.flow import Call, Flow
 from whatwhere.graph.gates import Gate, gates
 from whatwhere.graph.merges import ADDED, Branch, Merge, merges
 from whatwhere.graph.trials import Trials, name_of
-from whatwhere.layers import CHANNELS_FIRST_LEAVES, chw, kind_of
+from whatwhere.layers import CHANNELS_FIRST_LEAVES, certain_layout, chw, kind_of
 from whatwhere.site import Site, Sites, evaluating
 
 
@@ -21,7 +21,7 @@ class Place:
     """A module whose output is recalibrated.
 
     Attributes:
-        module: its name.
+        module: its name; of a gate between modules that of the module which is to take its place.
         block: the residual block or dense layer that it belongs to; its own name outside of any.
         at: how the map that leaves it is laid out: `shape_in` is that map's.
         nodes: the map, for each call of the module.
@@ -38,6 +38,16 @@ class Place:
     def channels(self) -> int:
         """Of the map."""
         return self.at.shape_in[0]
+
+    @property
+    def owner(self) -> str:
+        """The module that a part of its name stands for: of a gate between modules that in whose forward it is."""
+        return self.module.rpartition(".")[0]
+
+    @property
+    def is_between(self) -> bool:
+        """Whether it is a gate between modules."""
+        return self.gate is not None and not self.gate.module
 
 
 class Places:
@@ -97,9 +107,18 @@ class Places:
 
     @cached_property
     def own_gates(self) -> tuple[Place, ...]:
-        """The gates that the network has, where they are modules, which can be replaced."""
-        found = {g.module: self._at_gate(g) for g in self.gates if g.module and g.calls == 1}
-        return self._ordered({name: p for name, p in found.items() if p})
+        """The gates that the network has and that can be replaced."""
+        return self._ordered({p.module: p for p in self._gates.values() if isinstance(p, Place)})
+
+    @cached_property
+    def fixed_gates(self) -> dict[Gate, str]:
+        """The others, and why not."""
+        return {g: why for g, why in self._gates.items() if isinstance(why, str)}
+
+    @cached_property
+    def _gates(self) -> dict[Gate, Place | str]:
+        names: set[str] = set()
+        return {g: self._at_gate(g) if g.module else self._between(g, names) for g in self.gates}
 
     def name_of(self, gate: Gate) -> str:
         """The module that is a gate, or that gates between its modules."""
@@ -112,7 +131,8 @@ class Places:
         return self._ordered({p.module: p for p in (*free, *self.own_gates) if p})
 
     def _ordered(self, places: dict[str, Place]) -> tuple[Place, ...]:
-        return tuple(places[name] for name, _ in self.flow.module.named_modules() if name in places)
+        order = {name: i for i, (name, _) in enumerate(self.flow.module.named_modules())}
+        return tuple(sorted(places.values(), key=lambda p: order[p.module if p.module in order else p.owner]))
 
     def _back(self, branch: Branch, merge: Merge) -> Iterator[fx.Node]:
         """From the end of a branch back, as far as what is done to a map can be done before just as well."""
@@ -176,10 +196,30 @@ class Places:
         where = chw(shape[1:], layout)
         return Site(call.module, call.module, call.number, 0, kind_of(m), layout, where, where, 0.0, 0)
 
-    def _at_gate(self, gate: Gate) -> Place | None:
+    def _at_gate(self, gate: Gate) -> Place | str:
+        if gate.calls != 1:
+            return f"it runs {gate.calls} times"
         call = next(c for c in self.flow.calls[gate.node] if c.module == gate.module)
         at = self._map_of(call, gate.node)
-        return Place(gate.module, gate.module.rpartition(".")[0] or gate.module, at, (gate.node,), gate) if at else None
+        if at is None:
+            return f"what it weighs is no map (N, C, H, W): {self.flow.shapes[gate.node][1:]} of each picture"
+        return Place(gate.module, call.module.rpartition(".")[0] or gate.module, at, (gate.node,), gate)
+
+    def _between(self, gate: Gate, names: set[str]) -> Place | str:
+        """A product between modules, if its weights show where the channels of its map are."""
+        shape = self.flow.shapes[gate.entry]
+        owner = ("", *self.flow.owners(gate.node))[-1]
+        if len(shape) == 5:
+            return f"it weighs {shape[1]} maps against each other, {shape[1:]} of each picture, and not one map"
+        if sum(c.module == owner for calls in self.flow.calls.values() for c in calls) > 1:
+            return f"{owner}, in whose forward it is, runs more than once"
+        layout = _layout_at(self.flow, gate.entry) if len(shape) == 4 else ""
+        if not layout:
+            return f"it weighs {shape[1:]} of each picture, and which axis is the channels cannot be told"
+        name = _unused(f"{owner}.recalibration".lstrip("."), self.flow.module, names)
+        where = chw(shape[1:], layout)
+        at = Site(name, name, 1, 0, "other", layout, where, where, 0.0, 0)
+        return Place(name, owner or name, at, (gate.node,), gate)
 
     def _why_not(self, branch: Branch) -> str:
         """Why a branch has no place."""
@@ -208,3 +248,40 @@ def _holds(flow: Flow, branch: Branch, place: Place) -> bool:
     """Whether a branch has a gate of the network's in its block."""
     node = place.nodes[0]
     return node in branch.inside and branch.block in ("", *flow.owners(node))
+
+
+def _layout_at(flow: Flow, node: fx.Node) -> str:
+    """How a node's map is laid out, by the last layer before it that tells; "" if none does."""
+    shape = flow.shapes.get(node, ())
+    while node is not flow.picture:
+        told = certain_layout(flow.module.get_submodule(str(node.target))) if node.op == "call_module" else ""
+        told = told or _TELLS.get(name_of(node), "")
+        if told:
+            return told
+        before = [s for s in flow.sources[node] if len(flow.shapes.get(s, ())) == 4]
+        if name_of(node) == "permute" and before:
+            return _permuted(_layout_at(flow, before[0]), node)
+        alike = [s for s in before if flow.shapes[s] == shape]
+        if not alike:
+            return ""
+        node = alike[0]
+    return "NCHW"
+
+
+_TELLS = {"conv2d": "NCHW", "batch_norm": "NCHW", "linear": "NHWC", "layer_norm": "NHWC"}
+
+
+def _permuted(layout: str, node: fx.Node) -> str:
+    given = node.args[1:] if len(node.args) > 2 else node.args[1] if len(node.args) == 2 else node.kwargs.get("dims")
+    axes = tuple(a % 4 for a in given if isinstance(a, int)) if isinstance(given, tuple | list) else ()
+    moved = {("NCHW", "0231"): "NHWC", ("NHWC", "0312"): "NCHW"}
+    return moved.get((layout, "".join(map(str, axes))), "")
+
+
+def _unused(name: str, module: nn.Module, names: set[str]) -> str:
+    """A name for a new module, which is noted."""
+    parent, _, last = name.rpartition(".")
+    while name in names or hasattr(module.get_submodule(parent), last):
+        name, last = f"{name}_", f"{last}_"
+    names.add(name)
+    return name
