@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 Freeze: TypeAlias = Literal["nothing", "prefix"]
+Norms: TypeAlias = Literal["learn", "keep"]
 Until: TypeAlias = Literal["end", "allowed"]
 
 
@@ -40,6 +41,8 @@ class Recover(Tuning, Measured, Study["RecoverResult"]):
         pictures: at most this many training pictures, balanced over the classes.
         limit: at most this many test pictures, likewise.
         freeze: prefix: what lies before the site stays bit for bit as it is, of the control as well.
+        norms: keep: batch norms use the network's own statistics, which stay as they are, instead of those of each
+            batch; better where there are few pictures. Their gains and shifts are learned all the same.
         distill: weight, from 0 to 1, of the divergence from the original network's softened scores; the labels' loss
             has the rest. With 1, training pictures need no labels.
         temperature: that softens the scores: they are divided by it.
@@ -66,6 +69,7 @@ class Recover(Tuning, Measured, Study["RecoverResult"]):
     pictures: int | None = None
     limit: int | None = None
     freeze: Freeze = "nothing"
+    norms: Norms = "learn"
     distill: float = 0.0
     temperature: float = 2.0
     allowed: float = 2.0

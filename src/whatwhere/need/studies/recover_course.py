@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from whatwhere.data import Split
 from whatwhere.data.sources import Rows
@@ -18,7 +19,7 @@ from whatwhere.errors import InputError
 from whatwhere.frozen import NOTHING, Frozen
 from whatwhere.graph.halves import Halves
 from whatwhere.lab.rows import difference
-from whatwhere.need.studies.recover_values import Behind, behind, fits, scores_of
+from whatwhere.need.studies.recover_values import Behind, Values, behind, fits, scores_of
 from whatwhere.network import Network
 from whatwhere.site_table import list_sites
 from whatwhere.training.distil import Asked, Distil, Remembered, Teacher
@@ -29,7 +30,17 @@ from whatwhere.training.recipes import Recipe
 if TYPE_CHECKING:
     from whatwhere.need.studies.recover import Recover
 
-FREEZE, FROM, DISTILL, UNTIL = "freeze", "frozen_before", "distill", "until"  # in a cell's configuration
+FREEZE, FROM, NORMS, DISTILL, UNTIL = (
+    "freeze",
+    "frozen_before",
+    "norms",
+    "distill",
+    "until",
+)  # in a cell's configuration
+SCORES = ("scores",)  # of the original, among what is kept
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+Kept: TypeAlias = dict[tuple[str | None, ...], Tensor]
+
 LOW, MEAN, HIGH = "behind_low", "behind", "behind_high"  # in an epoch's record, of the accuracy, in [0, 1]
 
 
@@ -43,6 +54,8 @@ def asked_of(study: Recover) -> dict[str, Any]:
     asked: dict[str, Any] = {}
     if study.freeze != "nothing":
         asked[FREEZE] = study.freeze
+    if study.norms != "learn":
+        asked[NORMS] = study.norms
     if study.distill:
         asked[DISTILL] = {"weight": float(study.distill), "temperature": float(study.temperature)}
     if study.until != "end":
@@ -51,7 +64,7 @@ def asked_of(study: Recover) -> dict[str, Any]:
 
 
 def _check(study: Recover) -> None:
-    choices = {"freeze": ("nothing", "prefix"), "until": ("end", "allowed")}
+    choices = {"freeze": ("nothing", "prefix"), "norms": ("learn", "keep"), "until": ("end", "allowed")}
     for name, known in choices.items():
         if getattr(study, name) not in known:
             raise InputError(f"{name}={getattr(study, name)!r}: choose {known[0]!r} or {known[1]!r}.")
@@ -88,12 +101,12 @@ def _check_held(held: int, allowed: float) -> None:
     if 100 * least > allowed:
         raise InputError(
             f"until='allowed': {held} pictures would be held out, on which even equal answers leave {100 * least:.2f} "
-            f"points open, more than allowed={allowed:g}; give more training pictures, a larger validation, or a larger "
+            f"points open, more than allowed={allowed:g}; give more training pictures, or a larger validation or "
             "allowed."
         )
 
 
-def _part(split: Split, rows: torch.Tensor) -> Split:
+def _part(split: Split, rows: Tensor) -> Split:
     return Split(split.name, Rows(split.source, rows), split.labels[rows], split.classes)
 
 
@@ -128,12 +141,14 @@ class Course:
         original: the intact network as it was given, likewise.
         train: the training pictures, those included that are held out.
         config: of the cell.
+        kept: what other cells computed of the same pictures, with the same frozen prefix.
     """
 
     net: Network
     original: Network
     train: Split
-    config: Mapping[str, Any] = field(repr=False)
+    config: Mapping[str, Any]
+    kept: Kept = field(default_factory=dict, repr=False)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -176,13 +191,24 @@ class Course:
         options = {"frozen": self.frozen, "objective": self.objective}
         if self.behind is None:
             return self.net, learned, {**options, "until": self._within(held, held)}
-        served = held and self.behind.values(held)
-        return self.behind.net, self.behind.values(learned), {**options, "until": self._within(held, served)}
+        served = held and self._values(held, "held out")
+        return self.behind.net, self._values(learned, "learned"), {**options, "until": self._within(held, served)}
+
+    def _values(self, split: Split, part: str) -> Split:
+        assert self.behind
+        key = (self.config["site"], self.config.get(FROM), part)
+        if key not in self.kept:
+            self.kept[key] = self.behind.values(split)
+        return Values(split, self.kept[key])
 
     @property
     def frozen(self) -> Frozen:
         """What stays as it is."""
-        return NOTHING if self.halves is None else self.halves.before
+        found = NOTHING if self.halves is None else self.halves.before
+        if NORMS not in self.config:
+            return found
+        norms = [n for n, m in self.net.module.named_modules() if isinstance(m, BATCH_NORM)]
+        return replace(found, modules=tuple(dict.fromkeys([*found.modules, *norms])))
 
     @property
     def objective(self) -> Distil | None:
@@ -194,7 +220,9 @@ class Course:
         learned, _ = self.parts
         if not self.same_pictures or not fits(len(learned), [len(learned.classes) or 1]):
             return Asked(self.original)
-        return Remembered(scores_of(self.original, learned))
+        if SCORES not in self.kept:
+            self.kept[SCORES] = scores_of(self.original, learned)
+        return Remembered(self.kept[SCORES])
 
     def _within(self, held: Split | None, served: Split | None) -> Within | None:
         if held is None or served is None:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from torch import nn
-
 from whatwhere.data import Data
 from whatwhere.data.loaders import LoaderSplit
 from whatwhere.errors import InputError
@@ -23,7 +21,7 @@ from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import CollapseReport, collapse
 from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recover import Recover
-from whatwhere.need.studies.recover_course import DISTILL, FREEZE, FROM, UNTIL, asked_of, parted
+from whatwhere.need.studies.recover_course import BATCH_NORM, DISTILL, FREEZE, FROM, NORMS, UNTIL, asked_of, parted
 from whatwhere.need.studies.recover_fold import Fold
 from whatwhere.need.studies.recover_result import RecoverResult
 from whatwhere.need.studies.recover_worker import FILE, TEST, TUNE, RecoverWorker, fewer, for_pictures
@@ -42,10 +40,11 @@ DISTILLED = (
 )
 ENDED = (
     "{percent:g} % of the training pictures were held out from every training. A collapsed network's training ended "
-    "after the first epoch where the upper end of its 95 % interval on these lay within {allowed:g} points of the network "
-    "as it was given; so many looks favour a lucky one, and the test pictures decide. Controls were trained to the end."
+    "after the first epoch where the upper end of its 95 % interval on these lay within {allowed:g} points of the "
+    "network as it was given; so many looks favour a lucky one, and the test pictures decide. Controls were trained to "
+    "the end."
 )
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
+KEPT = "Batch norms used the statistics of the network as it was given, also in training."
 LOAD = (
     "To load a recovered network in Python: import safetensors.torch, whatwhere as ww; net = ww.need.collapse({model}, "
     "SITE, input_size={size}); net.module.load_state_dict(safetensors.torch.load_file(FILE)). The intact one needs no "
@@ -187,7 +186,7 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         train, _ = parted(given, self.asked)
         if size > len(train):
             raise InputError(f"batch_size={size} is more than the {len(train)} training pictures; give a smaller one.")
-        if size == 1 and any(isinstance(m, BATCH_NORM) for m in module.modules()):
+        if size == 1 and NORMS not in self.asked and any(isinstance(m, BATCH_NORM) for m in module.modules()):
             raise InputError("batch_size=1: batch norm needs at least 2 pictures in a step.")
         if not any(p.requires_grad for p in module.parameters()):
             raise InputError("model: no parameter takes a gradient; set requires_grad on those that may be fine-tuned.")
@@ -243,6 +242,8 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         """What was asked of the fine-tuning beyond its recipe."""
         if FREEZE in self.asked:
             yield FROZEN
+        if NORMS in self.asked:
+            yield KEPT
         if distilled := self.asked.get(DISTILL):
             yield DISTILLED.format(**distilled)
         if ends := self.asked.get(UNTIL):

@@ -58,9 +58,9 @@ class Behind:
     whole: Network
     halves: Halves
 
-    def values(self, split: Split) -> Values:
-        """What the pictures of a split are at the site, without augmentation."""
-        return Values(split, joined(self._of_batches(split), split, f"{self.whole.name}, up to the site"))
+    def values(self, split: Split) -> Tensor:
+        """(N, ...): what the pictures of a split are at the site, without augmentation."""
+        return joined(self._of_batches(split), split, f"{self.whole.name}, up to the site")
 
     def _of_batches(self, split: Split) -> Iterator[Tensor]:
         for images, _ in split.batches(BATCH, geometry=self.whole.preprocessing):

@@ -21,7 +21,7 @@ from whatwhere.lab.trainer import Trainer
 from whatwhere.models.opened import WEIGHTS
 from whatwhere.models.saved import save, unsavable
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.studies.recover_course import FROM, Course
+from whatwhere.need.studies.recover_course import FROM, Course, Kept
 from whatwhere.network import Network
 from whatwhere.surgery import copied
 from whatwhere.training.evaluate import evaluate
@@ -68,6 +68,11 @@ class RecoverWorker(PreparedOnce, Trainer):
             save(net, self.folder / self.kept(config), classes=self.data.classes, overwrite=True, by=RECOVER)
 
     @cached_property
+    def _values(self) -> Kept:
+        """What frozen prefixes and the original gave for the training pictures, the same for all seeds."""
+        return {}
+
+    @cached_property
     def _weights_alone(self) -> bool:
         """Whether the given network is a module of the user's, of which no file can say how to make it."""
         return bool(unsavable(self.network.net))
@@ -87,7 +92,7 @@ class RecoverWorker(PreparedOnce, Trainer):
         for each in (net, original):
             each.module.float()  # what the recipe trains in, where a network was given in half precision
             place(each, self.device).module.to(memory_format=torch.channels_last)  # as `fit` does
-        trained, train, options = Course(net, original, self.data.train, config).given()
+        trained, train, options = Course(net, original, self.data.train, config, self._values).given()
         history = self.fitted(trained, train, config, f"fine-tuning {net.name}, seed {config['seed']}", **options)
         net.module.eval()  # what is around the part that was trained
         return history
