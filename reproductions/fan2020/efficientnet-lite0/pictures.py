@@ -2,9 +2,10 @@
 
     python pictures.py IMAGENET-500 PHOTOS OUT [--crops 8]
 
-IMAGENET-500 is a folder of parquet files (image, label 0-999), with one photograph of each of 500 classes; PHOTOS a folder
-of photographs without labels. OUT gets `train-*.parquet`, crops of half of the first and of all of the second, all without
-labels (-1), and `test-*.parquet`, the other half as it is. The halves are drawn with seed 0; no photograph is in both.
+IMAGENET-500 is a folder of parquet files (image, label 0-999) with one photograph of each of 500 classes; PHOTOS a
+folder of photographs without labels. OUT gets train-*.parquet, crops of half of the first and of all of the second, all
+without labels (-1), and test-*.parquet, the other half as it is. The halves are drawn with seed 0; no photograph is in
+both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The course of a fine-tuning: what is asked of it, which pictures it has, and the quick way beside the slow one."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn

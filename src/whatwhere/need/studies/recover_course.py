@@ -129,7 +129,7 @@ class Within:
         own = evaluate(net, self.held).correct.numpy()
         e = difference(self.right[None], own[None])
         ends = {LOW: e.low, MEAN: e.mean, HIGH: e.high, "held_out": e.n}
-        return {**ends, ENOUGH: 100 * e.high <= self.allowed}
+        return {**ends, ENOUGH: e.high <= self.allowed / 100}
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,8 @@ def _back(site: str, share: Estimate) -> str:
 
 def _verdict(below: Estimate, allowed: float) -> str:
     """By the end of the interval: what is likely within may not be shown to be."""
-    word = "yes" if 100 * below.high <= allowed else "no" if 100 * below.low > allowed else "not shown"
+    most = allowed / 100
+    word = "yes" if below.high <= most else "no" if below.low > most else "not shown"
     return f"{word}, {100 * below.mean:.2f} points below [{100 * below.low:.2f}, {100 * below.high:.2f}]"
 
 
