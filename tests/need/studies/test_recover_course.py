@@ -169,8 +169,13 @@ def test_the_original_teaches_from_memory_only_if_pictures_are_the_same_each_tim
 def test_what_one_cell_computed_serves_the_next():
     first = course(**PREFIX, **DISTIL)
     weights = {k: v.clone() for k, v in run(first).items()}
-    assert {key[0] for key in first.kept} == {"4", "scores"}
-    first.kept[("4", None, "learned")].zero_()
+    assert set(first.kept) == {("4", "learned"), ("4", "4", "learned"), ("scores",)}
+    maps, pooled = first.kept[("4", "learned")], first.kept[("4", "4", "learned")]
+    assert torch.equal(maps.mean((2, 3), keepdim=True), pooled)
+    control = course(None, **PREFIX, **DISTIL, frozen_before="4")
+    control.kept.update(first.kept)
+    assert control.given()[1].values is maps  # without another pass
+    pooled.zero_()
     again = course(**PREFIX, **DISTIL)
     again.kept.update(first.kept)
     assert not torch.allclose(run(again)["10.weight"], weights["10.weight"], atol=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,8 +19,9 @@ from whatwhere.errors import InputError
 from whatwhere.frozen import NOTHING, Frozen
 from whatwhere.graph.halves import Halves
 from whatwhere.lab.rows import difference
-from whatwhere.need.studies.recover_values import Behind, Values, behind, fits, scores_of
+from whatwhere.need.studies.recover_values import Behind, Values, behind, fits, in_parts, scores_of
 from whatwhere.network import Network
+from whatwhere.site import Site, evaluating
 from whatwhere.site_table import list_sites
 from whatwhere.training.distil import Asked, Distil, Remembered, Teacher
 from whatwhere.training.evaluate import evaluate
@@ -37,7 +38,7 @@ FREEZE, FROM, NORMS, DISTILL, UNTIL = (
     "distill",
     "until",
 )  # in a cell's configuration
-SCORES = ("scores",)  # of the original, among what is kept
+LEARNED, HELD = "learned", "held out"  # the parts of the training pictures
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 Kept: TypeAlias = dict[tuple[str | None, ...], Tensor]
 
@@ -167,12 +168,15 @@ class Course:
         return learned, held if self.config["site"] else None
 
     @cached_property
+    def site(self) -> Site:
+        """Where the frozen prefix ends."""
+        where = self.config["site"] or self.config[FROM]
+        return next(s for s in list_sites(self.original) if s.name == where)
+
+    @cached_property
     def halves(self) -> Halves | None:
         """Of the network, where its prefix is frozen."""
-        if FREEZE not in self.config:
-            return None
-        where = self.config["site"] or self.config[FROM]
-        return Halves(self.net, next(s for s in list_sites(self.original) if s.name == where))
+        return Halves(self.net, self.site) if FREEZE in self.config else None
 
     @cached_property
     def behind(self) -> Behind | None:
@@ -191,15 +195,31 @@ class Course:
         options = {"frozen": self.frozen, "objective": self.objective}
         if self.behind is None:
             return self.net, learned, {**options, "until": self._within(held, held)}
-        served = held and self._values(held, "held out")
-        return self.behind.net, self._values(learned, "learned"), {**options, "until": self._within(held, served)}
+        served = held and self._values(held, HELD)
+        return self.behind.net, self._values(learned, LEARNED), {**options, "until": self._within(held, served)}
+
+    @cached_property
+    def intact(self) -> Behind | None:
+        """Likewise of the original, whose prefix is the same: one pass serves network, control and teacher."""
+        return self.behind and behind(self.original, Halves(self.original, self.site), self._splits)
 
     def _values(self, split: Split, part: str) -> Split:
+        return Values(split, self._once(lambda: self._pooled(split, part), self.config["site"], self.site.name, part))
+
+    def _pooled(self, split: Split, part: str) -> Tensor:
         assert self.behind
-        key = (self.config["site"], self.config.get(FROM), part)
+        if self.intact is None:
+            return self.behind.values(split)
+        maps, module = self._maps(self.intact, split, part), self.net.module
+        return in_parts(module.get_submodule(str(module.pooled_by)), maps) if self.config["site"] else maps
+
+    def _maps(self, intact: Behind, split: Split, part: str) -> Tensor:
+        return self._once(lambda: intact.values(split), self.site.name, part)
+
+    def _once(self, compute: Callable[[], Tensor], *key: str | None) -> Tensor:
         if key not in self.kept:
-            self.kept[key] = self.behind.values(split)
-        return Values(split, self.kept[key])
+            self.kept[key] = compute()
+        return self.kept[key]
 
     @property
     def frozen(self) -> Frozen:
@@ -220,9 +240,14 @@ class Course:
         learned, _ = self.parts
         if not self.same_pictures or not fits(len(learned), [len(learned.classes) or 1]):
             return Asked(self.original)
-        if SCORES not in self.kept:
-            self.kept[SCORES] = scores_of(self.original, learned)
-        return Remembered(self.kept[SCORES])
+        return Remembered(self._once(lambda: self._scores(learned), "scores"))
+
+    def _scores(self, learned: Split) -> Tensor:
+        if self.intact is None:
+            return scores_of(self.original, learned)
+        tail, maps = self.intact.net, self._maps(self.intact, learned, LEARNED)
+        with evaluating(tail.module):
+            return in_parts(lambda part: tail.module(tail.prepared(part)).float(), maps)
 
     def _within(self, held: Split | None, served: Split | None) -> Within | None:
         if held is None or served is None:

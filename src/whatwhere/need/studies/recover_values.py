@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +96,12 @@ def scores_of(net: Network, split: Split) -> Tensor:
                 yield net.module(net.prepared(images)).float()
 
     return joined(batches(), split, f"{net.name}, scores")
+
+
+def in_parts(work: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """What becomes of values (N, ...), a batch at a time, on the CPU."""
+    with torch.no_grad():
+        return torch.cat([work(part).cpu() for part in values.split(BATCH)])
 
 
 def fits(pictures: int, shape: Sequence[int]) -> bool:
