@@ -1,4 +1,7 @@
-"""Distillation: learn the scores that another network gives to the same pictures (Hinton et al. 2015)."""
+"""Distillation: learn the scores that another network gives to the same pictures.
+
+Source: [hinton2015].
+"""
 
 from __future__ import annotations
 

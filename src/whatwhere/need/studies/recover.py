@@ -55,8 +55,7 @@ class Recover(Tuning, Measured, Study["RecoverResult"]):
 
     Examples:
         $ whatwhere need recover --model timm/resnet18 --pretrained true --data FOLDER --sites layer4.0 --out recover
-        $ whatwhere need recover --model cifar/vgg16 --weights w.safetensors --data digits --seeds 0 --epochs 2
-        $ whatwhere need recover --model small-net --data FOLDER --freeze prefix --augment false --distill 0.9
+        $ whatwhere need recover --model cifar/vgg16 --weights w.safetensors --data digits --freeze prefix --seeds 0
     """
 
     kind: ClassVar[str] = "recover"
