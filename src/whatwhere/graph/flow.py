@@ -207,7 +207,9 @@ class Flow:
         for node in self.nodes:
             if node in needed:
                 known[node] = give(node, value_of)
-        return {n: known[n] for n in wanted}
+        found = {n: known[n] for n in wanted}
+        known.clear()  # the reader holds itself, and would keep all values until garbage is collected
+        return found
 
     def _reader(self, known: dict[fx.Node, Any]) -> ValueOf:
         """Gives the values of nodes: sizes are those of the values at hand, where these are known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, fx, nn
@@ -43,9 +44,13 @@ class Halves:
 
     def values(self, pictures: Tensor) -> Tensor:
         """The value at the place, of prepared pictures (N, C, H, W), in evaluation mode."""
-        with evaluating(self.flow.module):
-            value: Tensor = self.flow.run({self.flow.picture: pictures}, [self.cut])[self.cut]
+        with evaluating(self._first):
+            value: Tensor = self._first(pictures)
         return value
+
+    @cached_property
+    def _first(self) -> nn.Module:
+        return _made(self.flow, set(), self._lower, self.cut)  # its code drops each value after its last use
 
     def tail(self) -> nn.Module | None:
         """A module from the value at the place to the scores, whose layers are the network's.
@@ -58,7 +63,7 @@ class Halves:
         upper = _leading_to(self.flow, self.flow.output, stop=names)
         if self.flow.picture in upper or _targets(upper) & _targets(self._lower):
             return None
-        made = _made(self.flow, names, upper)
+        made = _made(self.flow, names, upper, self.flow.output)
         return made if self._does_the_same(made) else None
 
     def _does_the_same(self, tail: nn.Module) -> bool:
@@ -142,14 +147,16 @@ def _within(name: str, used: Iterable[str]) -> bool:
     return any(u == name or u.startswith(f"{name}.") for u in used)
 
 
-def _made(flow: Flow, names: set[fx.Node], upper: set[fx.Node]) -> fx.GraphModule:
-    """A module that computes some nodes from the value at a place."""
+def _made(flow: Flow, names: set[fx.Node], nodes: set[fx.Node], last: fx.Node) -> fx.GraphModule:
+    """A module that computes some nodes, from the value that goes by some names, or else from the pictures."""
     graph = fx.Graph()
-    known = dict.fromkeys(names, graph.placeholder("value"))
+    known = dict.fromkeys(names, graph.placeholder("value")) if names else {}
     for node in flow.graph.nodes:
-        if node in upper:
+        if node in nodes:
             known[node] = graph.node_copy(node, known.__getitem__)
+    if last.op != "output":
+        graph.output(known[last])
     graph.lint()
-    made = fx.GraphModule(flow.module, graph, class_name=f"{type(flow.module).__name__}Tail")
+    made = fx.GraphModule(flow.module, graph, class_name=f"{type(flow.module).__name__}Half")
     made.training = flow.module.training
     return made
