@@ -36,7 +36,7 @@ SAVED = (
 FROZEN = "What lies before a site is frozen, batch statistics included; of each site's control, the same."
 DISTILLED = (
     "Distilled, the controls as well: the loss gives a weight of {weight:g} to the divergence from the scores of the "
-    "network as it was given (temperature {temperature:g}), and the rest to the labels."
+    "network as it was given (temperature {temperature:g}), and {rest:g} to the labels."
 )
 ENDED = (
     "{percent:g} % of the training pictures were held out from every training. A collapsed network's training ended "
@@ -245,7 +245,7 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         if NORMS in self.asked:
             yield KEPT
         if distilled := self.asked.get(DISTILL):
-            yield DISTILLED.format(**distilled)
+            yield DISTILLED.format(**distilled, rest=1 - distilled["weight"])
         if ends := self.asked.get(UNTIL):
             yield ENDED.format(percent=100 * ends["validation"], allowed=ends["allowed"])
 
