@@ -47,3 +47,10 @@ def test_splits_are_found_under_any_of_their_names() -> None:
     assert data.test is data.splits["dev"]
     with pytest.raises(InputError, match=r"no split to evaluate on \('test' or 'validation'\); it has 'a'"):
         _ = Data("mine", {"a": data.train}).test
+
+
+def test_training_pictures_without_labels_lack_no_class() -> None:
+    data = load_data({"train": pictures(-1, -1, -1), "test": pictures(0, 1, 2)})
+    assert data.notes == ()
+    with pytest.warns(UserWarning, match="split 'train' holds no picture of '2'"):
+        load_data({"train": pictures(0, 1), "test": pictures(0, 1, 2)})

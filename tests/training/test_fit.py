@@ -13,6 +13,7 @@ from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.frozen import Frozen
 from whatwhere.hold.padding import with_padding
 from whatwhere.models.load import load_model
 from whatwhere.need import shuffle
@@ -530,3 +531,66 @@ def test_a_plain_module_is_trained_in_place(pictures: MakeSplit, small_net: Make
     assert not torch.equal(net[0].weight, before)
     with pytest.raises(InputError, match=r"a Network is made of a torch.nn.Module, not of a str"):
         fit("cifar/vgg11", pictures(), Recipe(epochs=1, batch_size=4, lr=0.1))  # type: ignore[arg-type]
+
+
+# What is frozen, what is learned, and when it is enough
+
+
+FROZEN = Frozen(("0", "1"), ("0.weight", "0.bias", "1.weight", "1.bias"))
+
+
+def test_what_is_frozen_stays_and_gets_no_gradient(pictures: MakeSplit, small_net: MakeNet) -> None:
+    net, before = small_net(), weights(small_net())
+    gradients: list[bool] = []
+    net.module[0].register_forward_hook(lambda m, given, out: gradients.append(out.requires_grad))  # type: ignore[operator]
+    after, _ = trained(net, pictures(), frozen=FROZEN)
+    assert {k for k in after if torch.equal(after[k], before[k])} == {k for k in after if k[0] in "01"}
+    assert gradients
+    assert not any(gradients)
+    assert all(p.requires_grad for p in net.module.parameters())
+
+
+def test_a_frozen_half_trains_the_other_as_if_its_values_were_the_pictures(
+    pictures: MakeSplit, small_net: MakeNet
+) -> None:
+    """By hand: SGD on the last layer, of values that the frozen layers give in evaluation mode."""
+    split, recipe = pictures(10), Recipe(epochs=2, batch_size=5, lr=0.1, schedule="constant", momentum=0.0, flip=False)
+    recipe = replace(recipe, crop_padding=0, weight_decay=0.0)
+    net, by_hand = small_net(), small_net().module.eval()
+    fit(net, split, recipe, seed=3, device="cpu", frozen=Frozen(("0", "1", "3"), FROZEN.parameters))
+    w, b = (p.detach().clone() for p in (by_hand[5].weight, by_hand[5].bias))  # type: ignore[index]
+    draws = torch.Generator().manual_seed(3)
+    for _ in range(2):
+        for rows in torch.randperm(10, generator=draws).split(5):
+            images, labels = next(split.batches(5, order=rows))
+            with torch.no_grad():
+                x = by_hand[:5](net.preprocessing.normalise(images))  # type: ignore[index]
+            miss = torch.softmax(x @ w.T + b, 1) - nn.functional.one_hot(labels, 3)
+            w, b = w - 0.1 * miss.T @ x / 5, b - 0.1 * miss.mean(0)
+    assert torch.allclose(net.module.state_dict()["5.weight"], w, atol=1e-5)
+    assert torch.allclose(net.module.state_dict()["5.bias"], b, atol=1e-5)
+
+
+def test_a_training_ends_where_it_is_enough_also_after_a_kill(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path
+) -> None:
+    seen: list[Network] = []
+
+    def until(net: Network) -> dict[str, float]:
+        seen.append(net)
+        return {"looked": len(seen), "enough": len(seen) == 2}
+
+    file = tmp_path / "c.pt"
+    after, history = trained(small_net(), pictures(), file=file, until=until)
+    assert [(e["looked"], e["enough"]) for e in history.epochs] == [(1, False), (2, True)]
+    again, same_history = trained(small_net(seed=1), pictures(), file=file, until=until)
+    assert len(seen) == 2
+    assert same(after, again)
+    assert same_history.epochs == history.epochs
+    longer, _ = trained(small_net(), pictures())
+    assert not same(after, longer)
+
+
+def test_looking_changes_nothing(pictures: MakeSplit, small_net: MakeNet) -> None:
+    looked, _ = trained(small_net(), pictures(), until=lambda net: {"n": evaluate(net, pictures(seed=1)).accuracy})
+    assert same(looked, trained(small_net(), pictures())[0])

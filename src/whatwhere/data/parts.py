@@ -130,7 +130,7 @@ def _counted(classes: Sequence[str], seen: Mapping[str, list[int]]) -> list[str]
 def _unseen(splits: Mapping[str, Split], seen: Mapping[str, list[int]]) -> list[str]:
     """A note on classes that occur in another split, and never in the one to learn from."""
     train, there = first_of(splits, TRAIN), first_of(seen, TRAIN)
-    if train is None or there is None:
+    if train is None or there is None or there == [-1]:  # pictures without labels are of any class
         return []
     missing = sorted({label for labels in seen.values() for label in labels} - {*there, -1})
     names = several(repr(train.classes[label]) for label in missing)

@@ -211,7 +211,9 @@ class Flow:
         for node in self.nodes:
             if node in needed:
                 known[node] = give(node, value_of)
-        return {n: known[n] for n in wanted}
+        found = {n: known[n] for n in wanted}
+        known.clear()  # the reader holds itself, and would keep all values until garbage is collected
+        return found
 
     def _held_by(self, node: fx.Node) -> Iterator[fx.Node]:
         """The nodes whose whole value a node changed in place: what reads them reads what it gave."""

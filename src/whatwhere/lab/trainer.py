@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whatwhere.data import Data
+from whatwhere.data import Data, Split
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell, Worker
 from whatwhere.lab.progress import Meter
@@ -58,11 +58,25 @@ class Trainer(Worker):
             title: of the progress.
             **options: further ones of `fit`.
         """
+        history = self.fitted(net, self.data.train, config, title, **options)
+        self.keep(net, config)
+        return history
+
+    def fitted(self, net: Network, train: Split, config: Mapping[str, Any], title: str, **options: Any) -> History:
+        """Train a network in place, from the cell's checkpoint if there is one.
+
+        Args:
+            net: before its training.
+            train: what it is trained on.
+            config: the cell's, with `recipe` and `seed`.
+            title: of the progress.
+            **options: further ones of `fit`.
+        """
         recipe = Recipe.of(config["recipe"])
-        with Meter(title, recipe.epochs * (len(self.data.train) // recipe.batch_size)) as meter:
-            history = fit(
+        with Meter(title, recipe.epochs * (len(train) // recipe.batch_size)) as meter:
+            return fit(
                 net,
-                self.data.train,
+                train,
                 recipe,
                 seed=config["seed"],
                 device=self.device,
@@ -70,8 +84,6 @@ class Trainer(Worker):
                 on_step=lambda done, total: meter.update(done),
                 **options,
             )
-        self.keep(net, config)
-        return history
 
     def keep(self, net: Network, config: Mapping[str, Any]) -> None:
         """Write what was trained where `weights` says."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from whatwhere.data.scenes import SceneSplit
 from whatwhere.devices import check_device
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.fingerprints import architecture
+from whatwhere.frozen import NOTHING, Frozen
 from whatwhere.network import Network, check_finite, running
 from whatwhere.training import checkpoint
 from whatwhere.training.evaluate import evaluate
@@ -26,6 +26,8 @@ from whatwhere.training.objectives import Loss, Objective, Train, objective_of
 from whatwhere.training.recipes import Recipe
 
 OnStep = Callable[[int, int], None]
+Until = Callable[[Network], Mapping[str, float]]
+ENOUGH = "enough"  # in an epoch's record: whether the training ends there
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class History:
     """How a training went.
 
     Attributes:
-        epochs: for each epoch: loss, train_accuracy (on the augmented pictures), seconds, and test_accuracy if `test`
-            was given.
+        epochs: for each epoch: loss, train_accuracy (on the augmented pictures), seconds, test_accuracy if `test` was
+            given, and what `until` gave.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -57,6 +59,9 @@ def fit(
     test: Split | SceneSplit | None = None,
     generators: Mapping[str, torch.Generator] | None = None,
     on_step: OnStep | None = None,
+    frozen: Frozen = NOTHING,
+    objective: Objective | None = None,
+    until: Until | None = None,
 ) -> History:
     """Train a network in place.
 
@@ -73,6 +78,10 @@ def fit(
         test: pictures to evaluate on after every epoch.
         generators: further random generators (of an intervention), saved and restored with the checkpoint.
         on_step: called after every step with (steps done, total steps).
+        frozen: parts of the network that stay as they are.
+        objective: the task, where it is not that of the recipe.
+        until: called after every epoch with the network, for values that join the epoch's record; the training ends
+            where they say `enough`.
 
     Raises:
         InputError: if the pictures have no labels or are fewer than a batch, the network has too few scores, does not
@@ -92,20 +101,28 @@ def fit(
     module, optimizer = fabric.setup(net.module, _optimizer(net.module, recipe))
     progress = checkpoint.Progress(net.module, optimizer, {"pictures": draws, **(generators or {})}, 0, [])
     about = {"seed": seed, "pictures": train.fingerprint, "layers": architecture(net.module)} if file else {}
-    with _seeded(seed):
+    with _seeded(seed), frozen.held(net.module):
         if file and file.exists():
             checkpoint.load(file, progress, recipe.to_dict(), **about)
-        loop = _Loop(fabric, module, net, optimizer, recipe, train, draws, on_step, file)
-        while progress.epoch < recipe.epochs:
+        task = objective or objective_of(recipe)
+        loop = _Loop(fabric, module, net, optimizer, recipe, train, draws, on_step, file, frozen, task)
+        while progress.epoch < recipe.epochs and not _ended(progress):
             record = loop.epoch(progress.epoch)
             if test is not None:
                 record["test_accuracy"] = _tested(net, test)
+            if until is not None:
+                record |= until(net)
             progress.history.append(record)
             progress.epoch += 1
             if file:
                 checkpoint.save(file, progress, recipe.to_dict(), **about)
     net.module.eval()
     return History(progress.history)
+
+
+def _ended(progress: checkpoint.Progress) -> bool:
+    """Whether the last epoch was enough, also one before an interruption."""
+    return bool(progress.history and progress.history[-1].get(ENOUGH))
 
 
 def _tested(net: Network, test: Split | SceneSplit) -> float:
@@ -170,11 +187,8 @@ class _Loop:
     draws: torch.Generator
     on_step: OnStep | None
     file: Path | None
-
-    @cached_property
-    def objective(self) -> Objective:
-        """The task."""
-        return objective_of(self.recipe)
+    frozen: Frozen
+    objective: Objective
 
     @property
     def steps(self) -> int:
@@ -184,7 +198,8 @@ class _Loop:
     def epoch(self, number: int) -> dict[str, float]:
         """Train on every picture once; returns the record of the epoch."""
         started, total, right, counted = time.perf_counter(), 0.0, 0, 0
-        self.module.train()
+        self.module.train()  # Fabric's wrapper, too
+        self.frozen.train(self.net.module)
         for i, (images, labels) in enumerate(self._batches()):
             step = number * self.steps + i
             loss = self._step(step, images, labels)
@@ -199,14 +214,14 @@ class _Loop:
             "seconds": time.perf_counter() - started,
         }
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self) -> Iterator[tuple[Tensor, Any]]:
         size = self.recipe.batch_size
         order = torch.randperm(len(self.train), generator=self.draws)[: self.steps * size]
         for images, labels in self.objective.batches(self.train, order, self.draws, self.net.preprocessing):
             there = images.to(self.fabric.device)
             yield self.net.preprocessing.normalise(there), labels.to(self.fabric.device)
 
-    def _step(self, step: int, images: Tensor, labels: Tensor) -> Loss:
+    def _step(self, step: int, images: Tensor, labels: Any) -> Loss:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * self.recipe.factor(step, self.steps)
         output = self._output(images)

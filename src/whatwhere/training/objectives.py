@@ -53,15 +53,15 @@ class Objective(Protocol):
 
     def batches(
         self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented pictures, not yet normalised, and their labels."""
+    ) -> Iterator[tuple[Tensor, Any]]:
+        """Augmented pictures, not yet normalised, and what is to be learned of them: labels, say."""
         ...
 
     def check(self, output: Any, train: Any) -> None:
         """Refuse an output for the first batch that has no loss."""
         ...
 
-    def loss(self, output: Any, labels: Tensor) -> Loss:
+    def loss(self, output: Any, labels: Any, /) -> Loss:
         """The loss of a batch."""
         ...
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import whatwhere as ww
 from small_stripes import data, network, pictures
 from whatwhere.cli import main
-from whatwhere.data import Data
+from whatwhere.data import Data, Split
 from whatwhere.errors import InputError
 from whatwhere.models.weights import save_weights
 from whatwhere.need.studies.recover_worker import RecoverWorker
@@ -300,3 +300,125 @@ def test_networks_that_are_kept_elsewhere_and_by_two_processes(tmp_path):
             tuned = ww.load_model(tmp_path / "scratch" / kept)
             assert "padding circular" in tuned.name
             assert ww.evaluate(tuned, ww.load_data("digits").test.take(30)).accuracy == accuracy
+
+
+# Frozen prefixes, distillation, and the end of a training
+
+
+def deeper(seed: int = 0) -> ww.Network:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        first = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()]
+        second = [nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+        module = nn.Sequential(*first, *second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    return ww.Network(module.eval(), name="deeper", input_size=(3, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def trained() -> ww.Network:
+    net = deeper()
+    ww.fit(net, data().train, replace(RECIPE, epochs=12), device="cpu")
+    assert ww.evaluate(net, data()).accuracy > 0.95
+    return net
+
+
+ASKED = {"sites": ("3",), "freeze": "prefix", "norms": "keep", "distill": 0.5, "seeds": (0, 1)}
+ENDS = {"until": "allowed", "validation": 0.25, "allowed": 20.0}
+
+
+@pytest.fixture(scope="module")
+def frozen_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("frozen")
+
+
+@pytest.fixture(scope="module")
+def frozen_result(trained, frozen_folder):
+    return recover(trained, data(), frozen_folder, **ASKED, **ENDS)
+
+
+def test_what_lies_before_the_site_is_kept_and_the_rest_comes_back(trained, frozen_folder, frozen_result):
+    """A trained first layer tells lying from standing stripes by its mean."""
+    before = trained.module.state_dict()
+    for row in ("3, fine-tuned", "intact, fine-tuned from 3 on"):
+        assert len(frozen_result.weights[row]) == 2
+        for file in frozen_result.weights[row]:
+            kept = load_file(frozen_folder / file)
+            prefix = [k for k in kept if k.split(".")[0] in "01"]
+            assert len(prefix) == 7
+            assert all(torch.equal(kept[k], before[k]) for k in prefix)
+            assert not torch.equal(kept["8.weight"], before["8.weight"])
+    assert "Is 3, fine-tuned, within 20 points of the intact network? As it was given: " in frozen_result.conclusion
+    assert ww.load_result(frozen_folder).conclusion == frozen_result.conclusion
+
+
+def test_where_a_training_ended_is_noted_and_the_control_went_on(frozen_folder, frozen_result):
+    cells = [json.loads(f.read_text()) for f in (frozen_folder / "cells").iterdir()]
+    tuned = [c for c in cells if c["config"]["do"] == "tune"]
+    for cell in tuned:
+        epochs, site, seed = cell["result"]["epochs"], cell["config"]["site"], cell["config"]["seed"]
+        if site is None:
+            assert len(epochs) == RECIPE.epochs
+            continue
+        assert [e["enough"] for e in epochs] == [100 * e["behind_high"] <= 20 for e in epochs]
+        assert not any(e["enough"] for e in epochs[:-1])
+        assert len(epochs) == RECIPE.epochs or epochs[-1]["enough"]
+        (note,) = [n for n in frozen_result.notes if n.startswith(f"{site}, seed {seed}: epoch {len(epochs)} of 6")]
+        assert note.endswith("on 32 held-out pictures.")
+    assert len(tuned) == 4
+
+
+@pytest.mark.parametrize("until", ["end", "allowed"])
+def test_a_killed_frozen_distillation_goes_on_bit_for_bit(trained, tmp_path, monkeypatch, until):
+    ends = {**ENDS, "allowed": 30.0} if until == "allowed" else {}
+    options = {**ASKED, **ends, "seeds": (0,), "lr": 0.02}
+    whole = recover(trained, data(), tmp_path / "whole", **options)
+    save = checkpoint.save
+
+    def killed(path, progress, *given, **about):
+        save(path, progress, *given, **about)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    for _ in range(3):  # once after every epoch, also after one that was enough
+        with pytest.raises(KeyboardInterrupt):
+            recover(trained, data(), tmp_path / "killed", **options)
+    monkeypatch.setattr(checkpoint, "save", save)
+    again = recover(trained, data(), tmp_path / "killed", **options)
+    assert (again.rows, again.weights, again.conclusion) == (whole.rows, whole.weights, whole.conclusion)
+    for file in (f for there in again.weights.values() for f in there):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_training_that_was_enough_is_not_gone_on_with_after_a_kill(trained, tmp_path, monkeypatch):
+    options = {**ASKED, **ENDS, "seeds": (0,), "allowed": 90.0}
+    save, epochs = checkpoint.save, []
+
+    def killed(path, progress, *given, **about):
+        save(path, progress, *given, **about)
+        epochs.append(progress.epoch)
+        if progress.history[-1].get("enough"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recover(trained, data(), tmp_path, **options)
+    again = recover(trained, data(), tmp_path, **options)
+    assert epochs == [1, 1, 2, 3, 4, 5, 6]  # one of the collapsed network, all of the control
+    assert [n for n in again.notes if n.startswith("3, seed 0: epoch 1 of 6 was enough")]
+
+
+def test_pictures_without_labels_bring_back_what_labels_do(trained):
+    labelled = data()
+    none = torch.full((len(labelled.train),), -1)
+    train = Split("train", labelled.train.source, none, labelled.train.classes)
+    found = recover(
+        trained,
+        Data("stripes", {"train": train, "test": labelled.test}),
+        sites=("3",),
+        freeze="prefix",
+        distill=1,
+        recipe=replace(RECIPE, epochs=40),
+    )
+    other = recover(trained, labelled, sites=("3",), freeze="prefix", recipe=replace(RECIPE, epochs=40))
+    given, by_labels = values(found, "3")[0], values(other, "3, fine-tuned")[0]
+    assert values(found, "3, fine-tuned")[0] >= max(given, by_labels - 0.1)

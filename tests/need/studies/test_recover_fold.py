@@ -104,3 +104,81 @@ def test_a_loss_that_is_not_significant_has_no_share(lost):
 
 def test_a_single_picture_says_nothing():
     assert share_of([np.ones(1)], [np.ones(1)]) is None
+
+
+# Frozen prefixes: each site has a control of its own
+
+
+def small_hits(*key) -> np.ndarray:
+    return np.random.default_rng([len(str(k)) + i for i, k in enumerate(key)]).random(40) < 0.6
+
+
+FROZEN = [("a", None), ("bb", None), (None, "a"), (None, "bb")]
+
+
+@pytest.fixture
+def frozen(tmp_path):
+    store, contents = Store(tmp_path, {}), {}
+    records = [({"do": "test", "site": s}, small_hits(s, "as given")) for s in (None, "a", "bb")]
+    for site, before in FROZEN:
+        config = {"do": "tune", "site": site, "seed": 0, **({} if before is None else {"frozen_before": before})}
+        records.append((config, small_hits(site, before, "tuned")))
+    for config, right in records:
+        where = f"{config['site']} {config.get('frozen_before')}"
+        contents[Cell(config).key] = (config, {"hits": pack(right.astype(np.uint8)), "weights": where})
+    return Fold(Finished(store, contents), {"a": 0.3, "bb": 0.5}, (0,), frozen=True)
+
+
+def test_a_frozen_network_is_compared_with_the_control_of_its_own_site(frozen):
+    rows = {r.name: r for r in frozen.rows()}
+    assert list(rows) == [
+        "intact",
+        "intact, fine-tuned from a on",
+        "intact, fine-tuned from bb on",
+        "a",
+        "a, fine-tuned",
+        "bb",
+        "bb, fine-tuned",
+    ]
+    for site in ("a", "bb"):
+        control, own = small_hits(None, site, "tuned"), small_hits(site, None, "tuned")
+        assert rows[f"{site}, fine-tuned"].values["below intact fine-tuned"] == (np.mean(control * 1.0 - own),)
+        given = np.mean(small_hits(None, "as given") * 1.0 - own)
+        assert rows[f"{site}, fine-tuned"].values["below intact as given"] == (given,)
+        as_given = np.mean(control * 1.0 - small_hits(site, "as given"))
+        assert rows[site].values["below intact fine-tuned"] == (as_given,)
+        gained = np.mean(control * 1.0 - small_hits(None, "as given"))
+        assert rows[f"intact, fine-tuned from {site} on"].values["gained"] == (gained,)
+    assert "below intact fine-tuned" not in rows["intact"].measured  # there is not one control
+    assert frozen.weights() == {
+        "intact, fine-tuned from a on": ["None a"],
+        "intact, fine-tuned from bb on": ["None bb"],
+        "a, fine-tuned": ["a None"],
+        "bb, fine-tuned": ["bb None"],
+    }
+    assert [r.name for r in frozen.each()] == list(frozen.weights())
+
+
+def test_how_far_below_the_intact_network_as_given_is_paired_by_picture(fold):
+    rows = {r.name: r for r in fold.rows()}
+    seen = rows["a, fine-tuned"].measured["below intact as given"]
+    expected = over_networks(
+        np.stack([np.subtract(hits(None, None), hits("a", s), dtype=float) for s in (0, 1)]), counted=True
+    )
+    assert (seen.mean, seen.low, seen.high) == (expected.mean, expected.low, expected.high)
+    assert not [n for n in ("intact", "intact, fine-tuned", "a") if "below intact as given" in rows[n].measured]
+
+
+def test_where_trainings_ended_is_said_of_those_that_could(tmp_path):
+    last = {"behind_low": -0.01, "behind": 0.005, "behind_high": 0.02, "held_out": 300, "enough": True}
+    results = {"a": [{"loss": 1.0, **last, "enough": False}, last], "bb": [{**last, "enough": False}], None: [{}] * 3}
+    contents = {}
+    for site, epochs in results.items():
+        config = {"do": "tune", "site": site, "seed": 4}
+        contents[Cell(config).key] = (config, {"hits": pack(np.ones(4, dtype=np.uint8)), "epochs": epochs})
+    found = Fold(Finished(Store(tmp_path, {}), contents), {"a": 0.3, "bb": 0.5}, (4,))
+    assert list(found.ends(3)) == [
+        "a, seed 4: epoch 2 of 3 was enough: 0.50 points [-1.00, 2.00] below the intact network on 300 held-out pictures.",
+        "bb, seed 4: epoch 1 of 3 was not enough: 0.50 points [-1.00, 2.00] below the intact network on 300 held-out "
+        "pictures.",
+    ]

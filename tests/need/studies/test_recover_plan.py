@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import whatwhere as ww
 from small_finished import finished
@@ -83,3 +84,61 @@ def test_the_note_on_loading_names_the_network_by_name_or_as_given():
     assert plan()._loaded() == "net"
     named = ww.need.Recover("cifar/vgg11", "digits", classes=10, width=0.07).planned()
     assert named._loaded() == "ww.load_model('cifar/vgg11', classes=10, width=0.07)"
+
+
+def test_a_frozen_prefix_gives_each_site_a_control():
+    made = plan(sites=("1", "2"), freeze="prefix")
+    assert [c.label for c in made.cells(finished())] == [
+        "1, as given",
+        "2, as given",
+        "intact, as given",
+        "1, seed 0",
+        "2, seed 0",
+        "intact, frozen before 1, seed 0",
+        "intact, frozen before 2, seed 0",
+    ]
+    assert made.control("1", 0).config == {**made.common, "do": "tune", "site": None, "frozen_before": "1", "seed": 0}
+    with pytest.raises(InputError, match="freeze='prefix': no parameter lies before 0"):
+        plan(freeze="prefix").shared()
+
+
+def test_what_is_usual_leaves_no_trace_in_cells_so_that_older_folders_go_on():
+    assert not {"freeze", "norms", "distill", "until"} & plan(temperature=9, allowed=1, validation=0.5).common.keys()
+    assert plan(distill=0.5).common["distill"] == {"weight": 0.5, "temperature": 2.0}
+
+
+def unlabelled() -> ww.data.Data:
+    given = data()
+    train = ww.data.Split("train", given.train.source, torch.full((len(given.train),), -1), given.train.classes)
+    return ww.data.Data("some", {"train": train, "test": given.test})
+
+
+@pytest.mark.parametrize("asked", [{}, {"distill": 0.9}, {"distill": 1, "until": "allowed", "allowed": 50}])
+def test_pictures_without_labels_teach_scores_alone(asked):
+    study = ww.need.Recover(network(), unlabelled(), sites=("0",), recipe=RECIPE, **asked)
+    with pytest.raises(InputError, match=r"the training pictures have no labels.*distill=1, until='end'"):
+        study.planned().check(ww.Run())
+    ww.need.Recover(network(), unlabelled(), sites=("0",), recipe=RECIPE, distill=1).planned().check(ww.Run())
+
+
+def test_too_few_pictures_for_a_step_are_seen_without_those_held_out():
+    with pytest.raises(InputError, match="batch_size=16 is more than the 13 training pictures"):
+        plan(until="allowed", validation=0.9, allowed=50).check(ww.Run())
+    with pytest.raises(InputError, match="26 pictures would be held out"):
+        plan(until="allowed").check(ww.Run())
+
+
+def test_the_notes_say_what_was_asked():
+    made = plan(sites=("1",), freeze="prefix", norms="keep", distill=0.5, until="allowed", allowed=50)
+    notes = " ".join(made.fold(finished((made.test(None), result(54)))).notes)
+    for said in (
+        "is frozen",
+        "Batch norms used",
+        "a weight of 0.5",
+        "temperature 2)",
+        "20 % of the training",
+        "50 points",
+    ):
+        assert said in notes
+    plain = " ".join(plan().fold(finished((plan().test(None), result(54)))).notes)
+    assert not [said for said in ("frozen", "Batch norms", "divergence", "held out") if said in plain]

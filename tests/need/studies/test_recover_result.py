@@ -88,3 +88,39 @@ def test_each_fine_tuned_network_stands_beside_its_weights():
     assert page.conclusion == found.conclusion
     assert page.tables[1].rows == found.each_table()
     assert (found.chance, found.title) == (0.1, "net on d")
+
+
+def verdict(given: Estimate, control: Estimate, allowed=2.0) -> str:
+    measured = {"accuracy": e(0.8), "below": control}
+    tuned = row("a", True, **measured, **{"below intact as given": given})
+    settings = {"network": "net", "sites": ["a"], "allowed": allowed}
+    return RecoverResult((*ROWS[:2], tuned), {"name": "d", "classes": 10}, settings, cost=COST).conclusion
+
+
+def between(low: float, high: float) -> Estimate:
+    return Estimate((low + high) / 2, low, high, 0.0, 2000, 1)
+
+
+def test_within_what_was_allowed_is_decided_by_the_end_of_the_interval():
+    assert verdict(between(-0.005, 0.02), between(0.005, 0.0225)) == (
+        "Is a, fine-tuned, within 2 points of the intact network? As it was given: yes, 0.75 points below [-0.50, 2.00]. "
+        "Fine-tuned alike: not shown, 1.38 points below [0.50, 2.25]."
+    )
+    assert "no, 5.00 points below [3.00, 7.00]" in verdict(between(0.03, 0.07), between(0, 0.01))
+    assert "Fine-tuned alike: yes," in verdict(between(0.03, 0.07), between(0, 0.01))
+    assert "not shown, 5.00" in verdict(between(0.03, 0.07), between(0, 0.01), allowed=3.0)  # at its lower end
+    assert "yes, 5.00" in verdict(between(0.03, 0.07), between(0, 0.01), allowed=7.0)
+
+
+def test_nothing_is_said_without_a_control_or_by_results_of_earlier_versions():
+    assert verdict(between(0, 0.01), between(0, 0.01), allowed=None) == ""
+    lone = row("a", True, accuracy=e(0.8), **{"below intact as given": between(0, 0.01)})
+    settings = {"network": "net", "sites": ["a"], "allowed": 2.0}
+    assert RecoverResult((lone,), {"name": "d", "classes": 10}, settings, cost=COST).conclusion == ""
+
+
+def test_controls_of_frozen_prefixes_are_named_by_where_these_end():
+    assert name_of(None, True, "a") == "intact, fine-tuned from a on"
+    assert label_of(None, True, {}, "a") == "intact, fine-tuned from a on"
+    control = Row(name_of(None, True, "a"), "intact", {"accuracy": e(0.9)}, {})
+    assert result(control).table()[0]["parameters"] == "1,000"

@@ -29,6 +29,11 @@ def test_weights_are_named_by_what_they_are_of():
         assert weights_name(config) == f"weights/{word}-seed3-{Cell(config).key}.safetensors"
 
 
+def test_weights_of_a_control_say_where_its_prefix_ends():
+    config = {"site": None, "frozen_before": "features.20", "seed": 1}
+    assert weights_name(config) == f"weights/intact-from-features.20-seed1-{Cell(config).key}.safetensors"
+
+
 def test_networks_by_name_are_kept_in_folders_and_weights_of_others_in_files(tmp_path):
     named = ww.need.Recover("cifar/vgg11", "digits", width=0.07, sites=("0",)).planned().worker(ww.Run(tmp_path))
     config = {"site": "features.18", "seed": 1}

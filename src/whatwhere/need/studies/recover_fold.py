@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,21 @@ from whatwhere.intervals import PICTURES, SEEDS, Estimate, crossed_half_width, o
 from whatwhere.lab.packed import unpack
 from whatwhere.lab.rows import Row, accuracy, difference
 from whatwhere.lab.study import Finished
-from whatwhere.need.studies.recover_result import ACCURACY, BELOW, GAINED, RECOVERED, label_of, name_of
+from whatwhere.need.studies.recover_course import FROM, HIGH, LOW, MEAN
+from whatwhere.need.studies.recover_result import ACCURACY, BELOW, GAINED, GIVEN, RECOVERED, label_of, name_of
 from whatwhere.need.studies.recover_worker import TEST
+from whatwhere.training.fit import ENOUGH
 
 Hits: TypeAlias = NDArray[np.bool_]  # (N,) which pictures are right
 Gaps: TypeAlias = NDArray[np.float64]  # (N,) differences of two of them
 Pair: TypeAlias = tuple[Hits, Hits]
+
+
+class Made(NamedTuple):
+    """A fine-tuned network: collapsed before a site or intact (None), and of an intact one where its prefix ends."""
+
+    site: str | None
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,13 @@ class Fold:
         done: the cells.
         shares: of the convolutions without spatial information, by site, in the order of the rows.
         seeds: in the order of the rows.
+        frozen: whether prefixes were, so that each site has a control of its own.
     """
 
     done: Finished
     shares: Mapping[str, float]
     seeds: Sequence[int]
+    frozen: bool = False
 
     @cached_property
     def before(self) -> dict[str | None, Hits]:
@@ -43,55 +54,103 @@ class Fold:
         return {config["site"]: _hits(result) for config, result in self.done if config["do"] == TEST}
 
     @cached_property
-    def after(self) -> dict[tuple[str | None, int], Hits]:
-        """By site and seed, after it."""
-        return {(site, seed): _hits(result) for (site, seed), result in self.done.by("site", "seed").items()}
+    def tuned(self) -> dict[tuple[Made, int], Mapping[str, Any]]:
+        """By network and seed, the results of fine-tuning."""
+        return {(Made(c["site"], c.get(FROM)), c["seed"]): result for c, result in self.done if "seed" in c}
+
+    @cached_property
+    def after(self) -> dict[tuple[Made, int], Hits]:
+        """By network and seed, after it."""
+        return {key: _hits(result) for key, result in self.tuned.items()}
+
+    def control(self, site: str) -> Made:
+        """The intact network that was fine-tuned like one that is collapsed before a site."""
+        return Made(None, site if self.frozen else None)
+
+    @property
+    def made(self) -> list[Made]:
+        """The fine-tuned networks, in the order of the rows."""
+        every = [*map(self.control, self.shares), *map(Made, self.shares)]
+        return [each for each in dict.fromkeys(every) if self._trained(each)]
 
     def rows(self) -> Iterator[Row]:
         """The intact network, then each collapsed one: as it was given, and fine-tuned."""
         for site in (None, *self.shares):
             if site in self.before:
-                yield self._row(site, False, self.seeds)
-            if self._trained(site):
-                yield self._row(site, True, self._trained(site))
+                yield self._row(Made(site), False, self.seeds)
+            for each in self.made:
+                if each.site == site:
+                    yield self._row(each, True, self._trained(each))
 
     def each(self) -> Iterator[Row]:
         """Every fine-tuned network, with its intervals over test pictures."""
-        return (self._row(site, True, [seed]) for site in (None, *self.shares) for seed in self._trained(site))
+        return (self._row(each, True, [seed]) for each in self.made for seed in self._trained(each))
 
     def weights(self) -> dict[str, list[str]]:
         """By row, where its fine-tuned networks are kept, in the order of the seeds."""
-        found = self.done.by("site", "seed")
-        sites = [site for site in (None, *self.shares) if self._trained(site)]
-        return {name_of(site, True): [found[site, s]["weights"] for s in self._trained(site)] for site in sites}
+        kept = {each: [self.tuned[each, s]["weights"] for s in self._trained(each)] for each in self.made}
+        return {name_of(each.site, True, each.before): files for each, files in kept.items()}
 
-    def _trained(self, site: str | None) -> list[int]:
-        """The seeds whose fine-tuning from a site is finished."""
-        return [s for s in self.seeds if (site, s) in self.after]
+    def ends(self, epochs: int) -> Iterator[str]:
+        """Where trainings ended that could end early."""
+        for each in self.made:
+            for seed in self._trained(each):
+                history = self.tuned[each, seed].get("epochs") or [{}]
+                if ENOUGH in history[-1]:
+                    yield _end_of(f"{each.site}, seed {seed}", history, epochs)
 
-    def _row(self, site: str | None, tuned: bool, seeds: Sequence[int]) -> Row:
-        own = [self.after[site, s] for s in seeds] if tuned else [self.before[site]]
+    def _trained(self, made: Made) -> list[int]:
+        """The seeds whose fine-tuning of a network is finished."""
+        return [s for s in self.seeds if (made, s) in self.after]
+
+    def _row(self, made: Made, tuned: bool, seeds: Sequence[int]) -> Row:
+        own = [self.after[made, s] for s in seeds] if tuned else [self.before[made.site]]
         measured = {ACCURACY: accuracy(np.stack(own))}
         values = {ACCURACY: tuple(float(h.mean()) for h in own)}
-        for name, pairs in self._pairs(site, tuned, seeds).items():
+        for name, pairs in self._pairs(made, tuned, seeds).items():
             measured[name], values[name] = paired(pairs), tuple(float(gaps(p).mean()) for p in pairs)
-        if tuned and (share := self._recovered(site, seeds)):
+        if tuned and (share := self._recovered(made.site, seeds)):
             measured[RECOVERED] = share
-        return Row(name_of(site, tuned), label_of(site, tuned, self.shares), measured, values)
+        label = label_of(made.site, tuned, self.shares, made.before)
+        return Row(name_of(made.site, tuned, made.before), label, measured, values)
 
-    def _pairs(self, site: str | None, tuned: bool, seeds: Sequence[int]) -> dict[str, list[Pair]]:
+    def _pairs(self, made: Made, tuned: bool, seeds: Sequence[int]) -> dict[str, list[Pair]]:
         """By measure, pairs of the same seed and the same pictures: the first minus the second is measured."""
-        controlled = [s for s in seeds if (None, s) in self.after and (site or not tuned)]
-        below = [(self.after[None, s], self.after[site, s] if tuned else self.before[site]) for s in controlled]
-        gained = [(self.after[site, s], self.before[site]) for s in seeds if tuned and site in self.before]
-        return {name: pairs for name, pairs in ((BELOW, below), (GAINED, gained)) if pairs}
+        site = made.site
+        ours = {s: self.after[made, s] if tuned else self.before[site] for s in seeds if tuned or site in self.before}
+        found: dict[str, list[Pair]] = {BELOW: [], GIVEN: [], GAINED: []}
+        for seed, own in ours.items():
+            control = self._control(made, tuned, seed)
+            if control is not None:
+                found[BELOW].append((control, own))
+            if tuned and site and None in self.before:
+                found[GIVEN].append((self.before[None], own))
+            if tuned and site in self.before:
+                found[GAINED].append((own, self.before[site]))
+        return {name: pairs for name, pairs in found.items() if pairs}
+
+    def _control(self, made: Made, tuned: bool, seed: int) -> Hits | None:
+        """What a network is compared with: of the intact one before fine-tuning, any control that is alone."""
+        if made.site is None and (tuned or self.frozen):
+            return None
+        return self.after.get((self.control(made.site) if made.site else Made(None), seed))
 
     def _recovered(self, site: str | None, seeds: Sequence[int]) -> Estimate | None:
         """The share of the accuracy lost that came back, of the seeds whose control is finished."""
-        there = [s for s in seeds if site and site in self.before and (None, s) in self.after]
-        gained = [gaps((self.after[site, s], self.before[site])) for s in there]
-        lost = [gaps((self.after[None, s], self.before[site])) for s in there]
+        if site is None or site not in self.before:
+            return None
+        pairs = [(self.after[Made(site), s], self.after.get((self.control(site), s))) for s in seeds]
+        there = [(own, control) for own, control in pairs if control is not None]
+        gained = [gaps((own, self.before[site])) for own, _ in there]
+        lost = [gaps((control, self.before[site])) for _, control in there]
         return share_of(gained, lost) if there else None
+
+
+def _end_of(name: str, history: Sequence[Mapping[str, float]], epochs: int) -> str:
+    last = history[-1]
+    why = "was enough" if last[ENOUGH] else "was not enough"
+    behind = f"{100 * last[MEAN]:.2f} points [{100 * last[LOW]:.2f}, {100 * last[HIGH]:.2f}] below the intact network"
+    return f"{name}: epoch {len(history)} of {epochs} {why}: {behind} on {last['held_out']} held-out pictures."
 
 
 def _hits(result: Mapping[str, Any]) -> Hits:

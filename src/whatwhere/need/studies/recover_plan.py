@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
-
-from torch import nn
 
 from whatwhere.data import Data
 from whatwhere.data.loaders import LoaderSplit
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
+from whatwhere.graph.halves import Halves
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
 from whatwhere.lab.rows import ONE_SEED, SEEDS, checked_counts, checked_seeds
@@ -22,6 +21,7 @@ from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import CollapseReport, collapse
 from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recover import Recover
+from whatwhere.need.studies.recover_course import BATCH_NORM, DISTILL, FREEZE, FROM, NORMS, UNTIL, asked_of, parted
 from whatwhere.need.studies.recover_fold import Fold
 from whatwhere.need.studies.recover_result import RecoverResult
 from whatwhere.need.studies.recover_worker import FILE, TEST, TUNE, RecoverWorker, fewer, for_pictures
@@ -33,7 +33,18 @@ SAVED = (
     "Each fine-tuned network is kept in a folder, named in the last table: whatwhere evaluate --model FOLDER, or "
     "ww.load_model(FOLDER); every other --model takes it, too."
 )
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
+FROZEN = "What lies before a site is frozen, batch statistics included; of each site's control, the same."
+DISTILLED = (
+    "Distilled, the controls as well: the loss gives a weight of {weight:g} to the divergence from the scores of the "
+    "network as it was given (temperature {temperature:g}), and {rest:g} to the labels."
+)
+ENDED = (
+    "{percent:g} % of the training pictures were held out from every training. A collapsed network's training ended "
+    "after the first epoch where the upper end of its 95 % interval on these lay within {allowed:g} points of the "
+    "network as it was given; so many looks favour a lucky one, and the test pictures decide. Controls were trained to "
+    "the end."
+)
+KEPT = "Batch norms used the statistics of the network as it was given, also in training."
 LOAD = (
     "To load a recovered network in Python: import safetensors.torch, whatwhere as ww; net = ww.need.collapse({model}, "
     "SITE, input_size={size}); net.module.load_state_dict(safetensors.torch.load_file(FILE)). The intact one needs no "
@@ -53,6 +64,7 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
     def __init__(self, study: Recover) -> None:
         super().__init__(study)
         self.recipe = study.how
+        self.asked = asked_of(study)
         self._reports: dict[str, CollapseReport] = {}
         self.seeds = checked_seeds(as_tuple(study.seeds))
         counts = {"pictures": study.pictures, "limit": study.limit}
@@ -106,6 +118,7 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
             "preprocessing": self.net.preprocessing.to_dict(),
             "data": {"train": self.data.train.fingerprint, "test": self.data.test.fingerprint},
             "recipe": self.recipe.to_dict(),
+            **self.asked,
         }
 
     def shared(self) -> Mapping[str, Any]:
@@ -116,7 +129,16 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         """
         for site in self.sites:
             self.collapsed(site)
+            if FREEZE in self.asked:
+                self._check_prefix(site)
         return self.common
+
+    def _check_prefix(self, site: str) -> None:
+        before = Halves(self.net, next(s for s in self.table if s.name == site)).before
+        if not before.parameters:
+            raise InputError(
+                f"freeze='prefix': no parameter lies before {site}; leave freeze out, or give a later site."
+            )
 
     def collapsed(self, site: str) -> CollapseReport:
         """What collapsing before a site replaces and saves."""
@@ -132,10 +154,22 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         """The cell that fine-tunes it first."""
         return Cell({**self.common, "do": TUNE, "site": site, "seed": seed}, f"{site or 'intact'}, seed {seed}")
 
+    def control(self, site: str, seed: int) -> Cell:
+        """The cell that fine-tunes the intact network like one that is collapsed before a site."""
+        if FREEZE not in self.asked:
+            return self.tune(None, seed)
+        config = {**self.tune(None, seed).config, FROM: site}
+        return Cell(config, f"intact, frozen before {site}, seed {seed}")
+
     def cells(self, done: Finished) -> Iterable[Cell]:
-        """The tests, which are quick; then, seed by seed, the networks to fine-tune and their control."""
-        every = (*self.sites, None)
-        return [*map(self.test, every), *(self.tune(site, seed) for seed in self.seeds for site in every)]
+        """The tests, which are quick; then, seed by seed, the networks to fine-tune and their controls."""
+        tests = map(self.test, (*self.sites, None))
+        return [*tests, *(cell for seed in self.seeds for cell in self._tuned(seed))]
+
+    def _tuned(self, seed: int) -> Iterator[Cell]:
+        yield from (self.tune(site, seed) for site in self.sites)
+        controls = [self.control(site, seed) for site in self.sites]
+        yield from {cell.key: cell for cell in controls}.values()  # one for all, unless prefixes are frozen
 
     def check(self, how: Run) -> None:
         """Refuse what could not be trained.
@@ -143,10 +177,16 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         Raises:
             InputError: if nothing can be learned, or a step has too few pictures.
         """
-        size, train, module = self.recipe.batch_size, self.data.train, self.net.module
+        size, given, module = self.recipe.batch_size, self.data.train, self.net.module
+        if bool((given.labels < 0).any()) and (UNTIL in self.asked or self.study.distill < 1):
+            raise InputError(
+                "data: the training pictures have no labels; give pictures in class folders, or learn the original's "
+                "scores alone: distill=1, until='end'."
+            )
+        train, _ = parted(given, self.asked)
         if size > len(train):
             raise InputError(f"batch_size={size} is more than the {len(train)} training pictures; give a smaller one.")
-        if size == 1 and any(isinstance(m, BATCH_NORM) for m in module.modules()):
+        if size == 1 and NORMS not in self.asked and any(isinstance(m, BATCH_NORM) for m in module.modules()):
             raise InputError("batch_size=1: batch norm needs at least 2 pictures in a step.")
         if not any(p.requires_grad for p in module.parameters()):
             raise InputError("model: no parameter takes a gradient; set requires_grad on those that may be fine-tuned.")
@@ -166,12 +206,12 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         if not done.contents:
             raise InputError("no cell is finished; run the study without fold_only.")
         shares, seeds = self._finished(done)
-        folded = Fold(done, shares, seeds)
+        folded = Fold(done, shares, seeds, frozen=FREEZE in self.asked)
         rows = tuple(folded.rows())
         return RecoverResult(
             rows,
             data=self.data.describe(),
-            settings={**self.common, "sites": list(shares), "seeds": seeds},
+            settings={**self.common, "sites": list(shares), "seeds": seeds, "allowed": self.study.allowed},
             notes=(*random_weights(self.net), *self._notes(folded), *done.notes()),
             each=tuple(folded.each()),
             cost=self._costs(shares),
@@ -190,11 +230,24 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         most = max((row.measured["accuracy"].repeats for row in folded.rows()), default=1)
         yield SEEDS if most > 1 else ONE_SEED
         yield "Differences are paired: the same seed, the same pictures. The share recovered has Fieller's interval."
+        yield from self._how()
+        yield from folded.ends(self.recipe.epochs)
         kept = [name for names in folded.weights().values() for name in names]
         if any(not name.endswith(FILE) for name in kept):
             yield SAVED
         if any(name.endswith(FILE) for name in kept):
             yield LOAD.format(model=self._loaded(), size=self.net.input_size)
+
+    def _how(self) -> Iterator[str]:
+        """What was asked of the fine-tuning beyond its recipe."""
+        if FREEZE in self.asked:
+            yield FROZEN
+        if NORMS in self.asked:
+            yield KEPT
+        if distilled := self.asked.get(DISTILL):
+            yield DISTILLED.format(**distilled, rest=1 - distilled["weight"])
+        if ends := self.asked.get(UNTIL):
+            yield ENDED.format(percent=100 * ends["validation"], allowed=ends["allowed"])
 
     def _loaded(self) -> str:
         """The Python that makes the given network's layers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from whatwhere.lab.rows import Row, RowsResult
 from whatwhere.report.page import Report, Table
 
 ACCURACY, BELOW, GAINED, RECOVERED = "accuracy", "below intact fine-tuned", "gained", "share recovered"
+GIVEN = "below intact as given"
 INTACT, TUNED = "intact", "fine-tuned"
 LEAD = (
     "A trained network is collapsed (GAP+FC) and fine-tuned. The control is the intact network, fine-tuned alike: "
@@ -19,15 +20,22 @@ LEAD = (
 )
 
 
-def name_of(site: str | None, tuned: bool) -> str:
+def name_of(site: str | None, tuned: bool, before: str | None = None) -> str:
     """The name of a row."""
-    return f"{site or INTACT}, {TUNED}" if tuned else site or INTACT
+    if not tuned:
+        return site or INTACT
+    return f"{site or INTACT}, {TUNED}{_behind(before)}"
 
 
-def label_of(site: str | None, tuned: bool, shares: Mapping[str, float]) -> str:
+def label_of(site: str | None, tuned: bool, shares: Mapping[str, float], before: str | None = None) -> str:
     """How tables call it."""
     network = f"GAP+FC from {site} on (last {100 * shares[site]:.0f} %)" if site else INTACT
-    return f"{network}, {TUNED}" if tuned else network
+    return f"{network}, {TUNED}{_behind(before)}" if tuned else network
+
+
+def _behind(before: str | None) -> str:
+    """Of an intact network whose prefix was frozen, where that ends."""
+    return f" from {before} on" if before else ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,21 @@ class RecoverResult(RowsResult):
         others = {site: e for site in self.sites if site not in shares and (e := self._measured(site, BELOW))}
         kept = [_lossless(site, e) for site, e in others.items() if e.low <= 0]
         back = " and ".join(_back(site, e) for site, e in shares.items())
-        return " ".join([*([f"Fine-tuning recovers {back}{self._basis(next(iter(shares)))}."] if back else []), *kept])
+        said = [f"Fine-tuning recovers {back}{self._basis(next(iter(shares)))}."] if back else []
+        return " ".join([*said, *kept, *self._within()])
+
+    def _within(self) -> Iterator[str]:
+        """Whether each network is shown to be within what was allowed, where it and its control are finished."""
+        allowed = self.settings.get("allowed")
+        if allowed is None:  # a result of an earlier version
+            return
+        for site in self.sites:
+            given, control = (self._measured(name_of(site, True), measure) for measure in (GIVEN, BELOW))
+            if given and control:
+                yield (
+                    f"Is {site}, {TUNED}, within {allowed:g} points of the intact network? As it was given: "
+                    f"{_verdict(given, allowed)}. Fine-tuned alike: {_verdict(control, allowed)}."
+                )
 
     @property
     def sites(self) -> list[str]:
@@ -91,7 +113,7 @@ class RecoverResult(RowsResult):
         return in_order([{**line, "weights": file} for line, file in zip(lines, files, strict=True)])
 
     def _cost(self, row: str) -> dict[str, str]:
-        site = row.removesuffix(f", {TUNED}")
+        site = row.partition(f", {TUNED}")[0]
         cost = self.cost["" if site == INTACT else site]
         return {"parameters": f"{cost['parameters']:,}", "FLOPs per picture": f"{cost['flops']:,}"}
 
@@ -124,6 +146,13 @@ def _back(site: str, share: Estimate) -> str:
         f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}] of the accuracy that GAP+FC from "
         f"{site} on had lost"
     )
+
+
+def _verdict(below: Estimate, allowed: float) -> str:
+    """By the end of the interval: what is likely within may not be shown to be."""
+    most = allowed / 100
+    word = "yes" if below.high <= most else "no" if below.low > most else "not shown"
+    return f"{word}, {100 * below.mean:.2f} points below [{100 * below.low:.2f}, {100 * below.high:.2f}]"
 
 
 def _lossless(site: str, lost: Estimate) -> str:

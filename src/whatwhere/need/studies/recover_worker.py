@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from whatwhere.data import Data
 from whatwhere.lab.cells import Cell
@@ -20,9 +21,11 @@ from whatwhere.lab.trainer import Trainer
 from whatwhere.models.opened import WEIGHTS
 from whatwhere.models.saved import save, unsavable
 from whatwhere.need.gap_fc import collapse
+from whatwhere.need.studies.recover_course import FROM, Course, Kept
 from whatwhere.network import Network
 from whatwhere.surgery import copied
 from whatwhere.training.evaluate import evaluate
+from whatwhere.training.fit import History
 
 TEST, TUNE = "test", "tune"
 FILE = ".safetensors"
@@ -65,6 +68,11 @@ class RecoverWorker(PreparedOnce, Trainer):
             save(net, self.folder / self.kept(config), classes=self.data.classes, overwrite=True, by=RECOVER)
 
     @cached_property
+    def _values(self) -> Kept:
+        """What frozen prefixes and the original gave for the training pictures, the same for all seeds."""
+        return {}
+
+    @cached_property
     def _weights_alone(self) -> bool:
         """Whether the given network is a module of the user's, of which no file can say how to make it."""
         return bool(unsavable(self.network.net))
@@ -74,9 +82,20 @@ class RecoverWorker(PreparedOnce, Trainer):
         net = self.network_at(config["site"])
         if config["do"] == TEST:
             return tested(place(net, self.device), self.data)
-        net.module.float()  # what the recipe trains in, where a network was given in half precision
-        history = self.trained(net, config, f"fine-tuning {net.name}, seed {config['seed']}")
+        history = self._tuned(net, config)
+        self.keep(net, config)
         return {**tested(net, self.data), "epochs": history.epochs, "weights": self.kept(config)}
+
+    def _tuned(self, net: Network, config: Mapping[str, Any]) -> History:
+        """Fine-tune a network in place, or the part of it that is not frozen."""
+        original = self.network_at(None)
+        for each in (net, original):
+            each.module.float()  # what the recipe trains in, where a network was given in half precision
+            place(each, self.device).module.to(memory_format=torch.channels_last)  # as `fit` does
+        trained, train, options = Course(net, original, self.data.train, config, self._values).given()
+        history = self.fitted(trained, train, config, f"fine-tuning {net.name}, seed {config['seed']}", **options)
+        net.module.eval()  # what is around the part that was trained
+        return history
 
     def network_at(self, site: str | None) -> Network:
         """A copy of the given network, collapsed before a site; None leaves it intact."""
@@ -103,5 +122,6 @@ def for_pictures(net: Network, data: Data) -> Network:
 
 def weights_name(config: Mapping[str, Any]) -> str:
     """The file of a cell's weights in the study's folder, such as weights/layer4.0-seed0-<key>.safetensors."""
-    where = re.sub(r"[^\w.#-]+", "_", config["site"] or "intact")
+    intact = f"intact-from-{config[FROM]}" if FROM in config else "intact"
+    where = re.sub(r"[^\w.#-]+", "_", config["site"] or intact)
     return f"weights/{where}-seed{config['seed']}-{Cell(config).key}{FILE}"
