@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from whatwhere.errors import InputError
