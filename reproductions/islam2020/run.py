@@ -35,6 +35,13 @@ DEEPER: dict[str, Any] = {
 CONTROLS: dict[str, dict[str, Any]] = {
     "vgg16": {**VGG, "kernels": [3, 1]},
     "vgg16-kernel7": {**VGG, "kernels": 7, "readouts": "official", "paddings": []},
+    "vgg16-paddings": {
+        **VGG,
+        "readouts": "ridge",
+        "untrained": 0,
+        "paddings": ["circular", "reflect", "replicate"],
+        "blanks": [],
+    },
     "vgg16-layers2": {**VGG, **DEEPER, "official": Official(layers=2)},
     "vgg16-layers3": {**VGG, **DEEPER, "official": Official(layers=3)},
     "squeezenet": {"kernels": 1, "untrained": 2, "paddings": ["circular"]},

@@ -1,6 +1,7 @@
 """Tables 1 to 4 of the paper's layout, from the results that are here, beside the paper's numbers; prints markdown.
 
-python reproductions/restore.py islam2020    # the large results, which are not kept here
+The large results are not kept here: run.py measures them.
+
 python reproductions/islam2020/tables.py
 """
 
