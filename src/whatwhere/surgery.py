@@ -21,13 +21,13 @@ M = TypeVar("M", bound=nn.Module)
 # By the name in a record, where the function is: a network that was saved is operated on again when it is loaded. Names
 # and not imports, since surgeons live upstairs; a closed list, since records are read from files.
 SURGERIES: Mapping[str, str] = {
-    "modular": "whatwhere.graph.modular:modular",
     "need.collapse": "whatwhere.need.gap_fc:collapse",
     "need.pointwise": "whatwhere.need.one_by_one:pointwise",
     "need.truncate": "whatwhere.need.truncated:truncate",
     "hold.with_padding": "whatwhere.hold.padding:with_padding",
     "use.recalibrate": "whatwhere.use.insert:recalibrate",
     "say.bottleneck": "whatwhere.say.insert:bottleneck",
+    "modular": "whatwhere.graph.modular:modular",
 }
 REPORT, RECORDS = "surgery", "surgeries"  # attributes of a module: what the last one did; the records of all
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from small_nets import HAND, SIZE, drawn
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import flow_of
-from whatwhere.graph.rewritten import rewritten
+from whatwhere.graph.rewrite import rewritten
 from whatwhere.need.edited import (
     EditedGraph,
     check_open,
