@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_a_file_gives_the_networks_scores_for_any_number_of_pictures(name: str, 
     check(SMALL[name](), format, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("WHATWHERE_LARGE"), reason="`make coverage` too; WHATWHERE_LARGE=1 runs it")
 @pytest.mark.parametrize("format", SUFFIX)
 @pytest.mark.parametrize("name", LARGE)
 def test_files_of_large_networks(name: str, format: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from whatwhere.errors import InputError
 from whatwhere.use import MSSAR, SE, recalibrate
 from whatwhere.use.recalibrated import Recalibrated
 
+left_out = pytest.mark.skipif(not os.environ.get("WHATWHERE_LARGE"), reason="takes minutes; WHATWHERE_LARGE=1 runs it")
 ONNX = "ONNX export needs onnx, onnxscript and onnxruntime: pip install -e '.[dev]'"
 
 
@@ -32,11 +33,11 @@ def gates(module):
         ("cifar/resnet20", 9),
         ("torchvision/resnet18", 8),
         ("torchvision/resnet50", 16),
-        ("torchvision/wide_resnet50_2", 16),
-        ("timm/resnext50_32x4d", 16),
         ("timm/resnet18", 8),
         ("torchvision/densenet121", 58),
-        ("timm/densenet121", 58),
+        pytest.param("torchvision/wide_resnet50_2", 16, marks=left_out),
+        pytest.param("timm/resnext50_32x4d", 16, marks=left_out),
+        pytest.param("timm/densenet121", 58, marks=left_out),
     ],
 )
 def test_every_block_gets_one_and_the_outputs_stay_what_they_were(name, blocks):
@@ -405,7 +406,6 @@ def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 # A minute and more each on two cores: WHATWHERE_LARGE=1 runs them.
 LARGE = {"torchvision/convnext_tiny", "timm/swin_tiny_patch4_window7_224", "timm/efficientformer_l1"}
-left_out = pytest.mark.skipif(not os.environ.get("WHATWHERE_LARGE"), reason="takes minutes; WHATWHERE_LARGE=1 runs it")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=left_out if n in LARGE else ()) for n in REAL])
