@@ -2,8 +2,9 @@
 
     python benchmarks/collapse.py [--threads 2] [--repeats 9]
 
-Each collapsed network runs in turn with its original, in one process: the ratio of their times, the median over the
-repeats, beside the ratio of their FLOPs, which is the floor. Weights are random; times do not depend on them.
+Three networks run in turn, in one process: the original, the collapsed one, and what no collapse can be faster than,
+the layers before the cut alone (`ww.need.truncate`: these, a mean, one linear layer). Medians of the ratios over the
+repeats. Weights are random; times do not depend on them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -29,11 +30,11 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def interleaved(a: Callable[[], object], b: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """The median ratio of b's time to a's, each pair measured side by side, and its smallest and largest."""
-    a(), b()
-    ratios = [y / x for x, y in ((seconds(a), seconds(b)) for _ in range(repeats))]
-    return statistics.median(ratios), min(ratios), max(ratios)
+def interleaved(runs: Sequence[Callable[[], object]], repeats: int) -> list[tuple[float, ...]]:
+    """The seconds of each, in turn, for each repeat."""
+    for run in runs:
+        run()
+    return [tuple(seconds(run) for run in runs) for _ in range(repeats)]
 
 
 def planning(name: str) -> float:
@@ -47,15 +48,20 @@ def rows(name: str, repeats: int) -> None:
     cuts = ww.sites(net).cuts
     for share in SHARES:
         cut = cuts[-1 - round(share * (len(cuts) - 1))]
-        small = ww.need.collapse(net, cut.name)
+        small, prefix = ww.need.collapse(net, cut.name), ww.need.truncate(net, cut.name)
         before, after = small.module.surgery.flops  # type: ignore[union-attr]
         for batch in BATCHES:
             x = torch.randn(batch, *(net.input_size or (3, 224, 224)))
             with torch.no_grad():
-                ratio, low, high = interleaved(lambda: net.module(x), lambda: small.module(x), repeats)  # noqa: B023
-            floor = after / before
-            times = f"{ratio:.3f} [{low:.3f}, {high:.3f}] | {ratio / floor:.2f}"
-            print(f"| {name} | {cut.name} | {batch} | {floor:.3f} | {times} |", flush=True)
+                times = interleaved([lambda m=n.module: m(x) for n in (net, small, prefix)], repeats)  # noqa: B023
+            print(f"| {name} | {cut.name} | {batch} | {shown(times, after / before)} |", flush=True)
+
+
+def shown(times: list[tuple[float, ...]], flops: float) -> str:
+    ours = sorted(b / a for a, b, _ in times)
+    ratio, alone = statistics.median(ours), statistics.median(c / a for a, _, c in times)
+    over = statistics.median(b / c for _, b, c in times)
+    return f"{flops:.3f} | {ratio:.3f} [{ours[0]:.3f}, {ours[-1]:.3f}] | {ratio / flops:.2f} | {alone:.3f} | {over:.2f}"
 
 
 def main() -> None:
@@ -67,7 +73,8 @@ def main() -> None:
     for name in PLANNED:
         print(f"{name}: sites and cuts in {planning(name):.2f} s", flush=True)
     print(
-        "\n| network | GAP before | batch | FLOP ratio | time ratio [range] | time / FLOPs |\n|---|---|---|---|---|---|"
+        "\n| network | GAP before | batch | FLOPs | time [range] | time / FLOPs | layers before alone | over these |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     for name in MODELS:
         rows(name, args.repeats)
