@@ -669,3 +669,35 @@ def test_maps_and_scores_in_a_dict() -> None:
         given, expected = collapse(net, cut, input_size=SIZE)(x), forced(net, cut, x)
         torch.testing.assert_close(given["scores"], expected["scores"])
         torch.testing.assert_close(given["map"].expand_as(expected["map"]), expected["map"])
+
+
+class Amplified(nn.Module):
+    """Makes much of small differences between its channels, and so of the rounding of its summed kernels."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        super().__init__()
+        self.conv, self.fc, self.wrong = nn.Conv2d(3, 8, 5, padding=2, bias=False), nn.Linear(8, 5), wrong
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.randn(1, 3, 5, 5) + 1e-5 * torch.randn(8, 3, 5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y = 1e5 * (y - y.mean(1, keepdim=True))
+        y = y + y.cumsum(3) / 10 if self.wrong else y
+        return self.fc(torch.tanh(y).mean((2, 3)))
+
+
+def test_rounding_that_a_network_amplifies_is_told_from_a_fault() -> None:
+    torch.manual_seed(0)
+    net = Amplified().eval()
+    exact = copy.deepcopy(net).double()
+    x = torch.randn(4, 3, 16, 16)
+    small, double = (collapse(n, "conv", input_size=(3, 16, 16)) for n in (net, exact))
+    with torch.no_grad():
+        summed = exact.conv.weight.sum((2, 3))
+        y = x.double().mean((2, 3)) @ summed.T
+        expected = exact.fc(torch.tanh(1e5 * (y - y.mean(1, keepdim=True))))
+        torch.testing.assert_close(double(x.double()), expected)
+        assert float((small(x) - expected).abs().max()) > 1e-4 * float(expected.abs().max())  # it is rounding
+    with pytest.raises(InputError, match="scores on a constant map would differ|varies over space"):
+        collapse(Amplified(wrong=True).eval(), "conv", input_size=(3, 16, 16))

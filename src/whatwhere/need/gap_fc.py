@@ -171,11 +171,21 @@ def _pooled_at(original: Flow, start: Site) -> _Built:
         InputError: if it cannot be, or does not.
     """
     check_open(original, start)
-    flow = flow_of(copied(original.module), input_size=original.size)
-    graph = PooledGraph(flow, original, start)
-    built = _Built(graph.finished(), graph.replaced, graph.layers)
-    _check(original, built.module, start)
+    built = _pooled(original, start)
+    try:
+        _check(original, built.module, start)
+    except InputError:
+        if all(p.dtype != torch.float32 for p in original.module.parameters()):
+            raise
+        # A deep network may make much of the rounding of its summed kernels: the same surgery in float64 decides.
+        exact = flow_of(copied(original.module).double(), input_size=original.size)
+        _check(exact, _pooled(exact, start).module, start)
     return built
+
+
+def _pooled(original: Flow, start: Site) -> _Built:
+    graph = PooledGraph(flow_of(copied(original.module), input_size=original.size), original, start)
+    return _Built(graph.finished(), graph.replaced, graph.layers)
 
 
 def _check(original: Flow, module: Rewritten, start: Site) -> None:
