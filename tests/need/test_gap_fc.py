@@ -699,5 +699,5 @@ def test_rounding_that_a_network_amplifies_is_told_from_a_fault() -> None:
         expected = exact.fc(torch.tanh(1e5 * (y - y.mean(1, keepdim=True))))
         torch.testing.assert_close(double(x.double()), expected)
         assert float((small(x) - expected).abs().max()) > 1e-4 * float(expected.abs().max())  # it is rounding
-    with pytest.raises(InputError, match="scores on a constant map would differ|varies over space"):
+    with pytest.raises(InputError, match=r"scores on a constant map would differ|varies over space"):
         collapse(Amplified(wrong=True).eval(), "conv", input_size=(3, 16, 16))
