@@ -290,6 +290,8 @@ class PooledGraph(EditedGraph):
             below = plain.sources[below][0]
         shape = plain.shapes[below]
         axis = next((a for a in (1, 3) if shape[a] == count and is_even(self._constant_values.get(below), a)), 1)
+        if shape[axis] != count:
+            raise InputError(f"{node.target} reads {count} values of a map of {shape[axis]} channels")
         numbers = torch.arange(float(count)).view([-1 if i == axis else 1 for i in range(4)])
         with evaluating(plain.module):
             found = plain.run({below: numbers.expand(shape).contiguous()}, [source])[source][0]
