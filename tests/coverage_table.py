@@ -1,4 +1,8 @@
-"""docs/coverage.md: every operation on every network of the table, each cell behind its check."""
+"""docs/coverage.md: every operation on every network of the table, each cell behind its check.
+
+python tests/coverage_table.py resnet18     # checks the networks whose names hold this, and prints their cells
+python tests/coverage_table.py              # writes the page of what `make coverage` measured
+"""
 
 from __future__ import annotations
 
@@ -113,10 +117,7 @@ def stored() -> dict[str, dict[str, Cell]]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["all"]:
-        for entry in LISTED:
-            print(entry.name, {w: c["status"] for w, c in measure(entry).items() if c["status"] != WORKS}, flush=True)
-    elif sys.argv[1:]:
+    if sys.argv[1:]:
         for entry in LISTED:
             if any(part in entry.name for part in sys.argv[1:]):
                 cells = {what: checked(entry, what) for what in CHECKS}
