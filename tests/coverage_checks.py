@@ -373,7 +373,10 @@ def check_export(net: nn.Module, size: Size) -> str:
     what, module = _smaller(net, size)
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         file = Path(folder) / "net.onnx"
-        export(module, file, input_size=size)
+        try:
+            export(module, file, input_size=size)
+        except InputError as error:
+            raise InputError(str(error).replace(str(file), file.name)) from error
         session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     x = pictures(size, 3)
     (given,) = session.run(None, {"pictures": x.numpy()})
