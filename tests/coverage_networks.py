@@ -46,7 +46,7 @@ def _wake(net: nn.Module) -> None:
     """Scales of branches that begin near zero, at 1e-6 say, get values at which the branches count."""
     generator = torch.Generator().manual_seed(2)
     for p in net.parameters():
-        if p.ndim and float(p.abs().max()) < 1e-2:
+        if p.ndim and float(p.detach().abs().max()) < 1e-2:
             p.data.normal_(std=0.3, generator=generator)
 
 

@@ -24,7 +24,7 @@ FAMILIES = (
 def cells() -> dict[str, list[str]]:
     """What the page says: for each network the words in its row."""
     rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    return {row[1]: [re.sub(r" \(.*\)", "", word) for word in row[3:]] for row in rows[1:]}
+    return {row[1]: [re.sub(r" \(.*\)", "", word) for word in row[3:]] for row in rows[2:]}
 
 
 @pytest.mark.skipif(not EVERY, reason="make coverage")

@@ -406,6 +406,12 @@ def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 # A minute and more each on two cores: WHATWHERE_LARGE=1 runs them.
 LARGE = {"torchvision/convnext_tiny", "timm/swin_tiny_patch4_window7_224", "timm/efficientformer_l1"}
+LARGE |= {
+    "torchvision/mnasnet0_5",
+    "torchvision/efficientnet_b0",
+    "timm/nf_resnet26",
+    "timm/dla34",
+}  # `make coverage` too
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=left_out if n in LARGE else ()) for n in REAL])
