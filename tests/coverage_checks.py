@@ -66,13 +66,9 @@ def _one(output: Any) -> Tensor:
     return found
 
 
-@contextmanager
-def entering(net: nn.Module, site: Site, change: Change, *, whole: bool = False) -> Iterator[list[Tensor]]:
-    """Change in place the map that enters a site, whoever else reads it; gives the maps that were seen.
-
-    With `whole` the tensor as it is, a class token among its tokens.
-    """
-    calls, seen = 0, list[Tensor]()
+def at_call(net: nn.Module, site: Site, look: Callable[[Tensor], None]) -> list[Any]:
+    """Hooks that show the tensor that enters a site, in each forward pass of the network."""
+    calls = 0
 
     def hook(m: nn.Module, args: Any, kwargs: Any) -> None:
         nonlocal calls
@@ -80,19 +76,35 @@ def entering(net: nn.Module, site: Site, change: Change, *, whole: bool = False)
         if calls == site.call:
             x = map_in(args, kwargs)
             assert x is not None
-            maps = x if whole else as_maps(x, site)
-            seen.append(maps.clone())
-            new = change(maps.clone())
-            x.copy_(new if whole else from_maps(new, x, site).clone())
+            look(x)
 
-    def begin(m: nn.Module, args: Any) -> Any:
+    def begin(m: nn.Module, args: Any) -> None:
         nonlocal calls
         calls = 0
-        return tuple(a.clone() for a in args)  # the caller's pictures stay what they were
+
+    module = net.get_submodule(site.module)
+    return [net.register_forward_pre_hook(begin), module.register_forward_pre_hook(hook, with_kwargs=True)]
+
+
+@contextmanager
+def entering(net: nn.Module, site: Site, change: Change, *, whole: bool = False) -> Iterator[list[Tensor]]:
+    """Change in place the map that enters a site, whoever else reads it; gives the maps that were seen.
+
+    With `whole` the tensor as it is, a class token among its tokens.
+    """
+    seen = list[Tensor]()
+
+    def change_it(x: Tensor) -> None:
+        maps = x if whole else as_maps(x, site)
+        seen.append(maps.clone())
+        new = change(maps.clone())
+        x.copy_(new if whole else from_maps(new, x, site).clone())
 
     handles = [
-        net.register_forward_pre_hook(begin),
-        net.get_submodule(site.module).register_forward_pre_hook(hook, with_kwargs=True),
+        net.register_forward_pre_hook(
+            lambda _, args: tuple(a.clone() for a in args)
+        ),  # the caller's stay what they were
+        *at_call(net, site, change_it),
     ]
     try:
         with torch.no_grad():
@@ -190,9 +202,9 @@ def check_shuffle(net: nn.Module, size: Size) -> str:
 def _check_permutes(net: nn.Module, acts: Any, x: Tensor) -> None:
     before, after = dict[str, Tensor](), dict[str, Tensor]()
     sites = list(acts.inputs)
-    notes = [_noted(net, s, before) for s in sites]
+    notes = [h for s in sites for h in _noted(net, s, before)]
     with acts, torch.no_grad():
-        notes += [_noted(net, s, after) for s in sites]
+        notes += [h for s in sites for h in _noted(net, s, after)]
         net(x)  # a transformer's scores do not mind the order of its tokens
     for handle in notes:
         handle.remove()
@@ -202,18 +214,8 @@ def _check_permutes(net: nn.Module, acts: Any, x: Tensor) -> None:
     assert any(not torch.equal(before[s.name], after[s.name]) for s in sites)
 
 
-def _noted(net: nn.Module, site: Site, seen: dict[str, Tensor]) -> Any:
-    calls = 0
-
-    def hook(m: nn.Module, args: Any, kwargs: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == site.call:
-            x = map_in(args, kwargs)
-            assert x is not None
-            seen[site.name] = as_maps(x, site).clone()
-
-    return net.get_submodule(site.module).register_forward_pre_hook(hook, with_kwargs=True)
+def _noted(net: nn.Module, site: Site, seen: dict[str, Tensor]) -> list[Any]:
+    return at_call(net, site, lambda x: seen.update({site.name: as_maps(x, site).clone()}))
 
 
 def check_pool(net: nn.Module, size: Size) -> str:

@@ -72,59 +72,72 @@ def interleaved(a: Run, b: Run, x: Tensor, repeats: int) -> dict[str, Any]:
     }
 
 
+Runs = dict[str, Run]
+
+
+def measured(name: str, net: ww.Network, words: list[str], kept: Path, pictures: str) -> tuple[dict[str, Any], Runs]:
+    """What a network is as files, and what they answer; and what runs each of them."""
+    net.module.to(memory_format=torch.channels_last)  # as fine-tuning left the collapsed one: both are timed alike
+    cost, data = ww.cost(net, seconds=0), ww.load_data(pictures)
+    files = {suffix: kept / f"{name}.{suffix}" for suffix in ("onnx", "pt2")}
+    said = [command("evaluate", *words, "--data", pictures)]
+    for suffix, form in (("onnx", "onnx"), ("pt2", "torch-export")):
+        out = ("--out", str(files[suffix]), "--format", form, "--overwrite", "true")
+        said.append(command("export", *words, *out))
+    program = torch.export.load(files["pt2"]).module()
+    runs = {"torch": net.module.eval(), "onnxruntime": in_onnxruntime(files["onnx"]), "torch.export": program}
+    found = {how: hits(run, net, data) for how, run in runs.items()}
+    return {
+        "parameters": cost.parameters,
+        "flops": cost.flops,
+        "bytes": {suffix: file.stat().st_size for suffix, file in files.items()},
+        "right": {how: int(h.sum()) for how, h in found.items()},
+        "other_answers": {how: int((h != found["torch"]).sum()) for how, h in found.items()},
+        "said": said,
+    }, runs
+
+
+def timed(original: Runs, collapsed: Runs, repeats: int) -> dict[str, Any]:
+    """Seconds of both networks in turn, under each program and with each number of pictures."""
+    found = {}
+    for how in ("torch", "onnxruntime"):
+        for batch in BATCHES:
+            x = torch.randn(batch, 3, 224, 224).to(memory_format=torch.channels_last)
+            found[f"{how}, batch {batch}"] = interleaved(original[how], collapsed[how], x, repeats)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("weights")
+    parser.add_argument("weights", type=Path)
     parser.add_argument("pictures")
     parser.add_argument("out", type=Path)
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    kept, data = args.folder.parent, ww.load_data(args.pictures)
+    own = ["--model", MODEL, "--weights", str(args.weights), "--classes", "1000"]
     given = {
-        "original": ["--model", MODEL, "--weights", args.weights, "--classes", "1000"],
-        "collapsed": ["--model", str(args.folder)],
+        "original": (ww.load_model(MODEL, weights=args.weights, classes=1000), own, args.weights),
+        "collapsed": (
+            ww.load_model(str(args.folder)),
+            ["--model", str(args.folder)],
+            args.folder / "weights.safetensors",
+        ),
     }
-    nets = {
-        "original": ww.load_model(MODEL, weights=args.weights, classes=1000),
-        "collapsed": ww.load_model(str(args.folder)),
-    }
-    report: dict[str, Any] = {
-        "pictures": len(data.test),
+    networks, runs = dict[str, Any](), dict[str, Runs]()
+    for name, (net, words, file) in given.items():
+        networks[name], runs[name] = measured(name, net, words, args.folder.parent, args.pictures)
+        networks[name]["bytes"]["safetensors"] = file.stat().st_size
+    report = {
+        "pictures": len(ww.load_data(args.pictures).test),
         "threads": 1,
         "load": os.getloadavg()[0],
         "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "networks": networks,
+        "seconds": timed(runs["original"], runs["collapsed"], args.repeats),
     }
-    report |= {"onnxruntime": onnxruntime.__version__, "networks": {}, "seconds": {}}
-    runs: dict[str, dict[str, Run]] = {}
-    for name, words in given.items():
-        net, cost = nets[name], ww.cost(nets[name], seconds=0)
-        net.module.to(memory_format=torch.channels_last)  # as fine-tuning left the collapsed one: both are timed alike
-        files = {suffix: kept / f"{name}.{suffix}" for suffix in ("onnx", "pt2")}
-        said = [command("evaluate", *words, "--data", args.pictures)]
-        said.append(command("export", *words, "--out", str(files["onnx"]), "--overwrite", "true"))
-        more = ("--format", "torch-export", "--overwrite", "true")
-        said.append(command("export", *words, "--out", str(files["pt2"]), *more))
-        program = torch.export.load(files["pt2"]).module()
-        runs[name] = {"torch": net.module.eval(), "onnxruntime": in_onnxruntime(files["onnx"]), "torch.export": program}
-        found = {how: hits(run, net, data) for how, run in runs[name].items()}
-        report["networks"][name] = {
-            "parameters": cost.parameters,
-            "flops": cost.flops,
-            "bytes": {suffix: file.stat().st_size for suffix, file in files.items()},
-            "right": {how: int(h.sum()) for how, h in found.items()},
-            "other_answers": {how: int((h != found["torch"]).sum()) for how, h in found.items()},
-            "said": said,
-        }
-    weights = {"original": Path(args.weights), "collapsed": args.folder / "weights.safetensors"}
-    for name, file in weights.items():
-        report["networks"][name]["bytes"]["safetensors"] = file.stat().st_size
-    for how in ("torch", "onnxruntime"):
-        for batch in BATCHES:
-            x = torch.randn(batch, 3, 224, 224).to(memory_format=torch.channels_last)
-            both = (runs["original"][how], runs["collapsed"][how])
-            report["seconds"][f"{how}, batch {batch}"] = interleaved(*both, x, args.repeats)
     args.out.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
