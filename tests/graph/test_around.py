@@ -124,10 +124,18 @@ class Kept(nn.Module):
         return self.root(torch.cat([self.two(x), x], 1))
 
 
+def shared() -> nn.Module:
+    """Two such blocks with one activation, whose calls are counted whether or not what holds them is run again."""
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), Parts(False), Parts(False), nn.Conv2d(6, 2, 1))
+    net[2].relu = net[1].relu
+    return net
+
+
 @pytest.mark.parametrize(
     ("make", "cut", "outputs"),
     [
         (lambda: nn.Sequential(nn.Conv2d(3, 6, 1), Parts(False), nn.Conv2d(6, 2, 1)), "1", ["1.relu#1 (output)"]),
+        (shared, "2", ["1.relu#3 (output)"]),
         (lambda: nn.Sequential(nn.Conv2d(3, 6, 1), Parts(True), nn.Conv2d(6, 2, 1)), "1", []),
         (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Kept(), nn.Conv2d(6, 2, 1)), "1.two", ["1.one (output)"]),
     ],
