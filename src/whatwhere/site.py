@@ -35,8 +35,9 @@ class Site:
         layout: of the input: NCHW, NHWC, or tokens+K (K prefix tokens before H·W positions).
         shape_in: (C, H, W) of the input map.
         shape: (C, H, W) of the output map; None when the output is not a map.
-        depth_share: share of the network's convolutions that begin at or after this call (the paper's
-            "last 30 %"), in [0, 1]. In a network with at most one convolution (a ViT), of its linear layers.
+        depth_share: share of the network's convolutions that begin at or after this call (the paper's "last 30 %"), in
+            [0, 1]; attention counts like a convolution where there are both. In a network with at most one convolution
+            (a ViT), of its linear layers.
         flops_before: floating-point operations (2 per multiply-add) of one picture before this call.
         parents: the non-leaf sites this call is inside of, outermost first.
     """

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whatwhere.attention import AttentionCalls
 from whatwhere.errors import InputError
 from whatwhere.graph.flow import flow_of
 from whatwhere.graph.mixing import Places
@@ -51,7 +52,7 @@ class _Entry:
     shape_in: tuple[int, int, int] | None
     raw: tuple[int, ...]  # the input's axes but the first
     sure: bool  # of the layout
-    convs_before: int
+    mixing_before: int  # convolutions and attention
     linears_before: int
     flops_before: int
     parents: tuple[str, ...]
@@ -70,6 +71,7 @@ class _Trace:
         self.open: list[_Entry] = []
         self.calls: Counter[str] = Counter()
         self.convs = self.linears = 0
+        self.attention = AttentionCalls()
         self.grid: tuple[int, int] | None = None
         self.layout = "NCHW"  # of the last map whose layout was certain
         self.flops = 0
@@ -83,7 +85,8 @@ class _Trace:
                 if name:
                     handles.append(m.register_forward_pre_hook(self._enter(name), with_kwargs=True))
                     handles.append(m.register_forward_hook(self._leave, always_call=False))
-            yield
+            with self.attention:
+                yield
         finally:
             tracing.reset(token)
             for handle in handles:
@@ -106,7 +109,7 @@ class _Trace:
                 shape,
                 raw,
                 bool(certain),
-                self.convs,
+                self.convs + self.attention.count,
                 self.linears,
                 self.flops,
                 tuple(e.name for e in self.open),
@@ -176,7 +179,8 @@ class _Trace:
 
     def _site(self, order: int, e: _Entry) -> Site:
         name = f"{e.name}#{e.call}" if self.calls[e.name] > 1 else e.name
-        total, before = (self.convs, e.convs_before) if self.convs > 1 else (self.linears, e.linears_before)
+        mixing = self.convs + self.attention.count
+        total, before = (mixing, e.mixing_before) if self.convs > 1 else (self.linears, e.linears_before)
         assert e.layout
         assert e.shape_in
         return Site(
