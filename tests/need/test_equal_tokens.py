@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from small_nets import LIBRARIES, SIZE, drawn
 from whatwhere.graph.flow import flow_of
@@ -40,3 +40,21 @@ def test_what_is_not_affine_has_no_layer() -> None:
     flow = flow_of(net, input_size=SIZE)
     values = on_constant_maps(flow, flow.picture, torch.rand(2, 3, 1, 1).expand(2, *SIZE).contiguous())
     assert affine_unit(flow, flow.picture, flow.named["_1"], values) is None
+
+
+class Round(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return (self.conv(x) + x).mean((2, 3))
+
+
+def test_what_goes_round_a_part_does_not_belong_to_it() -> None:
+    flow = flow_of(drawn(Round), input_size=SIZE)
+    values = on_constant_maps(flow, flow.picture, torch.rand(2, 3, 1, 1).expand(2, *SIZE).contiguous())
+    unit = affine_unit(flow, flow.picture, flow.named["conv"], values)
+    assert unit
+    assert [n.name for n in unit.inside] == ["conv"]

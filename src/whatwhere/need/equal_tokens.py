@@ -52,7 +52,7 @@ def affine_unit(flow: Flow, start: fx.Node, node: fx.Node, constant: Mapping[fx.
     for entry, exit in _around(flow, start, node):
         for axis in _channel_axes(flow.shapes.get(entry, ()), flow.shapes.get(exit, ())):
             if is_even(constant.get(entry), axis) and (layer := _layer(flow, entry, exit, axis)):
-                between = flow.after(entry, until=exit)
+                between = flow.after(entry, until=exit) & {exit, *flow.before(exit)}  # other ways may go round the exit
                 return Unit(entry, exit, tuple(n for n in flow.nodes if n in between), layer)
     return None
 

@@ -18,7 +18,7 @@ from whatwhere.need.edited import EditedGraph, free, is_map, modules_after, node
 from whatwhere.need.entry import SpatialMean
 from whatwhere.need.equal_tokens import Unit, affine_unit, is_even
 from whatwhere.need.on_vectors import folded, like, summed
-from whatwhere.need.reshaped import fit_sizes
+from whatwhere.need.reshaped import fit_sizes, is_reshape, keeps_sizes
 from whatwhere.need.windows import convolution_in
 from whatwhere.site import Site, evaluating
 from whatwhere.surgery import Replaced, describe, put
@@ -271,7 +271,13 @@ class PooledGraph(EditedGraph):
             raise InputError(f"{where} cannot work on one position: {why}") from error
         if node in self.later and isinstance(value, Tensor) and value.isnan().any():
             raise InputError(f"{place(self.flow, node)} cannot work on one position: it gives no number (NaN) there")
+        if node in self.later and keeps_sizes(node, value, self._constant_of(node)):
+            raise InputError(f"{place(self.flow, node)} makes several positions of the channels of one")
         return value
+
+    def _constant_of(self, node: fx.Node) -> Any:
+        """What a node gives in the network itself if the map is constant; None unless it is a reshape's."""
+        return self._constant_values.get(self._plain(node)) if is_reshape(node) else None
 
     def _fit(self, node: fx.Node, linear: nn.Linear, x: Tensor) -> None:
         """A layer that flattened maps of several positions gets a column for each channel."""

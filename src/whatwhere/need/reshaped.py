@@ -20,7 +20,7 @@ def fit_sizes(node: fx.Node, value: Any) -> bool:
     Returns:
         Whether this is a reshape whose sizes were other ones.
     """
-    if getattr(node.target, "__name__", node.target) not in RESHAPES or not isinstance(value, Tensor):
+    if not is_reshape(node) or not isinstance(value, Tensor):
         return False
     sizes = (-1, *(1 if _is_even(value, axis) else value.shape[axis] for axis in range(1, value.ndim)))
     args = (node.args[0], *sizes) if node.op == "call_method" else (node.args[0], sizes)
@@ -28,6 +28,26 @@ def fit_sizes(node: fx.Node, value: Any) -> bool:
         return False
     node.args, node.kwargs = args, {}
     return True
+
+
+def is_reshape(node: fx.Node) -> bool:
+    """Whether a node of a graph is a view or reshape."""
+    return getattr(node.target, "__name__", node.target) in RESHAPES
+
+
+def keeps_sizes(node: fx.Node, value: Any, constant: Any) -> bool:
+    """Whether a reshape, given one position, spreads its channels over the positions that there were.
+
+    Args:
+        node: of the graph whose map is pooled.
+        value: what it gives there.
+        constant: what it gives in the network itself for maps that are constant.
+    """
+    if not (is_reshape(node) and isinstance(value, Tensor) and isinstance(constant, Tensor)):
+        return False
+    if value.ndim != constant.ndim or value[0].numel() == constant[0].numel():
+        return False
+    return any(value.shape[axis] > 1 and _is_even(constant, axis) for axis in range(1, value.ndim))
 
 
 def _is_even(value: Tensor, axis: int) -> bool:
