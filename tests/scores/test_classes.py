@@ -28,6 +28,13 @@ def test_the_share_of_labels_among_the_highest_scores(k):
     assert score.value(evidence) == pytest.approx(sum(by_loops(scores, labels, k)) / 60)
 
 
+def test_a_picture_is_right_if_the_labels_score_is_the_highest_and_all_are_numbers():
+    scores = torch.tensor([[0.1, 0.9], [0.9, 0.1], [float("nan"), 0.9], [0.1, float("nan")]])
+    assert among_highest(scores, torch.tensor([1, 1, 1, 1])).tolist() == [True, False, False, False]
+    scores = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [0.0, torch.nan], [-torch.inf, 0.0]])
+    assert among_highest(scores, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]
+
+
 def test_where_a_score_is_no_number_nothing_is_recognised():
     scores = torch.zeros(1, 9)
     scores[0, 3] = torch.nan

@@ -6,7 +6,7 @@ import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from whatwhere.errors import InputError
-from whatwhere.scores.label_maps import commonest_everywhere, miou
+from whatwhere.scores.label_maps import miou
 
 CLASSES = 4
 
@@ -59,14 +59,6 @@ def test_a_smaller_map_of_scores_is_resized_and_unlabelled_pictures_have_no_scor
     score = miou(CLASSES)
     assert score.value(score.evidence(one, labels, None)) == pytest.approx(by_loops(said, labels), abs=1e-12)
     assert np.isnan(score.value(score.evidence(scores, torch.full_like(labels, 255), None)))
-
-
-def test_naming_the_commonest_class_everywhere():
-    scores, labels = drawn()
-    labels[0] = 2
-    everywhere = torch.full_like(labels, 2)
-    evidence = miou(CLASSES).evidence(scores, labels, None)
-    assert commonest_everywhere(evidence, CLASSES) == pytest.approx(by_loops(everywhere, labels), abs=1e-12)
 
 
 def test_what_is_no_score_of_pixels_is_refused():

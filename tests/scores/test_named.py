@@ -34,9 +34,11 @@ def test_the_usual_score(comes_with, has_classes, wanted):
 def test_a_score_that_needs_what_is_not_there_is_refused():
     assert checked(KL, "", "data") is KL
     assert checked(KL, "label maps", "data") is KL
-    with pytest.raises(InputError, match=r"data='x': score='accuracy' needs class labels.*have none.*'agreement'"):
+    with pytest.raises(
+        InputError, match=r"data='x': these pictures have no labels; score='accuracy' needs class labels.*'agreement'"
+    ):
         checked(ACCURACY, "", "data='x'")
-    with pytest.raises(InputError, match=r"score='miou' needs a label map.*they come with class labels"):
+    with pytest.raises(InputError, match=r"these pictures come with class labels; score='miou' needs a label map"):
         checked(miou(2), "class labels", "data")
 
 

@@ -5,20 +5,27 @@ import pytest
 import torch
 
 from whatwhere.errors import InputError
-from whatwhere.scores.against_intact import KL
+from whatwhere.scores.against_intact import FEATURE, KL
 from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.label_maps import miou
 from whatwhere.scores.score import Score, of_pictures
 
 
 def test_a_share_is_shown_in_per_cent_and_a_number_as_it_is():
     assert (ACCURACY.heading, ACCURACY.axis, ACCURACY.points) == ("accuracy %", "accuracy (%)", " points")
     assert (ACCURACY.shown(0.12345), ACCURACY.shown(-0.5, sign=True, digits=1)) == ("12.35", "-50.0")
+    assert (miou(2).title, ACCURACY.title, FEATURE.axis) == (
+        "mIoU",
+        "Accuracy",
+        "cosine with the intact network's features",
+    )
     assert (KL.shown(0.12345), KL.shown(0.0, sign=True), KL.points) == ("0.1235", "+0.0000", "")
 
 
 def test_better_is_up_or_down_and_said_once():
     assert (ACCURACY.direction, KL.direction) == (1, -1)
-    assert (ACCURACY.widest, KL.widest) == (1.0, float("inf"))
+    assert ACCURACY.losses == (-1.0, 1.0)
+    assert KL.losses == (0.0, float("inf"))  # nothing is nearer to the intact network than itself
 
 
 def test_a_set_that_holds_pictures_several_times_is_that_set():

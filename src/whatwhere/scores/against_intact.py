@@ -90,10 +90,10 @@ class Likeness(Score):
         return of_pictures(cosines.flatten(1).mean(1) if cosines.ndim > 1 else cosines, self.name)
 
 
-AGREEMENT = Agreement("agreement", "agreement with the intact network", counted=True)
-DENSE_AGREEMENT = Agreement("agreement", "agreement with the intact network over positions")
-KL = Divergence("kl", "divergence from the intact network (nats)")
-FEATURE = Likeness("feature", "cosine with the intact network's features")
+AGREEMENT = Agreement("agreement", "agreement", counted=True, about="with the intact network")
+DENSE_AGREEMENT = Agreement("agreement", "agreement", about="with the intact network over positions")
+KL = Divergence("kl", "divergence", about="from the intact network's class probabilities, in nats,")
+FEATURE = Likeness("feature", "cosine", about="with the intact network's features")
 
 
 def compared(outputs: Any, intact: Any, score: Score) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,10 @@ class TopK(Score):
     high: float = 1.0
     k: int = 1
 
+    def check(self, outputs: Any, targets: Tensor) -> None:
+        """Scores (N, classes) that are numbers, one for each label."""
+        check_scores(outputs, targets)
+
     def evidence(self, outputs: Any, targets: Tensor, intact: Any) -> list[Evidence]:
         """1 or 0: scores (N, classes), labels (N,).
 

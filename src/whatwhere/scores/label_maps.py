@@ -20,9 +20,9 @@ from whatwhere.training.objectives import at_size, check_maps, score_maps
 class MeanIoU(Score):
     """The mean intersection over union of the classes that occur in the labels, pooled over all pictures.
 
-    Evidence of a picture are its confusions, labelled pixels by true and said class, (classes²,). The network's scores
-    are brought to the labels' resolution (bilinear); 255 is unlabelled. Where a score is no number, its class is said,
-    as `argmax` has it.
+    Evidence of a picture is (3 · classes,): of each class the pixels that are right, that are labelled so, and that are
+    said to be so. The network's scores are brought to the labels' resolution (bilinear); 255 is unlabelled. Where a
+    score is no number, its class is said, as `argmax` has it.
 
     Attributes:
         classes: how many there are.
@@ -36,7 +36,7 @@ class MeanIoU(Score):
     classes: int = 0
 
     def evidence(self, outputs: Any, targets: Tensor, intact: Any) -> list[Evidence]:
-        """Confusions (classes²,) of each picture: any usual form of scores (N, classes, h, w), labels (N, H, W).
+        """Pixels (3 · classes,) of each picture: any usual form of scores (N, classes, h, w), labels (N, H, W).
 
         Raises:
             InputError: for outputs without scores of pixels, a label without a score, or a said class that is none.
@@ -45,35 +45,28 @@ class MeanIoU(Score):
         check_maps(scores, targets)
         said = at_size(scores, targets).argmax(1).cpu()
         pairs = zip(said, targets.cpu(), strict=True)
-        return [confusion(s, t, self.classes).flatten().numpy().astype(np.float64) for s, t in pairs]
+        return [_counts(confusion(s, t, self.classes)) for s, t in pairs]
 
     def value(self, evidence: Sequence[Evidence]) -> float:
         """Over the classes that occur in the labels of these pictures; NaN if none does."""
         return float(self._of(np.sum(evidence, axis=0)[None])[0])
 
     def resampled(self, evidence: Sequence[Evidence], times: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Of sums of confusions."""
+        """Of sums of pixels."""
         return self._of(times.astype(np.float64) @ np.stack(evidence))
 
     def _of(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
-        counts = pooled.reshape(-1, self.classes, self.classes)
-        right, there, said = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
+        right, there, said = pooled.reshape(-1, 3, self.classes).swapaxes(0, 1)
         occurs = there > 0
         iou = np.where(occurs, right / np.maximum(there + said - right, 1), 0.0)
         return iou.sum(1) / np.where(occurs.any(1), occurs.sum(1), np.nan)
 
 
+def _counts(confusions: Tensor) -> Evidence:
+    parts = (confusions.diagonal(), confusions.sum(1), confusions.sum(0))
+    return torch.cat(parts).numpy().astype(np.float64)
+
+
 def miou(classes: int) -> MeanIoU:
     """The mean intersection over union of so many classes."""
     return MeanIoU("miou", "mIoU", classes=classes)
-
-
-def commonest_everywhere(evidence: Sequence[Evidence], classes: int) -> float:
-    """The mIoU of naming the commonest class of some labels at every pixel.
-
-    Args:
-        evidence: of `MeanIoU`, of which the labels' counts are read.
-        classes: how many there are.
-    """
-    there = torch.from_numpy(np.sum(evidence, axis=0)).view(classes, classes).sum(1)
-    return float(there.max() / there.sum() / (there > 0).sum())

@@ -66,10 +66,10 @@ def checked(score: Score, comes_with: Needs, what: str) -> Score:
         InputError: if they lack what the score needs.
     """
     if score.needs and score.needs != comes_with:
-        has = f"they come with {comes_with}" if comes_with else "these have none"
+        have = f"come with {comes_with}" if comes_with else "have no labels"
         raise InputError(
-            f"{what}: score={score.name!r} needs {GIVES[score.needs]}; {has}. Without labels give score='agreement', "
-            "'kl' or 'feature', which compare with the intact network."
+            f"{what}: these pictures {have}; score={score.name!r} needs {GIVES[score.needs]}. Without labels give "
+            "'agreement', 'kl' or 'feature', which compare with the intact network."
         )
     return score
 

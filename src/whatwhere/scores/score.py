@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from whatwhere.errors import InputError
+from whatwhere.errors import InputError, no_tensor
+from whatwhere.training.scores import check_finite_scores
 
 Evidence: TypeAlias = NDArray[np.float64]  # (any length,): all that a score needs of one picture
-Needs: TypeAlias = Literal["class labels", "label maps", "boxes", "numbers", ""]
+Needs: TypeAlias = str  # "class labels", "label maps", "boxes", "numbers", or "" for nothing
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Score:
 
     Attributes:
         name: as `score=` takes it, and as a folder knows it.
-        label: how sentences, tables and figures call it.
+        label: how tables and figures call it.
         unit: "%", of a share in [0, 1] that is shown in per cent; "" of a number that is shown as it is.
         higher_is_better: which way a network is better. Nothing else says it: a loss is positive where it got worse.
         needs: what the pictures must come with; "", nothing.
@@ -35,6 +38,7 @@ class Score:
         counted: that number is 1 or 0, right or wrong.
         low: the least it can be.
         high: the most.
+        about: behind the label in a sentence: "with the intact network".
     """
 
     name: str
@@ -47,6 +51,24 @@ class Score:
     counted: bool = False
     low: float = -math.inf
     high: float = math.inf
+    about: str = ""
+
+    def check(self, outputs: Any, targets: Any) -> None:
+        """Refuse outputs of an intact or a collapsed network of which no score would mean anything.
+
+        Args:
+            outputs: what it gave for a batch.
+            targets: what the pictures come with.
+
+        Raises:
+            InputError: if they hold no tensor, or values that are NaN or infinite.
+        """
+        tensors = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
+        if not tensors:
+            raise no_tensor(outputs)
+        for t in tensors:
+            if t.is_floating_point() and t.ndim > 1:
+                check_finite_scores(t)
 
     def evidence(self, outputs: Any, targets: Any, intact: Any) -> list[Evidence]:
         """All that `value` needs of each picture of a batch.
@@ -94,9 +116,10 @@ class Score:
         return 1 if self.higher_is_better else -1
 
     @property
-    def widest(self) -> float:
-        """The largest difference that there can be."""
-        return self.high - self.low
+    def losses(self) -> tuple[float, float]:
+        """The least and the largest loss that there can be; against itself the intact network is the best."""
+        widest = self.high - self.low
+        return (0.0 if self.of_intact else -widest), widest
 
     @property
     def scale(self) -> float:
@@ -109,6 +132,22 @@ class Score:
         return " points" if self.unit == "%" else ""
 
     @property
+    def lost(self) -> str:
+        """What a sentence calls getting worse."""
+        return "loss" if self.higher_is_better else "rise"
+
+    @property
+    def phrase(self) -> str:
+        """How a sentence calls it."""
+        return f"{self.label} {self.about}".strip()
+
+    @property
+    def title(self) -> str:
+        """The same as a sentence begins with it: "Accuracy", but "mIoU"."""
+        first, rest = self.phrase[:1], self.phrase[1:]
+        return self.phrase if rest[:1].isupper() else first.upper() + rest
+
+    @property
     def heading(self) -> str:
         """Of a column: "accuracy %"."""
         return f"{self.label} {self.unit}".strip()
@@ -116,7 +155,7 @@ class Score:
     @property
     def axis(self) -> str:
         """Of a figure: "accuracy (%)"."""
-        return f"{self.label} (%)" if self.unit else self.label
+        return f"{self.phrase} (%)" if self.unit else self.phrase
 
     def shown(self, x: float, *, sign: bool = False, digits: int = 2) -> str:
         """A number of this score, or a difference of two, as it is shown, without the unit."""
@@ -124,17 +163,17 @@ class Score:
         return f"{self.scale * x + 0.0:{'+' if sign else ''}.{places}f}"
 
 
-def of_pictures(values: Any, what: str) -> list[Evidence]:
+def of_pictures(values: ArrayLike | Tensor, what: str) -> list[Evidence]:
     """Evidence of one number for each picture.
 
     Args:
-        values: (N,), a tensor.
+        values: (N,).
         what: gave them, for the error.
 
     Raises:
         InputError: if they are not one number for each.
     """
-    found = np.asarray(values.detach().cpu(), dtype=np.float64) if hasattr(values, "detach") else np.asarray(values)
+    found = np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
     if found.ndim != 1:
         raise InputError(f"{what} gives values of shape {found.shape}; expected (N,), one for each picture.")
-    return list(found.astype(np.float64)[:, None])
+    return list(found[:, None])
