@@ -21,6 +21,7 @@ from whatwhere.need.studies.tally import Tally
 from whatwhere.resampling import over_groups, share_over_groups
 from whatwhere.say.selective import auroc, levels, of_counts
 from whatwhere.say.studies.fold import _accuracy, _interval, _miou, _miou_change
+from whatwhere.scores.classes import ACCURACY
 from whatwhere.use.studies.joint_rows import lost
 
 Trial = Callable[[Generator], tuple[float, float, float]]  # low, high, truth
@@ -173,8 +174,8 @@ def shuffled(batches: int, size: int, draws: int, shared: float, *, drop: bool =
         pictures = rng.normal(size=batches * size)
         tally = drawn(rng, batches, size, draws, shared, pictures)
         if not drop:
-            return ends(tally.accuracy, truth)
-        return ends(tally.drop(_tally(pictures[None] > -0.8)), float(ndtr(0.8)) - truth)
+            return ends(tally.estimate(ACCURACY), truth)
+        return ends(tally.loss(_tally(pictures[None] > -0.8), ACCURACY), float(ndtr(0.8)) - truth)
 
     return trial
 

@@ -12,6 +12,7 @@ from whatwhere.intervals import (
     Batch,
     Estimate,
     binomial,
+    grouped_variance,
     half_width,
     noise_of,
     over_counts,
@@ -371,3 +372,44 @@ def test_of_counts_alone_the_interval_is_never_narrower_than_with_the_pictures()
         alone = accuracy_of_counts(hits.sum(1).tolist(), 800, same=True)
         assert alone.mean == pytest.approx(accuracy(hits).mean)
         assert alone.half_width >= accuracy(hits).half_width
+
+
+def test_scores_that_are_no_counts_take_their_variance_over_draws_as_it_is() -> None:
+    """A picture's values over draws are normal; the parts are known, and coverage is that of right and wrong ones."""
+    rng, held = np.random.default_rng(5), 0
+    for _ in range(300):
+        values = 0.5 * rng.normal(size=60) + 0.2 * rng.normal(size=(3, 1)) + rng.normal(size=(3, 60))
+        batch = [Batch(60, tuple(values.sum(1)))]
+        mean, varied = values.mean(0), values.var(0, ddof=1)
+        found = over_pictures(None, mean, np.full(60, 3), batch, varied, bounds=(-math.inf, math.inf))
+        held += found.low <= 0 <= found.high
+    assert 0.93 <= held / 300 <= 1.0
+    noise = noise_of(mean, mean, 3, batch, varied)
+    assert noise.draws == pytest.approx(varied.mean())
+    assert noise.pictures == pytest.approx(np.var(mean, ddof=1) - varied.mean() / 3)
+
+
+def test_pictures_of_a_group_count_as_one_where_they_are_alike() -> None:
+    """Twenty groups of ten copies: the interval is that of twenty pictures. Groups of one are no groups."""
+    rng = np.random.default_rng(6)
+    one = rng.normal(size=20)
+    wide = (-math.inf, math.inf)
+    many, groups = np.repeat(one, 10), np.repeat(np.arange(20), 10)
+
+    def of(values: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
+        batch = [Batch(len(values), (float(values.sum()),))]
+        zeros = np.zeros(len(values))
+        return over_pictures(None, values, np.ones(len(values), int), batch, zeros, groups, wide)
+
+    assert of(many, groups).half_width == pytest.approx(of(one).half_width)
+    assert of(one, np.arange(20)).half_width == pytest.approx(of(one).half_width)
+    assert of(many).half_width < 0.5 * of(one).half_width
+    assert (of(many, groups).covers, of(one).covers) == ("groups of test pictures", "test pictures")
+    single = of(one, np.zeros(20, int))
+    assert (single.low, single.high) == wide
+
+
+def test_groups_of_which_none_differs_could_still() -> None:
+    ones, groups = np.ones(40), np.repeat(np.arange(8), 5)
+    assert grouped_variance(ones, groups) == 0.0
+    assert grouped_variance(ones, groups, counted=True) / 40 == pytest.approx(Z**2 / 8 / 8)

@@ -19,6 +19,8 @@ LEVEL = 0.95
 Z = float(special.ndtri(0.5 + LEVEL / 2))
 PICTURES = "test pictures"
 DRAWS = "test pictures and draws"
+GROUPS = "groups of test pictures"
+GROUPS_AND_DRAWS = "groups of test pictures and draws"
 SEEDS = "seeds and test pictures"
 SEEDS_ALONE = "seeds, on these test pictures"
 
@@ -102,6 +104,8 @@ class Noise:
             estimate, which falls below 0 where there is none.
         n: pictures.
         freedom: degrees of freedom that the variance over draws was estimated with.
+        groups: of pictures that belong together, where there are any: `pictures` is then n times the variance of the
+            mean over groups.
     """
 
     pictures: float
@@ -109,15 +113,21 @@ class Noise:
     shared: float
     n: int
     freedom: float
+    groups: int | None = None
 
     def half_width(self, repeats: float) -> float:
         """Half the 95 % interval of the mean, had every picture this many draws."""
-        own = self.draws / self.n / repeats
-        return half_width(self.pictures / self.n + own, own + self.shared / repeats, own, self.freedom, self.n)
+        own, units = self.draws / self.n / repeats, self.groups or self.n
+        return half_width(self.pictures / self.n + own, own + self.shared / repeats, own, self.freedom, units)
 
 
 def noise_of(
-    values: NDArray[np.float64], rates: NDArray[np.float64], repeats: float, batches: Sequence[Batch]
+    values: NDArray[np.float64],
+    rates: NDArray[np.float64],
+    repeats: float,
+    batches: Sequence[Batch],
+    varied: NDArray[np.float64] | None = None,
+    groups: NDArray[np.integer] | None = None,
 ) -> Noise:
     """Take the variance of a mean over pictures apart.
 
@@ -128,11 +138,16 @@ def noise_of(
         rates: (N,) share of its draws in which a picture was right.
         repeats: draws a picture had (the harmonic mean where they differ).
         batches: the draws of each batch.
+        varied: (N,) of scores that are not right or wrong, the variance of a picture's over draws.
+        groups: (N,) equal for pictures that belong together; None: each is alone.
     """
-    n = len(values)
-    # Of a share p seen in r draws, p(1 - p) r / (r - 1) is the unbiased variance of one draw.
-    draws = float(np.mean(rates * (1 - rates))) * repeats / (repeats - 1) if repeats > 1 else 0.0
-    between = _variance(values, counted=True) - draws / repeats
+    n, counted = len(values), varied is None
+    if varied is not None:
+        draws = float(np.mean(varied))
+    else:  # of a share p seen in r draws, p(1 - p) r / (r - 1) is the unbiased variance of one draw
+        draws = float(np.mean(rates * (1 - rates))) * repeats / (repeats - 1) if repeats > 1 else 0.0
+    seen = _variance(values, counted=counted) if groups is None else grouped_variance(values, groups, counted=counted)
+    between = seen - draws / repeats
     drawn = [b for b in batches if b.repeats > 1]
     # Batches have draws of their own, so their parts of the mean vary independently.
     parts = np.array([b.variance * (b.n / n) ** 2 for b in drawn])
@@ -140,7 +155,25 @@ def noise_of(
     # Welch and Satterthwaite; where no batch varies from draw to draw, as if all varied alike.
     weights = parts if parts.any() else np.array([(b.n / n) ** 2 for b in drawn])
     below = float(np.sum(weights**2 / [b.repeats - 1 for b in drawn]))
-    return Noise(between, draws, shared, n, float(weights.sum()) ** 2 / below if drawn else n)
+    freedom = float(weights.sum()) ** 2 / below if drawn else n
+    return Noise(between, draws, shared, n, freedom, None if groups is None else len(np.unique(groups)))
+
+
+def grouped_variance(values: NDArray[np.float64], groups: NDArray[np.integer], *, counted: bool = False) -> float:
+    """N times the variance of a mean over n pictures of which those of a group may depend on each other in any way.
+
+    Of groups of one picture it is the variance between pictures. A single group has none that could be known.
+
+    Args:
+        values: (N,).
+        groups: (N,).
+        counted: the values are of right and wrong pictures: where no group differs, the next one still could.
+    """
+    n, (_, index) = len(values), np.unique(groups, return_inverse=True)
+    apart = np.bincount(index, values - values.mean())
+    g = len(apart)
+    seen = g / (g - 1) * float(apart @ apart) / n if g > 1 else math.nan
+    return max(seen, n * Z**2 / g**2) if counted else seen
 
 
 def _variance(values: NDArray[np.float64], *, counted: bool) -> float:
@@ -159,11 +192,11 @@ class Batch:
 
     Attributes:
         n: pictures.
-        totals: right ones, for each draw.
+        totals: right ones, for each draw; of scores that are not right or wrong, their sum.
     """
 
     n: int
-    totals: tuple[int, ...]
+    totals: tuple[float, ...]
 
     @property
     def repeats(self) -> int:
@@ -181,6 +214,9 @@ def over_pictures(
     rates: NDArray[np.float64],
     repeats: NDArray[np.integer],
     batches: Sequence[Batch],
+    varied: NDArray[np.float64] | None = None,
+    groups: NDArray[np.integer] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Estimate:
     """Mean over pictures and draws with a 95 % interval over both.
 
@@ -189,13 +225,19 @@ def over_pictures(
         rates: (N,) share of its draws in which a picture was right.
         repeats: (N,) draws each picture had.
         batches: the draws of each batch.
+        varied: see `noise_of`.
+        groups: see `noise_of`; of a single group nothing is known, and the interval is all that is possible.
+        bounds: the least and the most; if not given, those of an accuracy or of a difference of two.
     """
     each = 1 / float(np.mean(1 / repeats))
     averaged = rates if values is None else values
-    half, mean = noise_of(averaged, rates, each, batches).half_width(each), float(np.mean(averaged))
-    covers = DRAWS if any(b.repeats > 1 for b in batches) else PICTURES
-    low = max(mean - half, 0.0 if values is None else -1.0)
-    return Estimate(mean, low, min(mean + half, 1.0), _spread(batches), len(rates), int(repeats.max()), covers)
+    mean, noise = float(np.mean(averaged)), noise_of(averaged, rates, each, batches, varied, groups)
+    least, most = bounds or (0.0 if values is None else -1.0, 1.0)
+    half = noise.half_width(each) if noise.groups != 1 else math.inf
+    names = (PICTURES, DRAWS) if groups is None else (GROUPS, GROUPS_AND_DRAWS)
+    covers = names[any(b.repeats > 1 for b in batches)]
+    ends = (max(mean - half, least), min(mean + half, most))
+    return Estimate(mean, *ends, _spread(batches), len(rates), int(repeats.max()), covers)
 
 
 def over_scores(scores: NDArray[np.float64], *, low: float = -1.0, high: float = 1.0) -> Estimate:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whatwhere.errors import InputError
-from whatwhere.intervals import Z, binomial, crossed_half_width, student
+from whatwhere.intervals import GROUPS, Z, binomial, crossed_half_width, student
 
-GROUPS = "groups of test pictures"
 SEEDS_AND_GROUPS = "seeds and groups of test pictures"
 Statistic = Callable[[NDArray[np.float64]], float]
 

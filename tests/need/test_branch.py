@@ -319,21 +319,49 @@ def test_activations_are_let_go_after_a_run() -> None:
 
 
 class Packed(nn.Module):
-    def __init__(self, kind: type) -> None:
+    def __init__(self, pack: Callable[[Tensor], Any]) -> None:
         super().__init__()
-        self.kind, self.conv = kind, nn.Conv2d(3, 3, 3)
+        self.pack, self.conv, self.last = pack, nn.Conv2d(3, 3, 3), nn.Conv2d(3, 4, 3)
 
     def forward(self, x: Tensor) -> Any:
-        scores = self.conv(x).mean((2, 3))
-        return (scores, scores) if self.kind is tuple else {"out": scores}
+        return self.pack(self.last(self.conv(x)))
 
 
-@pytest.mark.parametrize(("kind", "said"), [(tuple, "tuple of length 2"), (dict, "dict with out")])
-def test_a_network_that_gives_no_tensor_is_told(kind: type, said: str) -> None:
-    net = Packed(kind).eval()
+PACKS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], list[Tensor]]]] = {
+    "tuple": (lambda y: (y, y.mean((2, 3))), list),
+    "dict": (lambda y: {"out": y, "aux": y + 1}, lambda made: [made["out"], made["aux"]]),
+    "detections": (lambda y: [{"boxes": row[:, 0], "n": 3} for row in y], lambda made: [row["boxes"] for row in made]),
+}
+
+
+@pytest.mark.parametrize("kind", PACKS)
+def test_whatever_holds_tensors_is_given_as_it_is(kind: str) -> None:
+    """The output of a segmentation network in a dict, of a detector in a list: as a full forward pass gives it."""
+    pack, parts = PACKS[kind]
+    net = Packed(pack).eval()
+    table = list_sites(net, input_size=(3, 8, 8))
+    cut = next(s for s in table if s.name == "last")
+    x, found = torch.randn(2, 3, 8, 8), []
+    with torch.no_grad(), SharedPrefix(net) as run:
+
+        def at_cut(resume: Callable[[], Any]) -> None:
+            with pool(net, "last", table=table):
+                found.append(resume())
+
+        intact = run(x, {cut: at_cut})
+        plain = net(x)
+    with torch.no_grad(), pool(net, "last", table=table):
+        pooled = net(x)
+    for seen, wanted in ((intact, plain), (found[-1], pooled)):
+        assert type(seen) is type(wanted)
+        assert all(torch.equal(a, b) for a, b in zip(parts(seen), parts(wanted), strict=True))
+
+
+def test_a_network_that_gives_no_tensor_is_told() -> None:
+    net = Packed(lambda y: {"out": "nothing"}).eval()
     cut = list_sites(net, input_size=(3, 8, 8))[0]
     x = torch.randn(2, 3, 8, 8)
     for cuts in ({}, {cut: lambda resume: None}):
-        with torch.no_grad(), SharedPrefix(net) as run, pytest.raises(InputError, match=f"of type {said}; .* Wrap it"):
+        with torch.no_grad(), SharedPrefix(net) as run, pytest.raises(InputError, match=r"dict with out; .* Wrap it"):
             run(x, cuts)
     assert "forward" not in net.conv.__dict__

@@ -95,6 +95,21 @@ class SceneSplit:
         """Number of pictures."""
         return len(self.pictures)
 
+    @property
+    def comes_with(self) -> str:
+        """What the pictures come with, as a score may need it."""
+        return "label maps"
+
+    @property
+    def unsteady(self) -> str:
+        """Why another run may serve other pictures, or in another order: none does."""
+        return ""
+
+    def shape(self, geometry: Preprocessing | None = None) -> tuple[int, int, int]:
+        """(3, H, W) of the first picture; scenes are never resized, whatever the geometry."""
+        channels, height, width = self[0][0].shape
+        return channels, height, width
+
     def __repr__(self) -> str:
         """Name and counts."""
         return f"SceneSplit({self.name!r}, {len(self)} pictures, {len(self.classes)} classes)"

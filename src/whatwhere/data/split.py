@@ -138,6 +138,16 @@ class Split:
             yield decoded[rows], self.labels[rows]
 
     @property
+    def comes_with(self) -> str:
+        """What the pictures come with, as a score may need it: "class labels", or "" for nothing."""
+        return "class labels" if self.classes else ""
+
+    @property
+    def groups(self) -> Tensor:
+        """(N,) equal for pictures that belong together: each picture is alone."""
+        return torch.arange(len(self))
+
+    @property
     def unsteady(self) -> str:
         """Why another run may serve other pictures, or in another order; "" if none does."""
         return ""

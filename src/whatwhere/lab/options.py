@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from whatwhere.data.scenes import Scenes
     from whatwhere.lab.sources import GivenData, GivenNetwork
     from whatwhere.network import Network
+    from whatwhere.scores.score import Score
 
     AnyNetwork: TypeAlias = str | nn.Module | Network
     AnyData: TypeAlias = str | os.PathLike[str] | Data | Scenes  # what load_data returns; scenes are refused at once
     AnyRecipe: TypeAlias = str | Recipe
+    AnyScore: TypeAlias = str | Score | None
     Selection: TypeAlias = str | tuple[str, ...] | list[str] | None
 else:  # what a command line can give
+    AnyScore = str | None
     AnyNetwork = AnyData = AnyRecipe = str
     Selection = tuple[str, ...] | None
 Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
@@ -64,8 +67,13 @@ class Measured:
 
         options = {"pretrained": self.pretrained, "width": self.width, "classes": self.classes}
         if isinstance(self.model, str) and self.classes is None and not self.pretrained:
-            options["classes"] = len(self.data_source.data.classes) or None
+            options["classes"] = len(self._classes) or None
         return GivenNetwork.of(self.model, self.weights, options)
+
+    @property
+    def _classes(self) -> tuple[str, ...]:
+        """Of the pictures."""
+        return self.data_source.data.classes
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,24 @@ def unpack_scores(text: str) -> NDArray[np.float64]:
     return np.frombuffer(_bytes(text), "<f4").astype(np.float64)
 
 
+def pack_arrays(arrays: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+    """Arrays (any length,) of numbers, as float64, with their lengths; equal ones as one number."""
+    sizes = [len(a) for a in arrays]
+    values = np.concatenate(arrays) if arrays else np.zeros(0)
+    return {"sizes": sizes[0] if len({*sizes}) == 1 else sizes, "n": len(sizes), "float64": _text(_doubles(values))}
+
+
+def unpack_arrays(packed: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+    """The arrays."""
+    values, sizes = np.frombuffer(_bytes(packed["float64"]), "<f8"), packed["sizes"]
+    each = [sizes] * packed["n"] if isinstance(sizes, int) else sizes
+    return np.split(values, np.cumsum(each)[:-1]) if each else []
+
+
+def _doubles(values: ArrayLike) -> bytes:
+    return np.asarray(values, dtype="<f8").tobytes()
+
+
 def pack_maps(maps: ArrayLike) -> dict[str, Any]:
     """Maps to look at, of any shape, as float16 with their shape."""
     array = np.asarray(maps, dtype="<f2")

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from whatwhere.data import Data
 from whatwhere.data.load import load_pictures
-from whatwhere.data.load_scenes import load_scenes
+from whatwhere.data.load_scenes import holds_scenes, load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
@@ -73,6 +73,13 @@ class GivenData:
         if isinstance(self.source, Held):
             return load_scenes(self.source.value)
         return scenes_named(self.source, stamp(self.source))
+
+    @property
+    def given(self) -> Data | Scenes:
+        """Whichever of the two it is."""
+        source = self.source.value if isinstance(self.source, Held) else self.source
+        named = isinstance(source, str | os.PathLike) and holds_scenes(source)
+        return self.scenes if named or isinstance(source, Scenes) else self.data
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the pictures."""

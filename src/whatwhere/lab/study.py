@@ -259,7 +259,7 @@ def _asked(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
 def data_notes(plan: Plan[Any, Any]) -> Iterator[str]:
     """What the reader must know of a study's pictures or scenes: what was passed over, which classes are absent."""
     for given in (getattr(plan.study, "data_source", None), getattr(plan, "test_source", None)):
-        yield from [] if given is None else given.data.notes
+        yield from [] if given is None else given.given.notes
     scenes = getattr(plan.study, "scene_source", None)
     yield from [] if scenes is None else (*scenes.scenes.notes, *scenes.scenes.absent_notes())
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from whatwhere.errors import InputError, no_tensor
 from whatwhere.interventions import count_skipped
@@ -20,7 +21,7 @@ from whatwhere.network import Network, as_module
 from whatwhere.site import Site
 
 Key = tuple[str, int]
-Resume = Callable[[], Tensor]
+Resume = Callable[[], Any]  # the network's output, in whatever form it gives it
 AtCut = Callable[[Resume], None]
 
 
@@ -74,7 +75,7 @@ class SharedPrefix:
         self._own.clear()
         self._entered = False
 
-    def __call__(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> Tensor:
+    def __call__(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> Any:
         """Run the network once; at each cut, call what is given there with a function that resumes from it.
 
         Args:
@@ -83,7 +84,10 @@ class SharedPrefix:
                 on, under whatever is installed at the time, and returns the network's output.
 
         Returns:
-            The output of the plain forward pass.
+            The output of the plain forward pass: a tensor, or what else holds tensors.
+
+        Raises:
+            InputError: if it holds none, or the network gives another output when it runs again.
         """
         if not self._entered:
             raise InputError("use SharedPrefix in a with block: `with SharedPrefix(net) as run: run(x, cuts)`.")
@@ -92,7 +96,7 @@ class SharedPrefix:
         self._check(x, cuts)
         return self._record(x, cuts)
 
-    def _record(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> Tensor:
+    def _record(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> Any:
         at = {(s.module, s.call): f for s, f in cuts.items()}
         self._state = self._recording = recording = _Recording(self.module, at, x)
         try:
@@ -100,7 +104,7 @@ class SharedPrefix:
         finally:
             self._state, self._recording = _Plain(), None
         missed = [s.name for s in cuts if recording.calls[s.module] < s.call]
-        if not isinstance(output, Tensor):
+        if not _tensors(output):
             raise no_tensor(output)
         if missed:
             raise InputError(f"the network ran, but these cuts were never reached: {', '.join(missed)}.")
@@ -123,7 +127,7 @@ class SharedPrefix:
         )
 
     def _edited_in_place(self, x: Tensor, cuts: Mapping[Site, AtCut]) -> set[Key]:
-        outputs: list[Tensor] = []
+        outputs: list[Any] = []
         edited: set[Key] = set()
 
         def kept_now() -> dict[Key, _Kept]:
@@ -133,8 +137,8 @@ class SharedPrefix:
             outputs.extend((resume(), resume()))
             edited.update(key for key, kept in kept_now().items() if kept.version() != kept.recorded)
 
-        plain = self._record(x, dict.fromkeys(cuts, at_cut)).nan_to_num()
-        if not edited and any(not torch.equal(plain, y.nan_to_num()) for y in outputs):
+        plain = self._record(x, dict.fromkeys(cuts, at_cut))
+        if not edited and not all(_equal(plain, y) for y in outputs):
             raise InputError(
                 "the network gives another output when it is run again on the same input, so paired draws mean "
                 "nothing; switch its randomness off in evaluation mode."
@@ -149,7 +153,7 @@ class SharedPrefix:
 
         return call
 
-    def _resume(self, recording: _Recording) -> Tensor:
+    def _resume(self, recording: _Recording) -> Any:
         self._state, before = _Replay(recording), self._state
         try:
             return self.module(recording.x)
@@ -186,6 +190,18 @@ class _Kept:
 
     def again(self) -> Any:
         return _clone(self.value) if self.copied else self.value
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(output) if isinstance(t, Tensor)]
+
+
+def _equal(output: Any, other: Any) -> bool:
+    """Whether two outputs hold the same values; one that is no number is equal to another."""
+    pairs = _tensors(output), _tensors(other)
+    return len(pairs[0]) == len(pairs[1]) and all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(*pairs, strict=True)
+    )
 
 
 def _clone(value: Any) -> Any:

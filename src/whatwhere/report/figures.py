@@ -40,7 +40,7 @@ class Line:
     Attributes:
         label: in the legend.
         x: in per cent.
-        y: in per cent.
+        y: in per cent, or another unit that the figure's axis names.
         low: lower ends of the 95 % intervals, or empty.
         high: upper ends, or empty.
     """
@@ -60,6 +60,7 @@ def curve_figure(
     title: str = "",
     x: str = "share of convolutions without spatial information, from the last (%)",
     y: str = "accuracy (%)",
+    unit: str = "%",
 ) -> Figure:
     """A quantity over depth: of accuracy, over the share of convolutions without spatial information.
 
@@ -70,10 +71,13 @@ def curve_figure(
         title: above the axes.
         x: what is along the horizontal axis.
         y: along the vertical one.
+        unit: of the levels.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    least = min((v for line in lines for v in (*line.y, *line.low)), default=0.0)
+    digits = 1 if unit else 3
     with mpl.rc_context(STYLE):
         rows = (len(lines) + len(levels) + len(references) + 1) // 2
         figure = Figure(figsize=(7.2, 4.2 + 0.22 * rows), layout="constrained")
@@ -82,13 +86,14 @@ def curve_figure(
             axes.plot(line.x, line.y, "--" if i == 0 else ":", color="0.55", lw=1.4, label=line.label, zorder=1)
         for i, (label, level) in enumerate(levels.items()):
             dashes = (0, (max(6 - 3 * i, 1), 2))
-            axes.axhline(level, color="0.25", lw=1, ls=dashes, label=f"{label}: {level:.1f} %", zorder=2)
+            named = f"{label}: {level:.{digits}f} {unit}".strip()
+            axes.axhline(level, color="0.25", lw=1, ls=dashes, label=named, zorder=2)
         for i, line in enumerate(lines):
             _draw(axes, line, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.set_title(title, loc="left", fontsize=11)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0 if unit or least >= 0 else None)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)  # beside the axes it hides no point
     return figure
 

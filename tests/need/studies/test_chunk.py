@@ -12,7 +12,7 @@ from small_classifier import small_classifier
 from whatwhere.data import Data, Split
 from whatwhere.data.sources import Memory
 from whatwhere.lab.parts import Parts
-from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain, right, seed_of_draw
+from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain, seed_of_draw
 from whatwhere.site_table import list_sites
 
 BATCH = 40
@@ -69,11 +69,6 @@ def test_seeds_of_draws_are_their_own_and_stay_what_they_were():
     assert seed_of_draw(0, "all", "a", 1, 11) != seed_of_draw(0, "all", "a", 11, 1)
 
 
-def test_a_picture_is_right_if_the_labels_score_is_the_highest_and_all_are_numbers():
-    scores = torch.tensor([[0.1, 0.9], [0.9, 0.1], [float("nan"), 0.9], [0.1, float("nan")]])
-    assert right(scores, torch.tensor([1, 1, 1, 1])).tolist() == [True, False, False, False]
-
-
 def test_batches_are_those_of_the_whole_split():
     what = removals()
     assert list(what.batches(range(4, 10))) == [1, 2]
@@ -128,8 +123,3 @@ def test_a_network_as_it_is_goes_on_with_the_batches_that_are_missing():
         some.add(name, parts[name])
     assert measure_plain(net, split, 4, some).to_dict() == whole.to_dict()
     assert seen == [4]
-
-
-def test_scores_that_are_no_numbers_are_never_right():
-    scores = torch.tensor([[torch.nan, 0.0], [1.0, 0.0], [0.0, torch.nan], [-torch.inf, 0.0]])
-    assert right(scores, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]

@@ -81,7 +81,7 @@ def killed_after(monkeypatch, draws: int) -> None:
     """The process dies after some draws; what is finished was written a moment ago."""
     monkeypatch.setattr(parts, "EVERY", 0.0)
     monkeypatch.setattr(parts.Parts, "__exit__", lambda *_: None)
-    real, left = chunk.right, [draws]
+    real, left = chunk.packed, [draws]
 
     def dying(*args):
         if not left[0]:
@@ -89,7 +89,7 @@ def killed_after(monkeypatch, draws: int) -> None:
         left[0] -= 1
         return real(*args)
 
-    monkeypatch.setattr(chunk, "right", dying)
+    monkeypatch.setattr(chunk, "packed", dying)
 
 
 def test_a_curve_that_is_killed_again_and_again_ends_with_the_same_numbers(trained, digits, tmp_path):
@@ -299,13 +299,13 @@ def test_limit_takes_the_same_number_of_every_class(named):
     assert result.data["fingerprints"]["test"] == ww.load_data("digits").test.take(90).fingerprint
 
 
-def test_pictures_without_labels_are_refused(trained, tmp_path):
+def test_pictures_without_labels_have_no_accuracy(trained, tmp_path):
     for i in range(3):
         Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / f"{i}.png")
     with pytest.raises(InputError, match=r"data='.*': these pictures have no labels"):
-        ww.need.curve(trained, str(tmp_path), methods="mean", quiet=True)
+        ww.need.curve(trained, str(tmp_path), methods="mean", score="accuracy", quiet=True)
     with pytest.raises(InputError, match="data: these pictures have no labels"):
-        ww.need.curve(trained, ww.load_data(tmp_path), methods="mean", quiet=True)
+        ww.need.curve(trained, ww.load_data(tmp_path), methods="mean", score="accuracy", quiet=True)
 
 
 def test_a_cut_that_cannot_be_collapsed_gets_a_note(digits):

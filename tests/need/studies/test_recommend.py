@@ -7,8 +7,11 @@ import pytest
 
 import whatwhere as ww
 from whatwhere.intervals import Estimate
-from whatwhere.need.studies.recommend import at_chance, commonest, recommend
+from whatwhere.need.studies.recommend import at_chance, check_within, recommend
 from whatwhere.need.studies.result import Point
+from whatwhere.scores.against_intact import KL
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.score import Score
 
 
 def point(site: str, drop: float, half: float, n: int = 50, seeds: int = 0, method: str = "gap_fc") -> Point:
@@ -17,12 +20,13 @@ def point(site: str, drop: float, half: float, n: int = 50, seeds: int = 0, meth
     return Point(method, site, 0.31, accuracy, lost, values=(0.5,) * seeds)
 
 
-def said(*points: Point, retrained: bool = False, within: float = 0.01) -> str:
+def said(*points: Point, retrained: bool = False, within: float = 0.01, score: Score = ACCURACY) -> str:
     def built(site: str) -> ww.Network:
         raise ww.InputError("it cannot be collapsed.")
 
     net = ww.load_model("cifar/vgg11", classes=3, width=1 / 16)
-    kept = recommend(points, within, net, built, retrained=retrained, recover=lambda p: f" RECOVER {p.site}")
+    recover = lambda p: f" RECOVER {p.site}"  # noqa: E731
+    kept = recommend(points, within, net, built, retrained=retrained, recover=recover, score=score)
     return kept.text
 
 
@@ -71,9 +75,6 @@ def test_no_number_of_pictures_shows_a_loss_of_nothing() -> None:
 
 
 def test_chance_is_what_naming_the_commonest_class_gives() -> None:
-    import torch
-
-    assert commonest(torch.tensor([0, 0, 0, 1])) == 0.75
     text = at_chance(Estimate(0.7, 0.5, 0.8, 0.0, 40, 1), 0.75)
     assert "70.0 % [50.0, 80.0] on 40 pictures, is not above chance (75.0 %, the commonest class)" in text
 
@@ -86,6 +87,21 @@ def test_the_advice_on_a_curve_can_be_followed(trained, digits) -> None:
     net = replace(trained, module=ww.need.collapse(trained, "features.11").module)
     assert net.module.surgery.site == "features.11"
     assert re.search(r"-\d+\.\d\d points \(95 % interval", found)
+
+
+def test_a_score_of_which_less_is_better_rises_and_is_allowed_its_own_unit() -> None:
+    """A divergence that grew by 0.02 nats [0.01, 0.03]."""
+    of = "divergence from the intact network's class probabilities, in nats,"
+    change = f"{of} by +0.0200 (95 % interval +0.0100 to +0.0300) on 50 pictures"
+    held = said(point("late", 0.02, 0.01), within=0.05, score=KL)
+    assert held.startswith("Within a rise of 0.050, the last 31 % of the convolutions need no spatial information")
+    assert f"GAP+FC from late on changes {change}" in held
+    lost = said(point("late", 0.02, 0.01), within=0.001, score=KL)
+    assert lost.startswith("No removal by GAP+FC is sure to stay within a rise of 0.001: even the mildest")
+    check_within(7.5, KL)
+    for wrong in (-1, float("inf"), float("nan"), "x"):
+        with pytest.raises(ww.InputError, match="give a number from 0, in the unit of divergence"):
+            check_within(wrong, KL)
 
 
 @pytest.mark.parametrize(("within", "reach"), [(None, "from"), (0.01, 1)])

@@ -1,4 +1,8 @@
-"""Measure some pictures at every cut, sharing the computation before a cut over all methods and draws."""
+"""Measure some pictures at every cut, sharing the computation before a cut over all methods and draws.
+
+The score is a value: what it needs of each picture is kept as soon as a network's outputs are there, and the outputs
+are not. A score that compares with the intact network gets its outputs first, from a pass of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +12,29 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from whatwhere.data import Split
+from whatwhere.data.scenes import SceneSplit
 from whatwhere.interventions import Intervention
-from whatwhere.lab.packed import pack, unpack
+from whatwhere.lab.packed import pack, pack_arrays, unpack, unpack_arrays
 from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
 from whatwhere.need.branch import AtCut, Resume, SharedPrefix
 from whatwhere.need.shuffling import pool, shuffle
 from whatwhere.need.studies.result import MEAN
-from whatwhere.need.studies.tally import Place, Tallies, Tally
+from whatwhere.need.studies.set_tally import SetTally
+from whatwhere.need.studies.tally import AnyTally, Place, Tallies, Tally, joined_tally
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.score import Evidence, Score
 from whatwhere.site import Site, Sites, evaluating
-from whatwhere.training.scores import check_scores
+
+AnySplit: TypeAlias = Split | SceneSplit
 
 
 def seed_of_draw(seed: int, method: str, site: str, repeat: int, batch: int) -> int:
@@ -46,6 +55,7 @@ class Removals:
         reach: how far a removal goes: "from" a cut to the end, or a number of cuts (1: only this one).
         seed: of all draws.
         batch_size: pictures that share a draw.
+        score: that is measured.
     """
 
     net: Network
@@ -55,6 +65,7 @@ class Removals:
     reach: str | int
     seed: int
     batch_size: int
+    score: Score = ACCURACY
 
     def selection(self, cut: Site) -> str | list[Site]:
         """What is removed at a cut, for `Sites.select`."""
@@ -98,7 +109,7 @@ class Removals:
             for method in self.methods
             for repeat in range(repeats[method, cut.name])
         }
-        return {**draws, None: float(total)}
+        return {**draws, None: float(total) * (2 if self.score.of_intact else 1)}
 
 
 Task: TypeAlias = tuple[str, str, int] | None  # (method, site, draw); None: the intact network
@@ -106,7 +117,7 @@ Task: TypeAlias = tuple[str, str, int] | None  # (method, site, draw); None: the
 
 def measure(
     what: Removals,
-    split: Split,
+    split: AnySplit,
     rows: range,
     repeats: Mapping[Place, int],
     parts: Parts | None = None,
@@ -124,7 +135,7 @@ def measure(
         meter: told how many of `cost` are done.
 
     Returns:
-        For each (method, cut), and for None, the intact network: what was right.
+        For each (method, cut), and for None, the intact network: what the score needs.
     """
     parts, tasks = parts or Parts(), what.tasks(repeats)
     numbers = what.batches(rows)
@@ -137,30 +148,72 @@ def measure(
         run = stack.enter_context(SharedPrefix(what.net))
         order = torch.tensor([row for b in left for row in b.rows], dtype=torch.int64)
         pictures = split.batches(what.batch_size, geometry=what.net.preprocessing, order=order)
-        for batch, (images, labels) in zip(left, pictures, strict=True):
+        for batch, (images, targets) in zip(left, pictures, strict=True):
             prepared = what.net.prepared(images)
-            batch.run(run, prepared, labels.to(prepared.device), meter)
+            batch.run(run, prepared, beside(targets, prepared), meter)
     places: list[Place | None] = [*repeats, None]
-    return {place: Tally.join([b.tally(place) for b in batches]) for place in places}
+    return {place: joined_tally([b.tally(place) for b in batches]) for place in places}
 
 
 def measure_plain(
-    net: Network, split: Split, batch_size: int, parts: Parts | None = None, meter: Meter | None = None
-) -> Tally:
-    """Measure a network as it is, on all pictures; likewise in parts. The meter is told how many are done."""
+    net: Network,
+    split: AnySplit,
+    batch_size: int,
+    parts: Parts | None = None,
+    meter: Meter | None = None,
+    score: Score = ACCURACY,
+    intact: Network | None = None,
+) -> AnyTally:
+    """Measure a network as it is, on all pictures; likewise in parts. The meter is told how many are done.
+
+    Args:
+        net: the network.
+        split: the pictures.
+        batch_size: pictures in a forward pass.
+        parts: what was measured before.
+        meter: told how many pictures are done.
+        score: that is measured.
+        intact: the network that the score compares with, if it does; `net` itself if not given.
+    """
     kept = parts or Parts()
     batches = {str(n): range(n, min(n + batch_size, len(split))) for n in range(0, len(split), batch_size)}
     left = [name for name in batches if name not in kept]
     order = torch.tensor([row for name in left for row in batches[name]], dtype=torch.int64)
     pictures = split.batches(batch_size, geometry=net.preprocessing, order=order)
-    with evaluating(net.module):
-        for name, (images, labels) in zip(left, pictures, strict=True):
-            scores = net.module(net.prepared(images))
-            check_scores(scores, labels)
-            kept.add(name, pack(right(scores, labels.to(scores.device)).cpu().numpy()))
+    original = intact or net
+    with evaluating(net.module), evaluating(original.module):
+        for name, (images, targets) in zip(left, pictures, strict=True):
+            prepared = net.prepared(images)
+            outputs, given = net.module(prepared), beside(targets, prepared)
+            score.check(outputs, given)
+            other = original.module(prepared) if score.of_intact else None
+            kept.add(name, packed(score, score.evidence(outputs, given, other)))
             if meter:
                 meter.update(batches[name].stop)
-    return Tally.of(torch.from_numpy(np.concatenate([unpack(kept[name]) for name in batches]))[None].bool())
+    return joined_tally([tally_of_draws(score, [unpacked(score, kept[name])]) for name in batches])
+
+
+def beside(targets: Any, prepared: Tensor) -> Any:
+    """What pictures come with, where the pictures are, if it is a tensor."""
+    return targets.to(prepared.device) if isinstance(targets, Tensor) else targets
+
+
+def packed(score: Score, evidence: Sequence[Evidence]) -> Any:
+    """Plain values of a batch's evidence: of right and wrong pictures a byte each."""
+    return pack(np.concatenate(evidence).astype(np.uint8)) if score.counted else pack_arrays(evidence)
+
+
+def unpacked(score: Score, plain: Any) -> list[Evidence]:
+    """A batch's evidence."""
+    return list(unpack(plain).astype(np.float64)[:, None]) if score.counted else unpack_arrays(plain)
+
+
+def tally_of_draws(score: Score, draws: Sequence[list[Evidence]]) -> AnyTally:
+    """The tally of a batch from its evidence in each draw."""
+    if not score.per_picture:
+        return SetTally(list(draws))
+    runs = torch.from_numpy(np.stack([np.concatenate(draw) for draw in draws]))
+    return Tally.of(runs.bool() if score.counted else runs)
 
 
 def cost(what: Removals, rows: range, repeats: Mapping[Place, int]) -> float:
@@ -187,17 +240,18 @@ class _Batch:
         """Whether all is measured."""
         return all(self.name(t) in self.parts for t in self.tasks)
 
-    def tally(self, place: Place | None) -> Tally:
-        """What was right at a place."""
+    def tally(self, place: Place | None) -> AnyTally:
+        """What the score needs at a place."""
         of_place = [t for t in self.tasks if (t and t[:2]) == place]
-        runs = [unpack(self.parts[self.name(t)]) for t in of_place]
-        return Tally.of(torch.from_numpy(np.stack(runs)).bool())
+        return tally_of_draws(self.what.score, [unpacked(self.what.score, self.parts[self.name(t)]) for t in of_place])
 
-    def run(self, prefix: SharedPrefix, prepared: Tensor, labels: Tensor, meter: Meter | None) -> None:
+    def run(self, prefix: SharedPrefix, prepared: Tensor, targets: Any, meter: Meter | None) -> None:
         """Measure at every cut what is missing there, then the intact network."""
+        score = self.what.score
+        intact = self.what.net.module(prepared) if score.of_intact else None
 
-        def done(task: Task, scores: Tensor) -> None:
-            self.parts.add(self.name(task), pack(right(scores, labels).cpu().numpy()))
+        def done(task: Task, outputs: Any) -> None:
+            self.parts.add(self.name(task), packed(score, score.evidence(outputs, targets, intact)))
             self.advance(meter, task)
 
         def at(cuts: Sequence[Site]) -> AtCut | None:
@@ -207,22 +261,17 @@ class _Batch:
             def at_cut(resume: Resume) -> None:
                 for task in missing:
                     with self.what.removal(task[0], names[task[1]], task[2], self.number):
-                        scores = resume()
-                    done(task, scores)
+                        outputs = resume()
+                    done(task, outputs)
 
             return at_cut if missing else None
 
         cuts = {entry: there for entry, group in self.what.entries.items() if (there := at(group))}
-        scores = prefix(prepared, cuts)
-        check_scores(scores, labels)
-        done(None, scores)
+        outputs = prefix(prepared, cuts)
+        score.check(outputs, targets)
+        done(None, outputs)
 
     def advance(self, meter: Meter | None, *tasks: Task) -> None:
         """Tell how far the batch is."""
         if meter and tasks:
             meter.advance(len(self.rows) * sum(self.tasks[t] for t in tasks))
-
-
-def right(scores: Tensor, labels: Tensor) -> Tensor:
-    """(N,) whether the highest score is the label's; where a score is no number, the network recognises nothing."""
-    return (scores.argmax(1) == labels) & ~scores.isnan().any(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from whatwhere.lab.options import AnyData, AnyNetwork, Measured, Selection
+from whatwhere.lab.options import AnyData, AnyNetwork, AnyScore, Measured, Selection
 from whatwhere.lab.study import AnyPath, Study
 
 if TYPE_CHECKING:
@@ -21,7 +21,15 @@ class Curve(Measured, Study["NeedResult"]):
     The network is not retrained. The computation before a cut is shared by all methods and draws at the cut; the
     numbers equal those of full forward passes under the same shuffles, draw by draw.
 
+    The loss is of a score. Without labels a network is compared with itself as it is: any folder of pictures will do.
+    Of scenes (pictures with label maps) it is mIoU, whose intervals draw pictures, or video segments, again.
+
     Attributes:
+        data: hf/ID, a folder, known/what, known/where, known/surroundings, digits, drawn/streets or a folder of scenes;
+            in Python also what `load_data` returns.
+        score: accuracy, top5 (class labels); miou (label maps); agreement with the intact network, kl from its scores,
+            feature, the cosine with its features (no labels). If not given: miou for scenes, accuracy with class
+            labels, agreement without, feature for a network without classes.
         methods: shuffle modes (per-channel, shared, all, channel, channel-per-position, block, rows, columns, fixed);
             mean, each map constant at its mean; gap_fc, the collapsed network with summed kernels.
         sites: where to cut; every k x k convolution or residual block if not given.
@@ -29,14 +37,17 @@ class Curve(Measured, Study["NeedResult"]):
         repeats: draws of every shuffle.
         tolerance: give a cut only as many draws as keep its paired interval within this factor (0.01 is one per cent)
             of the width that all repeats would give; chunks of pictures then run one after the other.
-        within: accuracy that the recommendation may cost, from 0 to 1; 0.01 is one point.
+        within: what the recommendation may cost, in the score's own unit; of a score in per cent 0.01 is one point.
         limit: at most this many test pictures, balanced over the classes.
         seed: of the draws.
-        batch_size: pictures in a forward pass; they share each draw.
+        batch_size: pictures in a forward pass; they share each draw. If not given 128, of scenes 4; scenes of several
+            sizes need 1.
 
     Examples:
         $ whatwhere need curve --model timm/resnet18 --pretrained true --data FOLDER --repeats 5 --out curve
         $ whatwhere need curve --model cifar/vgg16 --weights vgg16.safetensors --data hf/uoft-cs/cifar100 --limit 1000
+        $ whatwhere need curve --model torchvision/lraspp_mobilenet_v3_large --pretrained true --data SCENES --reach 1
+        $ whatwhere need curve --model timm/resnet18 --pretrained true --data PICTURES --score kl --within 0.1
     """
 
     kind: ClassVar[str] = "dependency at test time"
@@ -51,7 +62,12 @@ class Curve(Measured, Study["NeedResult"]):
     within: float | None = 0.01
     limit: int | None = None
     seed: int = 0
-    batch_size: int = 128
+    batch_size: int | None = None
+    score: AnyScore = None
+
+    @property
+    def _classes(self) -> tuple[str, ...]:
+        return self.data_source.given.classes
 
 
 def curve(
@@ -64,7 +80,7 @@ def curve(
 
     Args:
         model: a name, a module or a `Network`.
-        data: a name, a folder or a `Data`; the test split is measured.
+        data: a name, a folder, a `Data` or `Scenes`; the test split is measured.
         out: folder for finished cells and the result; the same call resumes there.
         quiet: print no progress.
         **options: the other options of `Curve`.

@@ -10,9 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 from whatwhere.data import Data, Split
+from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.depth import within_share
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
+from whatwhere.intervals import Estimate
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
 from whatwhere.lab.packed import checked_repeats
@@ -22,22 +24,37 @@ from whatwhere.models.weights import random_weights
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.shuffling import MODES, check_seed
+from whatwhere.need.studies.chunk import AnySplit, measure_plain
 from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
+from whatwhere.need.studies.curve_points import groups_of, intact_estimate, points_of
 from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, sized
-from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.leaks import leak_notes
-from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
+from whatwhere.need.studies.recommend import at_chance, check_within, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
-from whatwhere.need.studies.tally import ONE_DRAW, Place, Tallies, Tally, draws_needed, joined, place_of, read
+from whatwhere.need.studies.scored import chance_of, described, score_of
+from whatwhere.need.studies.tally import (
+    ONE_DRAW,
+    Place,
+    Tallies,
+    draws_needed,
+    joined,
+    place_of,
+    read,
+    tally_of,
+)
 from whatwhere.need.studies.typed import collapse_command, recover_command, share_text, trained_command
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY, TOP5
+from whatwhere.scores.score import Score
 from whatwhere.site import Site, Sites
 from whatwhere.site_table import list_sites
 from whatwhere.training.evaluate import evaluate
 
 FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
 CHUNK_BATCHES = 4
+PICTURES, SCENES = 128, 4  # in a forward pass, if nothing else is asked for
+ONE_CLASS = "A collapsed network (GAP+FC) says one class for the whole picture; shuffles and means keep the maps."
 FEW = 8  # pictures that are tried before anything is measured
 INTACT_CELL = Cell({"collapse": None}, "intact network")
 
@@ -58,14 +75,13 @@ class CurvePlan(Plan[Curve, NeedResult]):
         self._read: dict[str, Tallies] = {}  # their results, by their cells' keys
 
     @cached_property
-    def data(self) -> Data:
+    def data(self) -> Data | Scenes:
         """The pictures, at most `limit` of them.
 
         Raises:
-            InputError: if they have no labels, or no fixed order.
+            InputError: if they have no fixed order.
         """
-        data = limited(self.study.data_source.data, self.study.limit)
-        check_labels(self.study.data, data.test)
+        data = limited(self.study.data_source.given, self.study.limit)
         if data.test.unsteady:
             raise InputError(
                 f"data: the DataLoader {data.test.unsteady}, and pictures are compared one by one over several runs; "
@@ -74,9 +90,34 @@ class CurvePlan(Plan[Curve, NeedResult]):
         return data
 
     @property
-    def split(self) -> Split:
+    def split(self) -> AnySplit:
         """The test pictures."""
         return self.data.test
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Pictures in a forward pass."""
+        return self.study.batch_size or (SCENES if isinstance(self.split, SceneSplit) else PICTURES)
+
+    @cached_property
+    def score(self) -> Score:
+        """What is measured.
+
+        Raises:
+            InputError: for a score that these pictures or this network cannot have, and for options that do not go
+                with it.
+        """
+        given = self.study.data
+        what = f"data={given!r}" if isinstance(given, str) else "data"
+        score = score_of(self.study.score, self.split, self.net, what)
+        if self.study.within is not None:
+            check_within(self.study.within, score)
+        if self.study.tolerance is not None and not score.per_picture:
+            raise InputError(
+                f"tolerance={self.study.tolerance!r}: it is for scores of single pictures, and {score.label} is of the "
+                "whole set; leave it out, and give fewer repeats."
+            )
+        return score
 
     @cached_property
     def net(self) -> Network:
@@ -107,7 +148,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     def shared(self) -> Mapping[str, Any]:
         """The network with its weights, the test pictures, and all that decides a chunk."""
-        split, net = self.split, self.net
+        split, net, score = self.split, self.net, self.score
         return {
             "network": net.name,
             "weights": fingerprint(net.module),
@@ -120,7 +161,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
             "seed": self.study.seed,
             "repeats": self.study.repeats,
             "tolerance": self.study.tolerance,
-            "batch_size": self.study.batch_size,
+            "batch_size": self.batch_size,
+            **({} if score is ACCURACY else {"score": score.name}),
         }
 
     def cells(self, done: Finished) -> Iterable[Cell]:
@@ -140,7 +182,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     def chunks(self, done: Finished) -> list[Cell]:
         """The chunks that can be named: with a tolerance, the draws of one depend on all before it."""
-        size, n = self.study.batch_size, len(self.split)
+        size, n = self.batch_size, len(self.split)
         bounds = [0, *range(FIRST_BATCHES * size, n, CHUNK_BATCHES * size), n]
         chunks = [(a, b) for a, b in pairwise(bounds) if a < b] if self.shuffles else []
         for first, last in chunks[len(self._named) :]:
@@ -178,7 +220,9 @@ class CurvePlan(Plan[Curve, NeedResult]):
             InputError: for a device that is not there, or a network that gives no scores for these pictures.
         """
         net = placed(self.study.network_source, self.split, how.device)
-        if math.isnan(evaluate(net, self.split.take(FEW)).loss):
+        if not isinstance(self.split, Split) or self.score not in (ACCURACY, TOP5):
+            measure_plain(net, self.split.take(FEW), min(FEW, self.batch_size), score=self.score)
+        elif math.isnan(evaluate(net, self.split.take(FEW)).loss):
             raise InputError(
                 "model: its scores are not numbers (NaN) on the first pictures; see that its weights and the pictures "
                 "hold numbers, and that its precision suffices."
@@ -194,10 +238,11 @@ class CurvePlan(Plan[Curve, NeedResult]):
             self.shuffles,
             self.study.reach,
             self.study.seed,
-            self.study.batch_size,
+            self.batch_size,
             how.folder,
             Cell(self.shared()).key,
             how.device,
+            self.score,
         )
 
     def fold(self, done: Finished) -> NeedResult:
@@ -207,27 +252,36 @@ class CurvePlan(Plan[Curve, NeedResult]):
         intact = shuffled.get(None) or collapsed.get(None)
         if intact is None:
             raise InputError("no cell of the intact network is finished; run the study without fold_only.")
-        points = [*self._points(collapsed), *self._points(shuffled)]
+        rows = [range(*c.config["rows"]) for c in self._named if c in done]
+        every = groups_of(self.split.groups)
+        some = groups_of(self.split.groups, rows) if shuffled else every
+        points = [*points_of(collapsed, self.table, self.score, every)]
+        points += points_of(shuffled, self.table, self.score, some)
         points.sort(key=lambda p: p.method)
-        study = self.study
+        whole = Point(INTACT, "", 0.0, intact_estimate(intact, self.score, some))
         return NeedResult(
             protocol="test-time",
             network=self.net.name,
             data=self.data.describe(),
             preprocessing=self.net.preprocessing.to_dict(),
-            settings={
-                "repeats": study.repeats,
-                "seed": study.seed,
-                "batch_size": study.batch_size,
-                "reach": study.reach,
-                "tolerance": study.tolerance,
-            },
-            intact=(Point(INTACT, "", 0.0, intact.accuracy),),
+            settings=self._settings(),
+            intact=(whole,),
             points=tuple(points),
-            recommendation=self._advice(intact, points),
-            notes=self._notes(intact, done),
+            recommendation=self._advice(whole.score, points),
+            notes=self._notes(whole.score, done),
             commands=self._commands(points),
+            score=described(self.score),
         )
+
+    def _settings(self) -> dict[str, Any]:
+        study = self.study
+        return {
+            "repeats": study.repeats,
+            "seed": study.seed,
+            "batch_size": self.batch_size,
+            "reach": study.reach,
+            "tolerance": study.tolerance,
+        }
 
     def _draws_note(self) -> list[str]:
         return [ONE_DRAW] if self.study.repeats == 1 and set(self.shuffles) - {MEAN} else []
@@ -237,9 +291,9 @@ class CurvePlan(Plan[Curve, NeedResult]):
         if INTACT_CELL not in done or GAP_FC not in self.methods:
             return {}
         cells = {site: collapse_cell(site) for site in self.pooled[0]}
-        found: Tallies = {None: Tally.from_dict(done[INTACT_CELL])}
+        found: Tallies = {None: tally_of(done[INTACT_CELL])}
         measured = {s: done[c] for s, c in cells.items() if c in done and "refused" not in done[c]}
-        return found | {(GAP_FC, s): Tally.from_dict(result) for s, result in measured.items()}
+        return found | {(GAP_FC, s): tally_of(result) for s, result in measured.items()}
 
     def _refused(self, done: Finished) -> list[str]:
         """Where the network could not be collapsed, and why."""
@@ -247,35 +301,27 @@ class CurvePlan(Plan[Curve, NeedResult]):
         why = {s: done[c]["refused"] for s, c in cells.items() if c in done and "refused" in done[c]}
         return [f"GAP+FC is left out at {site}: {reason}" for site, reason in why.items()]
 
-    def _points(self, tallies: Tallies) -> list[Point]:
-        """The points of some tallies and the intact network on the same pictures; the last cut first."""
-        places = {s.name: s for s in self.table}
-        removed = [(places[place[1]], place[0], t) for place, t in tallies.items() if place]
-        return [
-            Point(method, site.name, site.depth_share, t.accuracy, t.drop(tallies[None]), values=t.each_draw)
-            for site, method, t in sorted(removed, key=lambda r: -r[0].order)
-        ]
-
-    def _notes(self, intact: Tally, done: Finished) -> tuple[str, ...]:
+    def _notes(self, intact: Estimate, done: Finished) -> tuple[str, ...]:
         leaks = leak_notes(self.net, self.table, self.cuts) if self.shuffles and self.study.reach == "from" else []
         own = (*random_weights(self.net), *self._knows_nothing(intact), *leaks, *self._draws_note())
-        return (*own, *self.pooled[1], *self._refused(done), *done.notes())
+        one_class = [ONE_CLASS] if GAP_FC in self.methods and self.score.needs == "label maps" else []
+        return (*own, *self.pooled[1], *self._refused(done), *one_class, *done.notes())
 
     @property
     def _advises(self) -> bool:
         """Whether a recommendation was asked for and can be made."""
         return self.study.within is not None and self.study.reach == "from"
 
-    def _at_chance(self, intact: Tally) -> str:
+    def _at_chance(self, intact: Estimate) -> str:
         """What is to be said of an intact network that knows nothing; "" of any other."""
-        chance = max(1 / len(self.split.classes), commonest(self.split.labels))
-        return at_chance(intact.accuracy, chance) if intact.accuracy.low <= chance else ""
+        chance = chance_of(self.score, self.split)
+        return at_chance(intact, chance, self.score) if chance is not None and intact.low <= chance else ""
 
-    def _knows_nothing(self, intact: Tally) -> list[str]:
+    def _knows_nothing(self, intact: Estimate) -> list[str]:
         """The same as a note, where no recommendation says it."""
         return [said] if not self._advises and (said := self._at_chance(intact)) else []
 
-    def _advice(self, intact: Tally, points: list[Point]) -> Recommendation | None:
+    def _advice(self, intact: Estimate, points: list[Point]) -> Recommendation | None:
         within = self.study.within
         if within is None or not self._advises:
             return None
@@ -285,12 +331,12 @@ class CurvePlan(Plan[Curve, NeedResult]):
         def collapsed(site: str) -> Network:
             return collapse(self.net, site)
 
-        return recommend(points, within, self.net, collapsed, retrained=False, recover=self._recover)
+        return recommend(points, within, self.net, collapsed, retrained=False, recover=self._recover, score=self.score)
 
     def _recover(self, p: Point) -> str:
         """What can be done about a loss: fine-tuning, or training so from the start."""
         model, data = self.study.model, self.study.data
-        if p.method != GAP_FC:
+        if p.method != GAP_FC or not isinstance(self.split, Split) or not self.split.classes:
             return ""
         near = within_share(cuts := self.table.cuts, p.depth_share)
         named = isinstance(model, str) and isinstance(data, str) and "train" in self.study.data_source.data.splits
@@ -318,12 +364,9 @@ def check_options(study: Curve) -> None:
         InputError: naming the option.
     """
     checked_repeats(study.repeats)
-    checked_counts(batch_size=study.batch_size)
+    counts = {"batch_size": study.batch_size, "limit": study.limit}
+    checked_counts(**{name: n for name, n in counts.items() if n is not None})
     check_seed(study.seed)
-    if study.within is not None:
-        check_within(study.within)
-    if study.limit is not None:
-        checked_counts(limit=study.limit)
     reach, tolerance = study.reach, study.tolerance
     if reach != "from" and (not isinstance(reach, int) or isinstance(reach, bool) or reach < 1):
         raise InputError(f"reach={reach!r}: give 'from', or a number of cuts from 1.")

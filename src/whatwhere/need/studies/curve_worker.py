@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from whatwhere.data import Data, Split
+from whatwhere.data import Data
+from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.once import PreparedOnce
@@ -16,9 +17,11 @@ from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.sources import GivenData, GivenNetwork, Held, place
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.studies.chunk import Removals, cost, measure, measure_plain
+from whatwhere.need.studies.chunk import AnySplit, Removals, cost, measure, measure_plain
 from whatwhere.need.studies.tally import place_of, written
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.score import Score
 from whatwhere.site_table import list_sites
 from whatwhere.surgery import copied
 
@@ -39,6 +42,7 @@ class CurveWorker(PreparedOnce):
         folder: of the study; what a cell under way has measured is kept in it.
         study: stands for all that the cells of the folder share.
         device: for a network by name; `auto` leaves an object where it is.
+        score: that is measured.
     """
 
     network: GivenNetwork
@@ -52,11 +56,12 @@ class CurveWorker(PreparedOnce):
     folder: Path
     study: str
     device: str = "auto"
+    score: Score = ACCURACY
 
     @cached_property
-    def split(self) -> Split:
+    def split(self) -> AnySplit:
         """The test pictures."""
-        return limited(self.pictures.data, self.limit).test
+        return limited(self.pictures.given, self.limit).test
 
     @cached_property
     def net(self) -> Network:
@@ -69,7 +74,7 @@ class CurveWorker(PreparedOnce):
         table = list_sites(self.net, input_size=self.split.shape(self.net.preprocessing))
         sites = {s.name: s for s in table}
         cuts = [sites[name] for name in self.cuts]
-        return Removals(self.net, table, cuts, self.methods, self.reach, self.seed, self.batch_size)
+        return Removals(self.net, table, cuts, self.methods, self.reach, self.seed, self.batch_size, self.score)
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell; one that was interrupted goes on where it stopped."""
@@ -98,20 +103,22 @@ class CurveWorker(PreparedOnce):
         except InputError as error:  # a result as well: the page says why the point is not there
             return {"refused": str(error)}
         with Meter(f"GAP+FC from {site}" if site else "intact network", len(self.split)) as meter:
-            return measure_plain(net, self.split, self.batch_size, parts, meter).to_dict()
+            return measure_plain(net, self.split, self.batch_size, parts, meter, self.score, self.net).to_dict()
 
 
-def limited(data: Data, limit: int | None) -> Data:
-    """The pictures, or the test split alone with at most so many of them, balanced over the classes."""
-    return data if limit is None else replace(data, splits={"test": data.test.take(limit)})
+def limited(data: Data | Scenes, limit: int | None) -> Data | Scenes:
+    """The pictures, or the test split alone with at most so many of them, balanced over the classes of pictures."""
+    few: Any = None if limit is None else {"test": data.test.take(limit)}  # of either kind
+    return data if few is None else replace(data, splits=few)
 
 
-def sized(net: Network, split: Split) -> Network:
-    """A network that knows the size of its pictures; if it has none, that of the data."""
-    return net if net.input_size else replace(net, input_size=split.shape(net.preprocessing))
+def sized(net: Network, split: AnySplit) -> Network:
+    """A network that knows the size of its pictures; if it has none, that of the data. Scenes are never resized."""
+    known = net.input_size and not isinstance(split, SceneSplit)
+    return net if known else replace(net, input_size=split.shape(net.preprocessing))
 
 
-def placed(source: GivenNetwork, split: Split, device: str) -> Network:
+def placed(source: GivenNetwork, split: AnySplit, device: str) -> Network:
     """The network that knows its pictures' size, on the device; one given as an object is never moved itself."""
     net = sized(source.net, split)
     if not isinstance(source.source, Held):

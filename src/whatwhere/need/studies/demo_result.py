@@ -65,7 +65,7 @@ class DemoResult(Result):
 
     def records(self) -> Iterable[dict[str, Any]]:
         """The points of all tasks."""
-        return ({"task": task, **vars(p)} for task, r in self.tasks.items() for p in r.records())
+        return ({"task": task, **r.named(vars(p))} for task, r in self.tasks.items() for p in r.records())
 
     def table(self) -> list[dict[str, Any]]:
         """One line for each task: its deepest collapse."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from whatwhere.intervals import Estimate
 from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.need.studies.reference import REFERENCE_MODEL, reference_curve
 from whatwhere.report.figures import Line, curve_figure
 from whatwhere.report.page import Report, Table
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.score import Score
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 INTACT, GAP_FC, MEAN, TRUNCATED = "intact", "gap_fc", "mean", "truncate"
@@ -30,6 +34,7 @@ PROTOCOLS = {
     "test-time": "A trained network is tested without spatial information from each site on, without retraining.",
     "train-and-test": "Each network is trained and tested without spatial information from its site on.",
 }
+POINTS, OLD = ("intact", "points"), "accuracy"  # of a result's points; what their score is called in result.json
 COSTS = {
     "parameters": ("parameters", "{:,.0f}"),
     "flops": ("FLOPs per picture", "{:,.0f}"),
@@ -45,19 +50,25 @@ class Point:
         method: a mode of `shuffle`, `mean`, `gap_fc`, or another removal of `removals.REMOVALS`.
         site: where it begins; "" for the intact network.
         depth_share: share of the convolutions without spatial information, in [0, 1].
-        accuracy: in [0, 1].
-        drop: what was lost against the intact network on the same pictures (or seeds), in [0, 1]; None for the intact.
+        score: what was measured: accuracy in [0, 1], say; of which score it is, the result's `score` says.
+        drop: what was lost against the intact network on the same pictures (or seeds), positive where the score got
+            worse; None for the intact.
         group: of its curve, besides the method ("no augmentation").
-        values: the accuracy of each draw (test-time) or seed (train-and-test).
+        values: the score of each draw (test-time) or seed (train-and-test).
     """
 
     method: str
     site: str
     depth_share: float
-    accuracy: Estimate
+    score: Estimate
     drop: Estimate | None = None
     group: str = ""
     values: tuple[float, ...] = ()
+
+    @property
+    def accuracy(self) -> Estimate:
+        """The score, by the name that it had when accuracy was the only one; result.json has it still."""
+        return self.score
 
     @property
     def label(self) -> str:
@@ -119,6 +130,7 @@ class NeedResult(Result):
         notes: what the reader must know.
         commands: what makes the networks that were measured: a command, or lines of Python.
         provenance: versions, hardware, command, seconds.
+        score: name, label, unit and direction of what was measured; empty: accuracy.
     """
 
     kind: ClassVar[str] = "dependency"
@@ -136,6 +148,12 @@ class NeedResult(Result):
     commands: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    score: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> Score:
+        """What was measured: how it is called and shown, and which way is better."""
+        return Score(**self.score) if self.score else ACCURACY
 
     @property
     def conclusion(self) -> str:
@@ -143,24 +161,46 @@ class NeedResult(Result):
         return self.recommendation.text if self.recommendation else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in result.json; without commands where there are none, as in the first version."""
+        """Plain values, as in result.json; without what is empty in the first version, whose points have accuracies."""
         plain = super().to_dict()
-        return plain if self.commands else {k: v for k, v in plain.items() if k != "commands"}
+        points = {name: [self.named(p) for p in plain[name]] for name in POINTS}
+        empty = {name for name in ("commands", "score") if not plain[name]}
+        return {k: v for k, v in {**plain, **points}.items() if k not in empty}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """From the plain values of result.json; a point's score is called its accuracy where that is what it is.
+
+        Raises:
+            InputError: if they are of another kind or schema version.
+        """
+        points = {name: [{"score": p.get(OLD), **p} for p in plain[name]] for name in POINTS if name in plain}
+        return super().from_dict({**plain, **points})
+
+    def named(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a point, the score by its name if it is accuracy."""
+        return {OLD if name == "score" and not self.score else name: value for name, value in point.items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The points as numbers: `accuracy.mean`, or `score.mean` of another score, `drop.low`, ..."""
+        frame = super().to_frame()
+        return frame if self.score else frame.rename(columns=lambda c: re.sub(r"^score\.", f"{OLD}.", c))
 
     def records(self) -> Iterable[Point]:
         """The intact network's points, then every removal."""
         return (*self.intact, *self.points)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each point, accuracies and drops in per cent."""
-        return [_row(p) for p in self.records()]
+        """One row for each point, shares and their drops in per cent."""
+        return [_row(p, self.measured) for p in self.records()]
 
     def plot(self) -> Figure:
-        """The curve: accuracy over the share of convolutions without spatial information."""
+        """The curve: the score over the share of convolutions without spatial information."""
+        score = self.measured
         lines = [self._line(label) for label in dict.fromkeys(p.label for p in self.points)]
-        levels = {f"intact{f' ({p.group})' if p.group else ''}": 100 * p.accuracy.mean for p in self.intact}
+        levels = {f"intact{f' ({p.group})' if p.group else ''}": score.scale * p.score.mean for p in self.intact}
         title = f"{self.network} on {self.data.get('name', 'data')}"
-        return curve_figure(lines, levels, self._references(), title=title)
+        return curve_figure(lines, levels, self._references(), title=title, y=score.axis, unit=score.unit)
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
@@ -169,7 +209,7 @@ class NeedResult(Result):
             title=f"How much where does {self.network} need?",
             lead=PROTOCOLS[self.protocol],
             figures={"curve": self.plot()},
-            tables=[Table("Accuracy at every depth", self.table()), *self._matrix_table()],
+            tables=[Table(f"{self.measured.title} at every depth", self.table()), *self._matrix_table()],
             notes=self.notes,
             conclusion=self.conclusion,
             conclusion_table=_before_after(self.recommendation),
@@ -180,7 +220,7 @@ class NeedResult(Result):
     def _line(self, label: str) -> Line:
         points = sorted((p for p in self.points if p.label == label), key=lambda p: p.depth_share)
         group = [p for p in self.intact if p.group == points[0].group] if self.protocol == "train-and-test" else []
-        return line_of(label, [*group, *points])
+        return line_of(label, [*group, *points], self.measured)
 
     def _references(self) -> list[Line]:
         on_cifar100 = self.data.get("classes") == 100
@@ -195,7 +235,7 @@ class NeedResult(Result):
                 "trained": e.trained,
                 "tested": e.tested,
                 "convolutions": f"last {100 * e.depth_share:.0f} %",
-                **_estimate(e.accuracy, "accuracy %"),
+                **_estimate(e.accuracy, self.measured.heading, self.measured),
             }
             for e in self.matrix
         ]
@@ -207,30 +247,36 @@ def title_of(p: Point) -> str:
     return f"{p.label} from {p.site} on (the last {100 * p.depth_share:.0f} %)"
 
 
-def line_of(label: str, points: Sequence[Point]) -> Line:
-    """Accuracy over the share of convolutions without spatial information, with its intervals."""
+def line_of(label: str, points: Sequence[Point], score: Score = ACCURACY) -> Line:
+    """A score over the share of convolutions without spatial information, with its intervals."""
     return Line(
         label=label,
         x=tuple(100 * p.depth_share for p in points),
-        y=tuple(100 * p.accuracy.mean for p in points),
-        low=tuple(100 * p.accuracy.low for p in points),
-        high=tuple(100 * p.accuracy.high for p in points),
+        y=tuple(score.scale * p.score.mean for p in points),
+        low=tuple(score.scale * p.score.low for p in points),
+        high=tuple(score.scale * p.score.high for p in points),
     )
 
 
-def _row(p: Point) -> dict[str, Any]:
+def _row(p: Point, score: Score) -> dict[str, Any]:
     row = {"method": p.label, "site": p.site or "-", "share %": f"{100 * p.depth_share:.0f}"}
-    return {**row, **_estimate(p.accuracy, "accuracy %"), **_estimate(p.drop, "drop"), **_basis(p.accuracy)}
+    worse = "drop" if score.higher_is_better else "rise"
+    return {
+        **row,
+        **_estimate(p.score, score.heading, score),
+        **_estimate(p.drop, worse, score),
+        **_basis(p.score, score),
+    }
 
 
-def _estimate(e: Estimate | None, name: str) -> dict[str, str]:
+def _estimate(e: Estimate | None, name: str, score: Score) -> dict[str, str]:
     if e is None:
         return {name: "", f"{name} 95 %": ""}
-    return {name: f"{100 * e.mean:.2f}", f"{name} 95 %": f"[{100 * e.low:.2f}, {100 * e.high:.2f}]"}
+    return {name: score.shown(e.mean), f"{name} 95 %": f"[{score.shown(e.low)}, {score.shown(e.high)}]"}
 
 
-def _basis(e: Estimate) -> dict[str, str]:
-    return {"95 % covers": e.covers, "spread": f"{100 * e.spread:.2f}", "repeats": str(e.repeats), "pictures": f"{e.n}"}
+def _basis(e: Estimate, score: Score) -> dict[str, str]:
+    return {"95 % covers": e.covers, "spread": score.shown(e.spread), "repeats": str(e.repeats), "pictures": f"{e.n}"}
 
 
 def _before_after(advice: Recommendation | None) -> Sequence[Mapping[str, str]]:

@@ -15,9 +15,10 @@ from whatwhere.models.load import load_model
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.labels import check_labels
-from whatwhere.need.studies.recommend import at_chance, check_within, commonest, recommend
+from whatwhere.need.studies.recommend import at_chance, check_within, recommend
 from whatwhere.need.studies.removals import REMOVALS
 from whatwhere.need.studies.result import NeedResult, Point, Recommendation, title_of
+from whatwhere.need.studies.scored import commonest
 from whatwhere.need.studies.trained import Trained
 from whatwhere.need.studies.trained_cells import Grid, TrainedCells
 from whatwhere.need.studies.trained_fold import Fold

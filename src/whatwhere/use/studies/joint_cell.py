@@ -17,6 +17,7 @@ from whatwhere.lab.study import Run, Worker
 from whatwhere.need.studies.chunk import measure
 from whatwhere.need.studies.curve import Curve
 from whatwhere.need.studies.curve_plan import CurvePlan
+from whatwhere.need.studies.tally import Tally
 from whatwhere.network import Network
 from whatwhere.use.studies.compare_plan import CompareWorker, build
 
@@ -98,13 +99,13 @@ def held(net: Network, data: Data, look: Look, device: str = "auto") -> dict[str
 def kept(net: Network, data: Data, look: Look, device: str = "auto") -> dict[str, Any]:
     """`accuracy`, intact and shuffled from each site on; `n`, its test pictures; `hits`, how often each was right."""
     some = Data(data.name, {"test": data.test.take(look.limit)})
-    study = Curve(net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=None)
+    study = Curve(net, some, methods=(SHUFFLE,), sites=look.sites, repeats=look.repeats, within=None, score="accuracy")
     worker = CurvePlan(study).worker(Run(".", device=device, quiet=True))  # nothing is written: it runs no cell
     draws = {(SHUFFLE, cut): look.repeats for cut in worker.cuts}
     found = measure(worker.removals, worker.split, range(len(worker.split)), draws)
-    tallies = {place[1] if place else INTACT: tally for place, tally in found.items()}
+    tallies = {p[1] if p else INTACT: tally for p, tally in found.items() if isinstance(tally, Tally)}
     return {
-        "accuracy": {site: t.accuracy.mean for site, t in tallies.items()},
+        "accuracy": {site: float(t.rates.mean()) for site, t in tallies.items()},
         "n": len(worker.split),
         "hits": {site: pack(t.hits) for site, t in tallies.items()},
     }
