@@ -20,8 +20,9 @@ from whatwhere.lab.rows import accuracy, accuracy_of_counts, difference, differe
 from whatwhere.need.studies.tally import Tally
 from whatwhere.resampling import over_groups, share_over_groups
 from whatwhere.say.selective import auroc, levels, of_counts
-from whatwhere.say.studies.fold import _accuracy, _interval, _miou, _miou_change
+from whatwhere.say.studies.fold import _accuracy, _interval, _miou_change
 from whatwhere.scores.classes import ACCURACY
+from whatwhere.training.evaluate_scenes import pooled_miou
 from whatwhere.use.studies.joint_rows import lost
 
 Trial = Callable[[Generator], tuple[float, float, float]]  # low, high, truth
@@ -243,12 +244,12 @@ def population(alike: float, gains: tuple[float, ...], noise: float = 0.0) -> An
     rng = np.random.default_rng(1)
     total = np.sum([segments(rng, 500, alike, gains, 20, noise).mean((0, 1)) for _ in range(100)], 0)
     change = _miou_change(total, total) if len(gains) > 1 else 0.0
-    return {"miou": _miou(total[0]), "change": change, "accuracy": _accuracy(total[0], total[0])}
+    return {"miou": pooled_miou(total[0]), "change": change, "accuracy": _accuracy(total[0], total[0])}
 
 
 def miou(n: int, alike: float) -> Trial:
     def trial(rng: Generator) -> tuple[float, float, float]:
-        found = _interval(segments(rng, n, alike, (0.0,))[:, :, 0], _miou)
+        found = _interval(segments(rng, n, alike, (0.0,))[:, :, 0], pooled_miou)
         return _ends(found, population(alike, (0.0,))["miou"])
 
     return trial

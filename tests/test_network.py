@@ -32,6 +32,26 @@ def test_one_mean_serves_all_channels() -> None:
     assert Preprocessing().normalise(images).flatten().tolist() == [-1.0, 1.0]
 
 
+def test_colours_in_the_other_order() -> None:
+    """Mean and deviation are in the order of the network, as its authors say them."""
+    p = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), order="BGR")
+    images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
+    x = p.normalise(images)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    for c in range(3):
+        expected = (images[:, 2 - c].double() / 255 - p.mean[c]) / p.std[c]
+        assert torch.allclose(x[:, c].double(), expected, atol=2e-6)
+    floats = torch.randn(2, 3, 4, 4)
+    assert torch.equal(p.normalise(floats), floats)  # prepared already
+    assert p.to_dict()["order"] == "BGR"
+    assert Preprocessing(**p.to_dict()) == p
+    assert "order" not in Preprocessing().to_dict()
+    with pytest.raises(InputError, match="order='GBR' must be 'RGB' or 'BGR'"):
+        Preprocessing(order="GBR")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="order='BGR' is of pictures of 3 channels, and these have 1; leave it out"):
+        Preprocessing(order="BGR").normalise(images[:, :1])
+
+
 def test_prepared_pictures_pass() -> None:
     x = torch.randn(2, 3, 4, 4)
     assert torch.equal(Preprocessing(mean=(0.9,)).normalise(x), x)

@@ -32,6 +32,7 @@ class Preprocessing:
         source: where these numbers come from, for the record.
         channels: of the pictures as the network takes them: 1, grey; 4, with transparency; None, RGB. A `Network` sets
             it to what its module takes.
+        order: of the colours as the network takes them; mean and std are in this order.
     """
 
     mean: tuple[float, ...] = (0.5,)
@@ -41,24 +42,27 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     source: str = "default"
     channels: int | None = None
+    order: Literal["RGB", "BGR"] = "RGB"
 
     def __post_init__(self) -> None:
         """Refuse what no pictures have.
 
         Raises:
-            InputError: for means or deviations that are not of pictures scaled to [0, 1], different numbers of them, or
-                a size that is not (height, width).
+            InputError: for means or deviations that are not of pictures scaled to [0, 1], different numbers of them, a
+                size that is not (height, width), or another order of the colours than the two.
         """
         _check_scaled(self.mean, self.std)
         pair = isinstance(self.size, tuple | list) and len(self.size) == 2
         if self.size is not None and not (pair and all(isinstance(side, int) and side >= 1 for side in self.size)):
             raise InputError(f"preprocessing.size={self.size!r} must be (height, width), both at least 1.")
+        if self.order not in ("RGB", "BGR"):
+            raise InputError(f"preprocessing.order={self.order!r} must be 'RGB' or 'BGR'.")
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Scale bytes to [0, 1] and subtract the mean; floats are passed on as they are.
+        """Bring the colours into order, scale bytes to [0, 1] and subtract the mean; floats are passed on as they are.
 
         Args:
-            images: (N, C, H, W), uint8, or a floating type that is already prepared.
+            images: (N, C, H, W), uint8, RGB if C is 3, or a floating type that is already prepared.
 
         Returns:
             (N, C, H, W), float32, channels last in memory.
@@ -77,9 +81,14 @@ class Preprocessing:
         return x.mul_(scale).sub_(shift.view(1, -1, 1, 1))
 
     def _coloured(self, images: Tensor) -> Tensor:
-        """Bytes with the channels that the network takes."""
+        """Bytes with the channels that the network takes, in its order."""
+        if self.order == "BGR" and images.shape[1] != 3:
+            raise InputError(
+                f"preprocessing.order='BGR' is of pictures of 3 channels, and these have {images.shape[1]}; leave it "
+                "out."
+            )
         if self.channels is None or images.shape[1] == self.channels:
-            return images
+            return images.flip(1) if self.order == "BGR" else images
         if (images.shape[1], self.channels) == (3, 1):
             return grey(images)
         raise InputError(
@@ -89,7 +98,8 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a result file."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("channels", None)}
+        usual = {"channels": None, "order": "RGB"}  # left out: results from before they were there stay as they are
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 def grey(images: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -87,9 +88,50 @@ def test_the_measures_follow_from_sets_of_pixels() -> None:
     assert found.iou[:3].tolist() == pytest.approx(jaccard_score(y, p, average=None).tolist())
     assert found.accuracy == (y == p).mean()
     missing = " of 3 of 4 classes (not in the labels: never)"
-    assert f"mIoU {100 * found.miou:.2f} %{missing}, pixel accuracy {100 * found.accuracy:.2f} %, 5 pictures" == str(
-        found
+    ends = {k: f"[{100 * i.low:.2f}, {100 * i.high:.2f}]" for k, i in found.intervals.items()}
+    assert str(found) == (
+        f"mIoU {100 * found.miou:.2f} % {ends['miou']}{missing}, "
+        f"pixel accuracy {100 * found.accuracy:.2f} % {ends['accuracy']}, 5 pictures"
     )
+
+
+def test_intervals_are_over_groups_and_by_leaving_each_out() -> None:
+    said, true = said_and_true()
+    found = evaluate_scenes(network(), scenes(said, true, torch.tensor([0, 0, 1, 2, 2])))
+    assert str(found).endswith("5 pictures in 3 groups")
+    parts = [[0, 1], [2], [3, 4]]
+    for name, measure in (("miou", mean_iou), ("accuracy", pixel_accuracy)):
+        whole = measure(found.confusions.sum(0))
+        without = [measure(found.confusions[[i for p in parts if p != left for i in p]].sum(0)) for left in parts]
+        pseudo = [3 * whole - 2 * w for w in without]
+        half = 4.302652729911275 * torch.tensor(pseudo).double().std().item() / math.sqrt(3)  # Student's t, 2 degrees
+        bias = 2 * (sum(without) / 3 - whole)
+        expected = max(0.0, whole - max(0.0, bias) - half), min(1.0, whole - min(0.0, bias) + half)
+        assert (found.intervals[name].low, found.intervals[name].high) == pytest.approx(expected)
+    assert evaluate_scenes(network(), scenes(said, true, torch.zeros(5, dtype=torch.int64))).intervals == {}
+
+
+def test_a_named_score_beyond_the_classes_is_a_wrong_answer() -> None:
+    """The published count of a network that may say "unlabelled": such a pixel is missed, and no class claims it."""
+    said, true = said_and_true()
+    said[torch.rand(said.shape, generator=torch.Generator().manual_seed(1)) < 0.2] = 4
+    void = Network(Says(5), Preprocessing(mean=(0.0,), std=(1.0,)), classes=(*CLASSES, "unlabelled"))
+    found = evaluate_scenes(void, scenes(said, true))
+    pixels = [(t, s) for t, s in zip(true.flatten().tolist(), said.flatten().tolist(), strict=True) if t != IGNORE]
+    for k in range(3):
+        both = sum((t, s) == (k, k) for t, s in pixels)
+        assert float(found.iou[k]) == both / sum(k in (t, s) for t, s in pixels)
+    assert found.miou == pytest.approx(float(found.iou[:3].mean()))
+    assert found.accuracy == sum(t == s for t, s in pixels) / len(pixels)
+    assert found.intervals["miou"].value == pytest.approx(found.miou)
+    share = 100 * sum(s == 4 for _, s in pixels) / len(pixels)
+    assert f"{share:.2f} % of the labelled pixels said to be 'unlabelled', which is wrong" in str(found)
+    for classes in ((), ("x", *CLASSES[1:], "unlabelled")):  # no names, or others: no one says that it is meant
+        unnamed = Network(Says(5), Preprocessing(mean=(0.0,), std=(1.0,)), classes=classes)
+        with pytest.raises(
+            InputError, match=r"says class 4, but there are 4 .*classes=\(the data's names, 'unlabelled"
+        ):
+            evaluate_scenes(unnamed, scenes(said, true))
 
 
 def test_a_class_that_is_said_but_never_there_counts_in_no_mean() -> None:
@@ -161,7 +203,7 @@ def test_classes_that_never_occur_are_said() -> None:
     found = evaluate_scenes(network(), scenes(said, true))
     assert found.absent == ()
     assert "absent" not in found.to_dict()
-    assert str(found).startswith(f"mIoU {100 * found.miou:.2f} %, pixel")
+    assert re.match(rf"mIoU {100 * found.miou:.2f} % \[[\d.]+, [\d.]+\], pixel", str(found))
 
 
 def test_scenes_without_a_label_or_with_one_class_are_refused() -> None:

@@ -9,9 +9,9 @@ import torch
 
 from whatwhere.intervals import crossed_half_width
 from whatwhere.lab.packed import pack_scores
-from whatwhere.say.studies.fold import _interval, _miou, extreme_coverages, few_groups, folded
+from whatwhere.say.studies.fold import _interval, extreme_coverages, few_groups, folded
 from whatwhere.say.studies.say_row import Interval, SayRow
-from whatwhere.training.evaluate_scenes import mean_iou, pixel_accuracy
+from whatwhere.training.evaluate_scenes import mean_iou, pixel_accuracy, pooled_miou
 
 ABOUT = {"sites": ["s"], "kinds": ["intact"], "seeds": [0], "concepts": {}}
 
@@ -100,13 +100,13 @@ def test_without_a_rare_class_it_counts_as_in_all_pictures(streets):
     counts = np.zeros((20, 3, 3))
     counts[:, 0, 0], counts[:, 0, 2], counts[:, 1, 1], counts[:, 1, 0] = 90, 1, 80, 20
     counts[0, 2, 2], counts[0, 2, 0] = 90, 10
-    found = _interval(counts[None], _miou)
+    found = _interval(counts[None], pooled_miou)
     assert found.value == pytest.approx(np.mean([1800 / 2230, 0.8, 0.75]))
     assert found.low <= found.value <= found.high
     assert found.high - found.low < 0.06
     cell = {"confusions": pack_scores(counts.flatten()), "n": 20, "groups": list(range(20))}
     assert few_groups({("s", "intact", 0): cell}, "abc") == ["c"]  # of which nothing is known, and the page says so
-    without = _miou(counts[1:].sum(0), counts.sum(0))
+    without = pooled_miou(counts[1:].sum(0), counts.sum(0))
     assert without == pytest.approx(np.mean([1710 / 2109, 0.8, 0.75]))
 
 
@@ -114,9 +114,9 @@ def test_a_miou_of_more_pixels_than_single_precision_counts():
     """A pixel more than 2**24 is a pixel more; and as another library counts, at scale."""
     counts = np.array([[2.0**24 + 1, 1, 0], [3, 2.0**26 + 1, 5], [0, 7, 2.0**25 + 3]])
     exact = [Fraction(int(counts[i, i]), int(counts[i].sum() + counts[:, i].sum() - counts[i, i])) for i in range(3)]
-    assert _miou(counts) == pytest.approx(float(sum(exact) / 3), rel=1e-15)
+    assert pooled_miou(counts) == pytest.approx(float(sum(exact) / 3), rel=1e-15)
     assert mean_iou(torch.from_numpy(counts).long()) == pytest.approx(float(sum(exact) / 3), rel=1e-15)
-    assert _miou(counts) == pytest.approx(mean_iou(torch.from_numpy(counts)), rel=1e-15)
+    assert pooled_miou(counts) == pytest.approx(mean_iou(torch.from_numpy(counts)), rel=1e-15)
     right, n = int(np.trace(counts)), int(counts.sum())
     assert pixel_accuracy(torch.from_numpy(counts).long()) == pytest.approx(float(Fraction(right, n)), rel=1e-15)
     assert 1 - pixel_accuracy(torch.from_numpy(counts).long()) == pytest.approx(16 / n, rel=1e-6)

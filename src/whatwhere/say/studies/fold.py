@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
@@ -20,10 +19,9 @@ from whatwhere.say.studies.inspection import counts_of, difference
 from whatwhere.say.studies.kinds import CEILING
 from whatwhere.say.studies.say_row import Interval, SayRow
 from whatwhere.say.studies.words import CONTROLS, LIKE, on_broden
-from whatwhere.training.evaluate_scenes import class_iou, pixel_accuracy
+from whatwhere.training.evaluate_scenes import Counts, class_iou, pixel_accuracy, pooled_miou
 
 Key = tuple[str, str, int]
-Counts = NDArray[np.float64]
 RARE = 5  # groups that a class lies in
 NAMED = 12  # concepts, or other things, that a note names at most
 # Coverages near 0, or as near to 1, whose intervals hold them less than 93 times in 100 (benchmarks/coverage.py).
@@ -56,7 +54,7 @@ def folded(
         classes=scenes.classes,
         data=scenes.describe(),
         settings=dict(about),
-        ceiling=_interval(_per_group(top, classes)[None], _miou) if top else None,
+        ceiling=_interval(_per_group(top, classes)[None], pooled_miou) if top else None,
         concepts=(top or heads or {"counts": []})["counts"],
         notes=(
             *_notes(rows, top, few_groups(found, scenes.classes)),
@@ -103,11 +101,11 @@ def _row(site: str, kind: str, at_site: Mapping[str, Sequence[Mapping[str, Any]]
         kind=kind,
         channels=first["channels"],
         names=tuple(first["names"]),
-        miou=_interval(every, _miou),
+        miou=_interval(every, pooled_miou),
         accuracy=_interval(every, _accuracy),
         change=None if kind == "intact" else change("intact"),
         against={c: change(c) for c in CONTROLS if kind not in (c, "intact") and at_site.get(c)},
-        seeds=tuple(round(_miou(e.sum(0)), 6) for e in each),
+        seeds=tuple(round(pooled_miou(e.sum(0)), 6) for e in each),
         iou=tuple(finite(v) for v in class_iou(torch.from_numpy(mean.sum(0))).tolist()),
         extras=extras,
     )
@@ -125,10 +123,10 @@ def _inspection(kind: str, at_site: Mapping[str, Sequence[Mapping[str, Any]]]) -
 
 def _leakage(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """MIoU of every overwriting."""
-    drops = [_miou(np.array(c, float)) for c in cells["dropped"]]
-    few = _miou(np.array(cells["few"], float))
+    drops = [pooled_miou(np.array(c, float)) for c in cells["dropped"]]
+    few = pooled_miou(np.array(cells["few"], float))
     return {
-        **{k: _miou(np.array(cells[k], float)) for k in ALTERED if k in cells},
+        **{k: pooled_miou(np.array(cells[k], float)) for k in ALTERED if k in cells},
         "dropped": {n: d - few for n, d in zip(names, drops, strict=True)},
         "few n": cells["few n"],
     }
@@ -150,23 +148,8 @@ def _interval(counts: Counts, statistic: Any, low: float = 0.0) -> Interval:
     return Interval(found.value, found.low, found.high, found.groups, found.covers)
 
 
-def _miou(total: Counts, whole: Counts | None = None) -> float:
-    """Of a draw: over the classes of all pictures; one that the draw lacks counts as it does in all of them."""
-    every = total if whole is None else whole
-    there = every.sum(-1) > 0
-    iou = np.where(total.sum(-1) > 0, _class_iou(total), _class_iou(every))
-    return float(iou[there].mean())
-
-
-def _class_iou(total: Counts) -> Counts:
-    """As `class_iou`; a thousand draws of a few classes take a fifth of its time."""
-    right = total.diagonal()
-    union = total.sum(-1) + total.sum(-2) - right
-    return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
-
-
 def _miou_change(total: Counts, whole: Counts) -> float:
-    return _miou(total[0], whole[0]) - _miou(total[1], whole[1])
+    return pooled_miou(total[0], whole[0]) - pooled_miou(total[1], whole[1])
 
 
 def _accuracy(total: Counts, whole: Counts) -> float:
