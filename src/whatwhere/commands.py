@@ -23,8 +23,9 @@ def sites(
     """List every place where a spatial map flows through a network.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME (vgg11, vgg16, resnet20, resnet50, ...),
-            package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
+        model: timm/NAME, torchvision/NAME, hf/ID, cifar/NAME (vgg11, vgg16, resnet20, resnet50, ...),
+            package.module:function, a function of yours that makes the network, or a folder that ww.save or Hugging
+            Face's save_pretrained wrote.
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         classes: number of scores.
         width: width factor of cifar/ and pspnet/ networks.

@@ -61,8 +61,9 @@ def certain_layout(m: nn.Module) -> str | None:
     if isinstance(m, CHANNELS_FIRST_LEAVES):
         return "NCHW"
     if isinstance(m, CHANNELS_LAST_LEAVES):
-        # torchvision's and timm's LayerNorm2d are LayerNorms that take (N, C, H, W).
-        return "NCHW" if "2d" in type(m).__name__ else "NHWC"
+        # torchvision's and timm's LayerNorm2d are LayerNorms that take (N, C, H, W); ConvNeXt's own says so.
+        first = "2d" in type(m).__name__ or getattr(m, "data_format", "") == "channels_first"
+        return "NCHW" if first else "NHWC"
     return None
 
 

@@ -6,6 +6,7 @@ rule is; what is NaN at the end has no rule, and is refused by name. So no train
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -61,9 +62,9 @@ def untrained(net: N, seed: int) -> N:
 
     Every layer draws its tensors as its own `reset_parameters` does, also where its weights are pruned or are normed.
     What no such method fills is set by the first rule that fits, and the report says by which: statistics, scale and
-    shift of a normalisation become those of a fresh one; tensors of timm's and torchvision's networks those of a newly
-    built network; any other parameter with two or more axes (a position embedding, say) keeps its values in a random
-    order. Masks of pruning cut as much as before, elsewhere.
+    shift of a normalisation become those of a fresh one; tensors of timm's, transformers' and torchvision's networks
+    those of a newly built network; any other parameter with two or more axes (a position embedding, say) keeps its
+    values in a random order. Masks of pruning cut as much as before, elsewhere.
 
     >>> print(ww.untrained(net, 0).module.surgery)      # what was drawn how
 
@@ -105,7 +106,7 @@ class _Redraw:
     module: nn.Module
     given: nn.Module
     rules: dict[str, list[str]] = field(default_factory=dict)
-    built: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # new networks of timm's, by architecture
+    built: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # new networks, by architecture
 
     def run(self) -> dict[str, tuple[str, ...]]:
         """Fill everything."""
@@ -247,6 +248,20 @@ def _of_timm(place: _Place) -> Found:
     return None
 
 
+def _of_transformers(place: _Place) -> Found:
+    """As in a network that transformers builds anew of the same configuration."""
+    path = place.name.split(".")
+    for depth in range(len(path)):
+        around: Any = place.redraw.given.get_submodule(".".join(path[:depth]))
+        if type(around).__module__.startswith("transformers.models.") and hasattr(around, "config"):
+            kind, built = type(around).__name__, place.redraw.built
+            if kind not in built:
+                built[kind] = type(around)(copy.deepcopy(around.config)).state_dict()
+            fresh = built[kind].get(".".join(path[depth:]))
+            return None if fresh is None else (_like(fresh, place.trained), f"as in a new {kind} of transformers'")
+    return None
+
+
 def _built(architecture: str, built: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of a new network, by their names with underscores: timm's wrappers for features rename."""
     if architecture not in built:
@@ -314,7 +329,7 @@ def _in_random_order(place: _Place) -> Found:
     return flat[torch.randperm(flat.numel())].view(place.trained.shape), "their trained values in a random order"
 
 
-RULES = (_of_a_norm, _of_timm, _of_torchvision, _of_a_layer_norm, _constant, _in_random_order)
+RULES = (_of_a_norm, _of_timm, _of_transformers, _of_torchvision, _of_a_layer_norm, _constant, _in_random_order)
 
 
 def _refused(place: _Place) -> InputError:

@@ -130,7 +130,7 @@ class _Trace:
         self.convs += isinstance(m, nn.Conv2d)
         self.linears += isinstance(m, nn.Linear)
         self.flops += leaf_flops(m, out)
-        if out is not None and out.ndim == 4 and not self._in_attention():
+        if out is not None and out.ndim == 4 and not self._in_attention() and not self._in_attention_of_tokens():
             self.grid = entry.shape[1:] if entry.shape else None
 
     def _map_of(self, m: nn.Module, x: Tensor | None) -> tuple[str | None, tuple[int, int, int] | None]:
@@ -163,6 +163,10 @@ class _Trace:
     def _in_attention(self) -> bool:
         """Inside attention, four axes are (N, heads, queries, keys): no map."""
         return any("attn" in e.name.rpartition(".")[2] for e in self.open)
+
+    def _in_attention_of_tokens(self) -> bool:
+        """A map inside, of fewer keys and values (SegFormer's), is not the map of the tokens that go on."""
+        return any("attention" in e.name.rpartition(".")[2] and len(e.raw) == 2 for e in self.open)
 
     def sites(self) -> Sites:
         spatial = [e for e in self.entries if e.layout]

@@ -240,6 +240,8 @@ class _Tracer(fx.Tracer):
         whole = self.is_leaf_module(m, name)
         # Hooks of what is looked into would be called with proxies, which are no business of theirs.
         given = super().call_module(m, forward if whole else m.forward, args, kwargs)
+        for hook in [] if whole else _collecting(m):
+            hook(m, args, given)
         if isinstance(given, _Known):
             self.left[call] = given.node
         return given
@@ -343,3 +345,8 @@ def _is_of_training(m: nn.Module) -> bool:
     code: Any = getattr(type(m).forward, "__code__", None)
     reads = code is not None and "training" in code.co_names
     return reads and next(m.children(), None) is None and all(p.ndim < 2 for p in m.parameters())
+
+
+def _collecting(m: nn.Module) -> list[Callable[..., Any]]:
+    """The hooks by which transformers' networks collect their own hidden states, which heads then read."""
+    return [h for h in m._forward_hooks.values() if (h.__module__ or "") == "transformers.utils.output_capturing"]

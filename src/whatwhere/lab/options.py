@@ -37,8 +37,9 @@ class Measured:
     """A trained network, and the pictures that it is measured on.
 
     Attributes:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
-            network, or a folder that ww.save wrote; in Python also a module or a `Network`; never changed.
+        model: timm/NAME, torchvision/NAME, hf/ID, cifar/NAME, package.module:function, a function of yours that makes
+            the network, or a folder that ww.save or Hugging Face's save_pretrained wrote; in Python also a module or a
+            `Network`; never changed.
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`.
         weights: file of the trained network's weights (.safetensors, or a PyTorch checkpoint of tensors).
         pretrained: take the library's own weights, which it downloads.

@@ -17,13 +17,14 @@ from whatwhere.data.load_scenes import holds_scenes, load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
+from whatwhere.models import hugging_face
 from whatwhere.models.factories import is_import_path
 from whatwhere.models.load import load_model
 from whatwhere.models.opened import CONFIG, WEIGHTS
 from whatwhere.network import Network, as_module, check_finite
 
 OWN = {"model": " (a network of your own as 'package.module:function', a function that makes it)"}
-SAVED = (WEIGHTS, CONFIG)  # where a network's name is a folder
+SAVED = (WEIGHTS, CONFIG, hugging_face.WEIGHTS)  # where a network's name is a folder
 MOST_FILES = 20_000  # of which each is looked at; of larger folders their directories are
 
 
@@ -110,7 +111,9 @@ class GivenNetwork:
             InputError: if `net` is not a name, a module or a Network; for options of named networks beside a module.
         """
         if isinstance(net, str):
-            written = _written(weights, *(os.path.join(os.path.expanduser(net), name) for name in SAVED))
+            folders = {net, net.removeprefix(hugging_face.FAMILY)}
+            files = (os.path.join(os.path.expanduser(folder), name) for folder in folders for name in SAVED)
+            written = _written(weights, *files)
             plain = json.dumps({**(options or {}), "weights": weights}, sort_keys=True)
             made = fingerprint(network_named(net, plain, written).module) if is_import_path(net) else ""
             return GivenNetwork(net, plain, written, made)

@@ -225,9 +225,16 @@ def _segmenter(family: str) -> Callable[..., Network]:
     return build
 
 
+def _from_hugging_face(name: str, **options: Any) -> Network:
+    from whatwhere.models.hugging_face import from_hugging_face
+
+    return from_hugging_face(name, **options)
+
+
 _FAMILIES: dict[str, Callable[..., Network]] = {
     "timm": _from_timm,
     "torchvision": _from_torchvision,
+    "hf": _from_hugging_face,
     "cifar": _from_cifar,
     "pspnet": _segmenter("pspnet"),
     "smp": _segmenter("smp"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from numbers import Real
+from pathlib import Path
 
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
 from whatwhere.models.built import build
 from whatwhere.models.factories import check_enough_scores, is_import_path
+from whatwhere.models.hugging_face import FAMILY, is_folder_of_hugging_face
 from whatwhere.models.opened import opened, saved_at
 from whatwhere.models.weights import load_weights
 from whatwhere.network import Network
@@ -26,19 +28,22 @@ def load_model(
     strict: bool = True,
     fresh: bool = False,
 ) -> Network:
-    """A network by name, or from a folder that `ww.save` wrote.
+    """A network by name, or from a folder that `ww.save` or transformers' `save_pretrained` wrote.
 
     >>> ww.load_model("timm/resnet18", pretrained=True)
     >>> ww.load_model("torchvision/vgg16_bn", weights="vgg16_bn.safetensors")
     >>> ww.load_model("cifar/vgg16", classes=100, width=0.5)
     >>> ww.load_model("pspnet/resnet18", classes=11, width=0.5)              # segmentation
+    >>> ww.load_model("hf/facebook/dinov2-small", pretrained=True)           # its features, without scores
     >>> ww.load_model("small")                                               # what ww.save(net, "small") wrote
 
     Args:
-        name: `timm/…`, `torchvision/…` (its segmentation networks too), one of the papers' `cifar/…` networks,
-            `pspnet/…` with a timm ResNet's name, `smp/architecture/encoder` of segmentation_models_pytorch, or
-            `package.module:function`, a function of yours without arguments that makes the network; or a folder that
-            `ww.save` or a command wrote (`./timm/x` is a folder, whatever its name), which holds its weights.
+        name: `timm/…`, `torchvision/…` (its segmentation networks too), `hf/…` with an id of Hugging Face's hub, one of
+            the papers' `cifar/…` networks, `pspnet/…` with a timm ResNet's name, `smp/architecture/encoder` of
+            segmentation_models_pytorch, or `package.module:function`, a function of yours without arguments that makes
+            the network; or a folder that `ww.save` or a command wrote (`./timm/x` is a folder, whatever its name),
+            which holds its weights; or one with transformers' config.json, model.safetensors and
+            preprocessor_config.json.
         weights: a `.safetensors` file, or a PyTorch checkpoint that holds only tensors; those of a folder are replaced.
         pretrained: download the library's own weights.
         classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation. Of a
@@ -61,19 +66,30 @@ def load_model(
     wide = isinstance(width, Real) and 0 < width < math.inf
     if not wide or not (classes is None or (isinstance(classes, int) and classes >= 1)):
         raise InputError(f"width={width!r}, classes={classes!r}: give a width above 0, and at least one class.")
-    if folder := saved_at(name):
+    if folder := _folder_at(name):
         _check_options(name, pretrained, width)
-        net = opened(folder, fresh=fresh, seed=seed)
+        net = _in_folder(folder, fresh=fresh, seed=seed)
         check_enough_scores(net, name, classes)
     else:
         net = build(name, pretrained=pretrained, classes=classes, width=width, seed=seed)
     if weights is not None:
         net.partial = load_weights(net.module, weights, strict=strict)
-    made_now = not (folder or pretrained or is_import_path(name))
+    made_now = not (folder or pretrained or is_import_path(name)) or (fresh and not net.drawn)
     if net.partial or (made_now and weights is None):
         net.drawn = fingerprint(net.module)
     net.module.eval()
     return net
+
+
+def _folder_at(name: str) -> Path | None:
+    path = Path(name).expanduser()
+    return path if is_folder_of_hugging_face(path) else saved_at(name)
+
+
+def _in_folder(folder: Path, *, fresh: bool, seed: int) -> Network:
+    if is_folder_of_hugging_face(folder):
+        return build(f"{FAMILY}{folder}", pretrained=not fresh, seed=seed)
+    return opened(folder, fresh=fresh, seed=seed)
 
 
 def _check_options(name: str, pretrained: bool, width: float) -> None:
