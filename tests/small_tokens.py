@@ -1,10 +1,11 @@
 """Small transformers of every make, for tests: a few tokens, two blocks, weights drawn with a seed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import SwinTransformer, VisionTransformer
 
 from whatwhere.network import Network
@@ -53,3 +54,46 @@ def transformer(name: str, seed: int = 0) -> Network:
         for parameter in module.parameters():
             parameter.data += 0.3 * torch.randn(parameter.shape)
     return Network(module.eval(), input_size=(3, 28, 28) if name in ("registers", "eva") else (3, 32, 32))
+
+
+Tokens = Callable[[int, Tensor], Tensor]
+
+
+def by_hand(vit: Any, x: Tensor, before: Tokens = lambda block, tokens: tokens) -> Tensor:
+    """The scores of one of timm's plain ViTs, from its weights alone: patch by patch, head by head.
+
+    Args:
+        vit: with a class token, a position embedding or none, and no layer scale.
+        x: (N, 3, H, W).
+        before: what becomes of the tokens (N, 1 + positions, C) before each block, by its number.
+    """
+    side = vit.patch_embed.patch_size[0]
+    places = [(i, j) for i in range(0, x.shape[2], side) for j in range(0, x.shape[3], side)]
+    kernel = vit.patch_embed.proj.weight.flatten(1)
+    patches = [x[:, :, i : i + side, j : j + side].flatten(1) @ kernel.t() for i, j in places]
+    tokens = torch.stack(patches, 1) + vit.patch_embed.proj.bias
+    tokens = torch.cat([vit.cls_token.expand(len(x), -1, -1), tokens], 1)
+    if vit.pos_embed is not None:
+        tokens = tokens + vit.pos_embed
+    for number, block in enumerate(vit.blocks):
+        tokens = before(number, tokens)
+        tokens = tokens + _attention(block.attn, _normed(block.norm1, tokens))
+        hidden = _normed(block.norm2, tokens) @ block.mlp.fc1.weight.t() + block.mlp.fc1.bias
+        hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+        tokens = tokens + hidden @ block.mlp.fc2.weight.t() + block.mlp.fc2.bias
+    return _normed(vit.norm, tokens)[:, 0] @ vit.head.weight.t() + vit.head.bias
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    apart = x - x.mean(-1, keepdim=True)
+    return apart / (apart.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def _attention(attn: Any, x: Tensor) -> Tensor:
+    q, k, v = (x @ attn.qkv.weight.t() + attn.qkv.bias).chunk(3, -1)
+    width = q.shape[-1] // attn.num_heads
+    heads = [
+        torch.softmax(q[..., a : a + width] @ k[..., a : a + width].mT / width**0.5, -1) @ v[..., a : a + width]
+        for a in range(0, q.shape[-1], width)
+    ]
+    return torch.cat(heads, -1) @ attn.proj.weight.t() + attn.proj.bias

@@ -165,7 +165,8 @@ class Places:
             return self._step(node, given)
         m = self._module(node)
         held = {name: _in_float64(t) for name, t in (*m.named_parameters(), *m.named_buffers())}
-        args, kwargs = (fx.node.map_arg(part, given) for part in (node.args, node.kwargs))
+        args: Any = fx.node.map_arg(node.args, given)
+        kwargs: Any = fx.node.map_arg(node.kwargs, given)
         return torch.func.functional_call(m, held, args, kwargs)
 
     def _leaving(self, region: Region) -> Site | None:

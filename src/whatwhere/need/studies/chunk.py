@@ -19,8 +19,9 @@ from whatwhere.interventions import Intervention
 from whatwhere.lab.packed import pack, unpack
 from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
+from whatwhere.need.averaging import pool
 from whatwhere.need.branch import AtCut, Resume, SharedPrefix
-from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.need.shuffling import shuffle
 from whatwhere.need.studies.result import MEAN
 from whatwhere.need.studies.tally import Place, Tallies, Tally
 from whatwhere.network import Network
