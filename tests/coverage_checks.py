@@ -27,7 +27,8 @@ from whatwhere.errors import InputError
 from whatwhere.layers import map_in
 from whatwhere.maps import as_maps, from_maps
 from whatwhere.models.exported import export
-from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.need.averaging import pool
+from whatwhere.need.shuffling import shuffle
 from whatwhere.need.studies.leaks import leak_notes
 from whatwhere.site import Site, Sites
 

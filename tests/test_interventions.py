@@ -13,8 +13,9 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from whatwhere.errors import InputError
 from whatwhere.interventions import Intervention
 from whatwhere.models.cifar import make
+from whatwhere.need.averaging import pool
 from whatwhere.need.branch import SharedPrefix
-from whatwhere.need.shuffling import Shuffler, pool, shuffle
+from whatwhere.need.shuffling import Shuffler, shuffle
 from whatwhere.site import Sites
 from whatwhere.site_table import list_sites
 

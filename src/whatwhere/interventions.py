@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.layers import map_in, with_map
-from whatwhere.maps import as_maps, from_maps
+from whatwhere.maps import as_maps, from_maps, with_prefix
 from whatwhere.site import Site, tracing
 
 Change = Callable[[Tensor], Tensor]
@@ -44,6 +44,8 @@ class Intervention:
             leaves the block's input; a projection works on the changed maps, and its output stays as it is.
         outputs: for each site, what to do with the maps that its call gives.
         branches: for each such block the modules in it that get the input as it was, by name; if not given, `conv1`.
+        prefixes: for some of the sites in `inputs`, what to do with the prefix tokens (N, K, C) there, which are kept
+            elsewhere.
         when: act in both modes, in training only, or in evaluation only.
         padding: "circular" lets the changed convolutions wrap around instead of adding zeros, which mark borders.
 
@@ -59,6 +61,7 @@ class Intervention:
         *,
         outputs: Mapping[Site, Change] | None = None,
         branches: Mapping[Site, Sequence[str]] | None = None,
+        prefixes: Mapping[Site, Change] | None = None,
         when: When = "always",
         padding: Literal["keep", "circular"] = "keep",
     ) -> None:
@@ -67,7 +70,7 @@ class Intervention:
         if padding not in ("keep", "circular"):
             raise InputError(f"padding={padding!r}: choose 'keep' or 'circular'.")
         self.module, self.inputs, self.shortcuts = module, dict(inputs), dict(shortcuts or {})
-        self.outputs = dict(outputs or {})
+        self.outputs, self.prefixes = dict(outputs or {}), dict(prefixes or {})
         self.branches = {s: (branches or {}).get(s, (f"{s.module}.conv1",)) for s in self.shortcuts}
         self.when, self.padding = when, padding
         self.ran: Counter[str] = Counter()
@@ -155,7 +158,10 @@ class Intervention:
             if self.padding == "circular":
                 m.__dict__["padding_mode"] = "circular"
             x = entering(site, args, kwargs)
-            return with_map(args, kwargs, self._changed(site, x, self.inputs[site]))
+            new = self._changed(site, x, self.inputs[site])
+            if site in self.prefixes:
+                new = with_prefix(new, site, self.prefixes[site])
+            return with_map(args, kwargs, new)
 
         return hook
 

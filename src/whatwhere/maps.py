@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,7 @@ def as_maps(x: Tensor, site: Site) -> Tensor:
         return x
     if site.layout == "NHWC":
         return x.movedim(-1, 1)
-    prefix = int(site.layout.removeprefix("tokens+"))
-    return x[:, prefix:].unflatten(1, site.shape_in[1:]).movedim(-1, 1)
+    return x[:, prefix_of(site) :].unflatten(1, site.shape_in[1:]).movedim(-1, 1)
 
 
 def from_maps(maps: Tensor, x: Tensor, site: Site) -> Tensor:
@@ -24,5 +25,15 @@ def from_maps(maps: Tensor, x: Tensor, site: Site) -> Tensor:
         return maps
     if site.layout == "NHWC":
         return maps.movedim(1, -1)
-    prefix = int(site.layout.removeprefix("tokens+"))
-    return torch.cat([x[:, :prefix], maps.movedim(1, -1).flatten(1, 2)], dim=1)
+    return torch.cat([x[:, : prefix_of(site)], maps.movedim(1, -1).flatten(1, 2)], dim=1)
+
+
+def prefix_of(site: Site) -> int:
+    """How many tokens without a position (class token, registers) come before those of the map; 0 in other layouts."""
+    return int(site.layout.removeprefix("tokens+")) if site.layout.startswith("tokens") else 0
+
+
+def with_prefix(x: Tensor, site: Site, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """A tensor that enters a site with its prefix tokens (N, K, C) changed."""
+    count = prefix_of(site)
+    return torch.cat([change(x[:, :count]), x[:, count:]], dim=1)

@@ -10,9 +10,10 @@ from small_nets import HAND, LIBRARIES, PAPERS, SIZE, Forked, drawn, holds_all_t
 from whatwhere.graph.around import ways_round
 from whatwhere.layers import map_in, with_map
 from whatwhere.maps import as_maps, from_maps
+from whatwhere.need.averaging import pool
 from whatwhere.need.branch import SharedPrefix
 from whatwhere.need.leftover import left_over
-from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.need.shuffling import shuffle
 from whatwhere.site import Site
 from whatwhere.site_table import list_sites
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from small_nets import HAND, LIBRARIES, PAPERS, SIZE, drawn
+from small_tokens import TRANSFORMERS, transformer
 from whatwhere.graph.flow import flow_of
 from whatwhere.graph.mixing import Places
 from whatwhere.site_table import list_sites
@@ -51,6 +52,25 @@ def test_the_papers_networks_are_cut_as_the_paper_does(name: str) -> None:
 )
 def test_other_networks_are_cut_where_nothing_goes_round(make_net, expected: list[str]) -> None:
     assert names(drawn(make_net)) == expected
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_are_cut_at_every_block(name: str) -> None:
+    net = transformer(name)
+    kinds = {n: type(m).__name__ for n, m in net.module.named_modules()}
+    blocks = [n for n, kind in kinds.items() if "Block" in kind and "MLP" not in kind]
+    found = [c.name for c in list_sites(net).cuts]
+    assert len(blocks) in (2, 3)
+    assert set(blocks) <= set(found)
+
+
+@pytest.mark.parametrize("name", ["deit3", "registers", "swin"])
+def test_so_are_new_ones_whose_attention_does_next_to_nothing(name: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = TRANSFORMERS[name]().eval()  # a layer scale of 1e-6, or logits near zero
+    size = (3, 28, 28) if name == "registers" else SIZE
+    assert {"blocks.1", "layers.0.blocks.1"} & {c.name for c in list_sites(net, input_size=size).cuts}
 
 
 class Shifted(nn.Module):

@@ -12,9 +12,10 @@ from torchvision.models.squeezenet import SqueezeNet
 
 from whatwhere.errors import InputError
 from whatwhere.models.cifar import make
+from whatwhere.need.averaging import pool
 from whatwhere.need.branch import SharedPrefix
 from whatwhere.need.cuts import cuts_of
-from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.need.shuffling import shuffle
 from whatwhere.site import Site, Sites
 from whatwhere.site_table import list_sites
 

@@ -12,15 +12,14 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from whatwhere.errors import InputError
 from whatwhere.graph.around import ways_round
 from whatwhere.models.cifar import make
+from whatwhere.need.averaging import pool
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.shuffling import (
     MODES,
     Shuffler,
     draw,
     permute,
-    pool,
     shuffle,
-    spatial_mean,
     spatial_targets,
 )
 from whatwhere.site_table import list_sites
@@ -497,14 +496,6 @@ def test_pool_with_circular_padding_is_the_collapsed_resnet_of_basic_blocks() ->
             with pool(net, f"{cut}:", padding="circular", table=table):
                 pooled = net(x)
             torch.testing.assert_close(pooled, collapse(net, cut, input_size=(3, 32, 32))(x), atol=1e-5, rtol=1e-5)
-
-
-def test_spatial_mean_by_loops() -> None:
-    maps = torch.randn(2, 3, 4, 5)
-    out = spatial_mean(maps)
-    for i, c in product(range(2), range(3)):
-        mean = sum(maps[i, c].flatten().tolist()) / 20
-        assert torch.allclose(out[i, c], torch.full((4, 5), mean), atol=1e-6)
 
 
 def test_shuffling_commutes_with_global_pooling() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from whatwhere.graph.flow import Flow, Region, ValueOf
+from whatwhere.graph.flow import Flow, Region, Step, ValueOf
 from whatwhere.layers import NORMS, POOLS, kind_of
 from whatwhere.maps import as_maps, from_maps
 from whatwhere.site import Site, Sites, evaluating
 
-ROUNDING = 1e-5  # of the largest value; attention that is nearly even differs from the mean by more
+ROUNDING = 1e-5  # of the largest value
+EXACT = 1e-12  # of the largest value, in float64: what attention that is nearly even, or scaled down, differs by
 OVER_SPACE = (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)  # norms whose statistics are of the whole map
 
 
@@ -127,15 +129,22 @@ class Places:
     def _sees_means_only(self, region: Region, entry: Site, like: Site) -> bool:
         """Whether a position sees nothing of the others but their mean, which stays when their values change places."""
         drawn, (i, j) = self._drawn(region), _probes(entry)[1]
-        a, b = (self._left(region, x, like) for x in (drawn, _others_moved(drawn, entry, (i, j))))
+        pair = (drawn, _others_moved(drawn, entry, (i, j)))
+        a, b = (self._left(region, x, like) for x in pair)
         if a.shape[2:] != as_maps(drawn, entry).shape[2:]:
             return False
-        a, b = a[:, :, i, j], b[:, :, i, j]
-        return float((a - b).abs().max()) <= ROUNDING * float(a.abs().max())
+        if not _equal_at(a, b, i, j, ROUNDING):
+            return False
+        # A new transformer's attention is nearly even, and a layer scale may begin at 1e-6: float32 cannot tell.
+        with suppress(RuntimeError, TypeError):  # operators that are not for float64, or mix it with another type
+            a, b = (self._left(region, x.double(), like, self._precise) for x in pair)
+            return _equal_at(a, b, i, j, EXACT)
+        return True
 
-    def _left(self, region: Region, given: Tensor, like: Site) -> Tensor:
+    def _left(self, region: Region, given: Tensor, like: Site, step: Step | None = None) -> Tensor:
         with evaluating(self.flow.module):
-            return as_maps(self.flow.run({region.entry: given}, [region.exit], self._step)[region.exit], like)
+            left = self.flow.run({region.entry: given}, [region.exit], step or self._step)
+        return as_maps(left[region.exit], like)
 
     def _drawn(self, region: Region) -> Tensor:
         weight = next(self.flow.module.parameters(), torch.empty(0))
@@ -146,12 +155,38 @@ class Places:
             return fx.node.map_arg(node.args, value_of)[0]
         return self.flow.step(node, value_of)
 
+    def _precise(self, node: fx.Node, value_of: ValueOf) -> Any:
+        """The same in float64, whatever the weights and constants are."""
+
+        def given(n: fx.Node) -> Any:
+            return _in_float64(value_of(n))
+
+        if node.op != "call_module" or isinstance(self._module(node), OVER_SPACE):
+            return self._step(node, given)
+        m = self._module(node)
+        held = {name: _in_float64(t) for name, t in (*m.named_parameters(), *m.named_buffers())}
+        args: Any = fx.node.map_arg(node.args, given)
+        kwargs: Any = fx.node.map_arg(node.kwargs, given)
+        return torch.func.functional_call(m, held, args, kwargs)
+
     def _leaving(self, region: Region) -> Site | None:
         """A site whose map is laid out like what leaves a region; None if that is no map."""
         if region.exit in self.at:
             return self.at[region.exit][0]
         entry, left = self.at[region.entry][0], self.flow.shapes.get(region.exit, ())
+        if left == self.flow.shapes[region.entry]:
+            return entry  # a block of Swin, whose next layer sees its map as tokens
         return entry if entry.layout == "NCHW" and len(left) == 4 and left[2] * left[3] > 1 else None
+
+
+def _equal_at(a: Tensor, b: Tensor, i: int, j: int, share: float) -> bool:
+    """Whether two maps are equal at a position, up to a share of the largest value there."""
+    a, b = a[:, :, i, j], b[:, :, i, j]
+    return float((a - b).abs().max()) <= share * float(a.abs().max())
+
+
+def _in_float64(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _name(node: fx.Node) -> str:

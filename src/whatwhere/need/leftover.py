@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from whatwhere.layers import map_in, with_map
 from whatwhere.maps import as_maps, from_maps
-from whatwhere.need.shuffling import pool
+from whatwhere.need.averaging import pool
 from whatwhere.network import Network, as_module, running
 from whatwhere.site import Site, Sites, evaluating
 

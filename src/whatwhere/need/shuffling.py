@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from whatwhere.errors import InputError, unknown
 from whatwhere.graph.around import Ways, ways_round
 from whatwhere.interventions import Change, Intervention, When
+from whatwhere.need.prefix_tokens import Prefix, prefix_change, prefixed
 from whatwhere.network import Network, as_module
 from whatwhere.site import Selection, Site, Sites
 from whatwhere.site_table import list_sites
@@ -37,6 +38,7 @@ def shuffle(
     block: tuple[int, int] = (2, 2),
     shortcuts: bool = True,
     padding: Literal["keep", "circular"] = "keep",
+    prefix: Prefix = "keep",
     seed: int = 0,
     generator: torch.Generator | None = None,
     table: Sites | None = None,
@@ -68,6 +70,9 @@ def shuffle(
             blocks of any make, what is concatenated past them. Of a projection the input is shuffled, never the output,
             as by the authors.
         padding: `circular` wraps the shuffled convolutions around: zero padding still marks the borders.
+        prefix: what to do with tokens that have no position (class token, registers), before each block: `keep` them;
+            `mean`: their mean over the pictures of the batch; `swap`: those of another picture of the batch. See
+            `ww.need.prefix`, which does that alone.
         seed: of the draws; the same seed gives the same draws.
         generator: draw from this CPU generator instead; it can be saved and restored for exact resuming. Of fixed
             draws its seed decides, not its state: a network is tested, and resumed, with what it was trained with.
@@ -77,20 +82,30 @@ def shuffle(
         A context manager; its `matched` and `ran` tell what it acts on and how often it did.
 
     Raises:
-        InputError: for an unknown mode or scope, or a selection that matches nothing; when the block ends, for a site
-            that was never reached although the network ran.
+        InputError: for an unknown mode, scope or prefix, a selection that matches nothing, or no prefix tokens where
+            they are to be changed; when the block ends, for a site that was never reached although the network ran.
     """
     _check(mode, scope)
-    check_seed(seed)
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise InputError(f"generator={generator!r}: give a torch.Generator on the CPU, or None.")
-    rng = generator or torch.Generator().manual_seed(seed)
+    rng = source_of(generator, seed)
 
     def change(site: Site) -> Change:
         own = _of_site(rng, site.name) if "fixed" in (mode, scope) else rng
         return Shuffler(mode, own, scope=scope, block=block)
 
-    return acting(net, sites, change, when=when, shortcuts=shortcuts, padding=padding, table=table)
+    tokens = prefix_change(prefix, rng)
+    return acting(net, sites, change, when=when, shortcuts=shortcuts, padding=padding, table=table, prefix=tokens)
+
+
+def source_of(generator: torch.Generator | None, seed: int) -> torch.Generator:
+    """What draws come from.
+
+    Raises:
+        InputError: for anything but a generator or a whole number.
+    """
+    check_seed(seed)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(f"generator={generator!r}: give a torch.Generator on the CPU, or None.")
+    return generator or torch.Generator().manual_seed(seed)
 
 
 def acting(
@@ -102,6 +117,7 @@ def acting(
     shortcuts: bool,
     padding: Literal["keep", "circular"],
     table: Sites | None,
+    prefix: Change | None = None,
 ) -> Intervention:
     """Act on the maps that enter the selected convolutions, and on what goes round them.
 
@@ -113,6 +129,7 @@ def acting(
         shortcuts: act on what goes round, too.
         padding: see `shuffle`.
         table: see `shuffle`.
+        prefix: what to do with prefix tokens; None keeps them.
     """
     module, places = as_module(net), checked_table(net, table)
     chosen = spatial_targets(places, sites)
@@ -121,7 +138,10 @@ def acting(
     blocks = {w.block: change(w.block) for w in ways.shortcuts}
     branches = {w.block: w.branches for w in ways.shortcuts}
     outputs = {s: change(s) for s in ways.outputs}
-    return Intervention(module, inputs, blocks, outputs=outputs, branches=branches, when=when, padding=padding)
+    prefixes = dict.fromkeys(prefixed(places, chosen), prefix) if prefix else {}
+    return Intervention(
+        module, inputs, blocks, outputs=outputs, branches=branches, prefixes=prefixes, when=when, padding=padding
+    )
 
 
 def checked_table(net: nn.Module | Network, table: Sites | None) -> Sites:
@@ -139,28 +159,6 @@ def _of_site(generator: torch.Generator, name: str) -> torch.Generator:
     """A site's own source of draws, which depends on the generator's seed and the site's name alone."""
     digest = sha256(f"{generator.initial_seed()} {name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def pool(
-    net: nn.Module | Network,
-    sites: Selection = None,
-    *,
-    when: When = "always",
-    shortcuts: bool = True,
-    padding: Literal["keep", "circular"] = "keep",
-    table: Sites | None = None,
-) -> Intervention:
-    """Replace, for a while, the maps that enter the selected convolutions by their spatial means.
-
-    The deterministic counterpart of `shuffle`: each map becomes constant at its mean. With circular padding it equals
-    GAP+FC with the kernels summed over space. The arguments are those of `shuffle`.
-    """
-    return acting(net, sites, lambda _: spatial_mean, when=when, shortcuts=shortcuts, padding=padding, table=table)
-
-
-def spatial_mean(maps: Tensor) -> Tensor:
-    """Each map, constant at its mean: (N, C, H, W) to the same shape."""
-    return maps.mean((2, 3), keepdim=True).expand_as(maps).contiguous(memory_format=torch.channels_last)
 
 
 def spatial_targets(places: Sites, which: Selection) -> list[Site]:

@@ -173,6 +173,8 @@ RECIPES: dict[str, Recipe] = {
     "fast": Recipe(epochs=20, nesterov=True),
     # A trained network, changed and trained on: few epochs, at a tenth of the rate that networks are trained anew with.
     "finetune": Recipe(epochs=5, lr=0.01, nesterov=True),
+    # Vision transformers from random weights: AdamW, more weight decay. On CIFAR-100 100 epochs; `epochs` for fewer.
+    "vit": Recipe(epochs=100, optimizer="adamw", lr=1e-3, weight_decay=0.05),
     # The tasks with known answers of the demo.
     "demo": Recipe(epochs=3, lr=0.05, batch_size=64, crop_padding=0, flip=False, nesterov=True),
 }

@@ -24,8 +24,9 @@ from whatwhere.interventions import Intervention
 from whatwhere.lab.packed import pack, pack_arrays, unpack, unpack_arrays
 from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
+from whatwhere.need.averaging import pool
 from whatwhere.need.branch import AtCut, Resume, SharedPrefix
-from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.need.shuffling import shuffle
 from whatwhere.need.studies.result import MEAN
 from whatwhere.need.studies.set_tally import SetTally
 from whatwhere.need.studies.tally import AnyTally, Place, Tallies, Tally, joined_tally
