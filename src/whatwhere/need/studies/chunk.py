@@ -191,7 +191,7 @@ def measure_plain(
             kept.add(name, packed(score, score.evidence(outputs, given, other)))
             if meter:
                 meter.update(batches[name].stop)
-    return joined_tally([tally_of_draws(score, [unpacked(score, kept[name])]) for name in batches])
+    return tally_of_draws(score, [[e for name in batches for e in unpacked(score, kept[name])]])
 
 
 def beside(targets: Any, prepared: Tensor) -> Any:
