@@ -8,7 +8,7 @@ import torch
 import whatwhere as ww
 from whatwhere.errors import InputError
 from whatwhere.lab.sources import GivenNetwork
-from whatwhere.models.factories import is_import_path, network_at
+from whatwhere.models.factories import network_at
 from whatwhere.models.load import load_model
 from whatwhere.models.weights import random_weights, save_weights
 
@@ -57,11 +57,6 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
-
-
-def test_what_an_import_path_is() -> None:
-    assert is_import_path("package.module:function")
-    assert not any(map(is_import_path, ["timm/resnet18", "cifar/vgg16", "hf/a:b", "resnet18"]))
 
 
 def test_a_function_makes_the_network_and_the_seed_its_weights(write: Write) -> None:

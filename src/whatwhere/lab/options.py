@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     AnyNetwork: TypeAlias = str | nn.Module | Network
     AnyData: TypeAlias = str | os.PathLike[str] | Data | Scenes  # what load_data returns; scenes are refused at once
     AnyRecipe: TypeAlias = str | Recipe
-    AnyScore: TypeAlias = str | Score | None
+    AnyScore: TypeAlias = str | Score | Callable[..., Any] | None
     Selection: TypeAlias = str | tuple[str, ...] | list[str] | None
 else:  # what a command line can give
     AnyScore = str | None

@@ -17,8 +17,8 @@ from whatwhere.data.load_scenes import holds_scenes, load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
+from whatwhere.imported import is_import_path
 from whatwhere.models import hugging_face
-from whatwhere.models.factories import is_import_path
 from whatwhere.models.load import load_model
 from whatwhere.models.opened import CONFIG, WEIGHTS
 from whatwhere.network import Network, as_module, check_finite

@@ -10,7 +10,8 @@ import torch
 
 from whatwhere.data.memory import available
 from whatwhere.errors import InputError, downloading, unknown
-from whatwhere.models.factories import is_import_path, network_at
+from whatwhere.imported import is_import_path
+from whatwhere.models.factories import network_at
 from whatwhere.models.seeding import seeded
 from whatwhere.network import Base, Network, Preprocessing
 from whatwhere.surgery import surgeries

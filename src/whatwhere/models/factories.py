@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from whatwhere.errors import InputError, unknown
+from whatwhere.errors import InputError
+from whatwhere.imported import attribute_at, module_at, short
 from whatwhere.models.seeding import seeded
 from whatwhere.network import Network
 
 HOW = "'package.module:function', a function without arguments that returns the network"
-
-
-def is_import_path(name: str) -> bool:
-    """Whether a network's name is an import path, `package.module:function`; other names have a slash before."""
-    return ":" in name and "/" not in name.partition(":")[0]
 
 
 def network_at(name: str, *, classes: int | None = None, seed: int = 0) -> Network:
@@ -36,7 +29,7 @@ def network_at(name: str, *, classes: int | None = None, seed: int = 0) -> Netwo
         InputError: if there is no such module or function, if it fails, returns no network, or one with fewer scores.
     """
     # What importing draws is drawn apart: it happens once in a process, and must not change what the function draws.
-    found = _attribute(name, seeded(seed, lambda: _module(name)))
+    found = attribute_at("model", name, seeded(seed, lambda: module_at("model", name)))
     made: Any = found if isinstance(found, nn.Module | Network) else seeded(seed, lambda: _called(name, found))
     if not isinstance(made, nn.Module | Network):
         raise InputError(
@@ -45,37 +38,6 @@ def network_at(name: str, *, classes: int | None = None, seed: int = 0) -> Netwo
     net = made if isinstance(made, Network) else Network(made, name=name)
     check_enough_scores(net, name, classes)
     return net
-
-
-def _module(name: str) -> Any:
-    where, here = name.partition(":")[0], os.getcwd()
-    if not all(part.isidentifier() for part in where.split(".")) or where.endswith(".py"):
-        meant = where.removesuffix(".py").replace(os.sep, ".")
-        raise InputError(f"model={name!r}: give an import path such as {meant}:function, not a file.")
-    if "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)  # as python -m does; what the module imports later is found, too
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(where)
-    except Exception as error:  # a foreign module may raise anything
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing and f"{where}.".startswith(f"{missing}."):
-            raise InputError(
-                f"model={name!r}: there is no module {missing!r} in {here} or on Python's path; run the command in the "
-                "directory that holds it, or add that to PYTHONPATH."
-            ) from error
-        raise InputError(f"model={name!r}: importing {where} fails with {_short(error)}.") from error
-
-
-def _attribute(name: str, module: Any) -> Any:
-    where, _, path = name.partition(":")
-    found = module
-    for part in path.split("."):
-        if not part or not hasattr(found, part):
-            known = [f"{where}:{n}" for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-            raise unknown("model", name, known)
-        found = getattr(found, part)
-    return found
 
 
 def _called(name: str, function: Any) -> Any:
@@ -90,11 +52,7 @@ def _called(name: str, function: Any) -> Any:
     try:
         return function()
     except Exception as error:  # a foreign function may raise anything
-        raise InputError(f"model={name!r}: the call fails with {_short(error)}.") from error
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise InputError(f"model={name!r}: the call fails with {short(error)}.") from error
 
 
 def check_enough_scores(net: Network, name: str, classes: int | None) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
+from whatwhere.imported import is_import_path
 from whatwhere.models.built import build
-from whatwhere.models.factories import check_enough_scores, is_import_path
+from whatwhere.models.factories import check_enough_scores
 from whatwhere.models.hugging_face import FAMILY, is_folder_of_hugging_face
 from whatwhere.models.opened import opened, saved_at
 from whatwhere.models.weights import load_weights

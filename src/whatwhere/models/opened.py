@@ -23,8 +23,8 @@ from whatwhere import __version__
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
 from whatwhere.fingerprints import architecture, fingerprint
+from whatwhere.imported import is_import_path
 from whatwhere.models.built import build, is_of_a_library
-from whatwhere.models.factories import is_import_path
 from whatwhere.models.weights import read_tensors
 from whatwhere.network import Base, Network, Preprocessing
 from whatwhere.surgery import redone

@@ -111,6 +111,11 @@ class Score:
         return np.array([self.value(chosen) for chosen in every])
 
     @property
+    def identity(self) -> str:
+        """What tells it from another score, also of the same name: a folder goes on with the same one only."""
+        return self.name
+
+    @property
     def direction(self) -> int:
         """1 or -1: what a difference is multiplied with, so that it is positive where a network is better."""
         return 1 if self.higher_is_better else -1

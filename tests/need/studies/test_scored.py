@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchmetrics.classification import MulticlassF1Score
 
 import whatwhere as ww
 from small_classifier import small_classifier
@@ -83,6 +84,8 @@ def test_the_usual_score_of_pictures_and_networks(streets, segmenter):
     assert score_of(None, plain, ww.Network(nn.Conv2d(3, 4, 3, 2))) is FEATURE
     with pytest.raises(InputError, match="score=3: give a name"):
         score_of(3, plain, net)
+    with pytest.raises(InputError, match="score='nowhere_at_all:f': there is no module"):
+        score_of("nowhere_at_all:f", plain, net)
     with pytest.raises(InputError, match="data has one class"):
         score_of(None, Split("test", plain.source, torch.zeros(24), ["a"]), net)
 
@@ -248,6 +251,29 @@ def test_options_that_do_not_go_with_a_score_are_refused(segmenter, streets):
         ww.need.curve(segmenter, streets, score="miuo", quiet=True)
 
 
+def doubt(outputs, targets):
+    """How much less than all of the probability the most probable class has."""
+    return 1 - outputs.softmax(1).max(1).values
+
+
+doubt.higher_is_better = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("given", [doubt, MulticlassF1Score(10), "torchmetrics.classification:MulticlassF1Score"])
+def test_a_score_of_the_users_own_is_measured_on_every_removal(given):
+    net, data = small_classifier(), pictures(torch.arange(24) % 10)
+    options = {"methods": "mean", "sites": "3", "batch_size": 10, "within": None, "quiet": True}
+    (p,) = ww.need.curve(net, data, score=given, **options).points
+    intact = said(net, data)
+    with ww.need.pool(net, "3:"):
+        removed = said(net, data)
+    call = doubt if given is doubt else MulticlassF1Score(10)
+    values = [float(call(outputs, data.test.labels).mean()) for outputs in (removed, intact)]
+    assert p.score.mean == pytest.approx(values[0], abs=1e-6)
+    assert p.drop is not None
+    assert p.drop.mean == pytest.approx((values[0] - values[1]) * (1 if given is doubt else -1), abs=1e-6)
+
+
 def test_another_score_has_its_own_folder(tmp_path):
     options = {"methods": "mean", "within": None, "quiet": True, "out": tmp_path}
     ww.need.curve(small_classifier(), pictures(), **options)
@@ -260,9 +286,19 @@ def test_a_folder_of_pictures_without_labels_end_to_end(tmp_path, capsys):
     (tmp_path / "some").mkdir()
     for i in range(12):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "some" / f"{i}.png")
-    ww.save(ww.load_model("cifar/vgg11", classes=5, width=1 / 16), tmp_path / "net")
-    words = ["need", "curve", "--model", tmp_path / "net", "--data", tmp_path / "some", "--methods", "mean,gap_fc"]
-    words += ["--sites", "last 30%", "--out", tmp_path / "curve", "--quiet", "true", "--within", "1"]
+    words = ["need", "curve", "--model", "cifar/vgg11", "--width", "0.0625", "--data", tmp_path / "some"]
+    words += [
+        "--methods",
+        "mean,gap_fc",
+        "--sites",
+        "last 30%",
+        "--out",
+        tmp_path / "curve",
+        "--quiet",
+        "true",
+        "--within",
+        "1",
+    ]
     main([*map(str, words)])
     assert "Within a loss of 100.0 points" in capsys.readouterr().out
     found = NeedResult.load(tmp_path / "curve")

@@ -162,7 +162,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
             "repeats": self.study.repeats,
             "tolerance": self.study.tolerance,
             "batch_size": self.batch_size,
-            **({} if score is ACCURACY else {"score": score.name}),
+            **({} if score is ACCURACY else {"score": score.identity}),
         }
 
     def cells(self, done: Finished) -> Iterable[Cell]:

@@ -11,10 +11,12 @@ from torch import Tensor
 from whatwhere.data import Split
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
-from whatwhere.need.studies.chunk import AnySplit
+from whatwhere.imported import is_import_path
+from whatwhere.need.studies.chunk import AnySplit, beside
 from whatwhere.network import Network, running
 from whatwhere.scores.against_intact import AGREEMENT, main_tensor
 from whatwhere.scores.classes import ACCURACY, TOP5
+from whatwhere.scores.given import HOW, Here, function_score, is_metric, metric_score, object_at
 from whatwhere.scores.label_maps import MeanIoU
 from whatwhere.scores.named import NAMES, checked, for_output, score_named, usual_score
 from whatwhere.scores.score import Score
@@ -26,7 +28,7 @@ def score_of(given: Any, split: AnySplit, net: Network, what: str = "data") -> S
     """The score that is asked for, or the usual one of these pictures and this network.
 
     Args:
-        given: a name, a `Score`, or None.
+        given: a name, `package.module:name`, a `Score`, a torchmetrics metric, a function, or None.
         split: the pictures.
         net: the intact network.
         what: they are, for the error.
@@ -38,17 +40,23 @@ def score_of(given: Any, split: AnySplit, net: Network, what: str = "data") -> S
     checked(score, split.comes_with, what)
     if score.needs in ("class labels", "label maps"):
         check_several(split.classes, what)
-    return for_output(score, first_output(net, split)) if score is AGREEMENT else score
+    return for_output(score, first_outputs(net, split, 1)[0]) if score is AGREEMENT else score
 
 
 def _chosen(given: Any, split: AnySplit, net: Network) -> Score:
-    if isinstance(given, Score):
-        return given
     if given is None:
         return usual_score(split.comes_with, len(split.classes), _has_classes(net, split))
-    if not isinstance(given, str):
-        raise InputError(f"score={given!r}: give a name ({', '.join(NAMES)}), or a whatwhere Score.")
-    return score_named(given, len(split.classes))
+    if isinstance(given, str) and not is_import_path(given):
+        return score_named(given, len(split.classes))
+    thing = object_at(given, len(split.classes)) if isinstance(given, str) else given
+    if isinstance(thing, Score):
+        return thing
+    name = given if isinstance(given, str) else getattr(thing, "__name__", type(thing).__name__)
+    if is_metric(thing) and not isinstance(thing, type):
+        return metric_score(thing, name, *first_outputs(net, split))
+    if isinstance(thing, type) or not callable(thing):
+        raise InputError(f"score={given!r}: give a name ({', '.join(NAMES)}), {HOW}, or its import path.")
+    return function_score(thing if isinstance(given, str) else Here(thing), name, *first_outputs(net, split))
 
 
 def _has_classes(net: Network, split: AnySplit) -> bool:
@@ -57,17 +65,19 @@ def _has_classes(net: Network, split: AnySplit) -> bool:
         return False
     if split.comes_with:
         return True  # what is wrong with the scores, the score itself says
-    output = first_output(net, split)
+    output, _ = first_outputs(net, split, 1)
     found = main_tensor(output)
     of_pixels = found.ndim == 4 and (isinstance(output, Mapping) or found.shape[2:] == split.shape()[1:])
     return found.ndim == 2 or of_pixels
 
 
-def first_output(net: Network, split: AnySplit) -> Any:
-    """What a network gives for the first picture."""
-    pictures, _ = next(iter(split.batches(1, geometry=net.preprocessing, order=torch.tensor([0]))))
+def first_outputs(net: Network, split: AnySplit, n: int = 2) -> tuple[Any, Any]:
+    """What a network gives for the first pictures, and what these come with."""
+    order = torch.arange(min(n, len(split)))
+    pictures, targets = next(iter(split.batches(len(order), geometry=net.preprocessing, order=order)))
     with evaluating(net.module), running(net, pictures.shape[1:]):
-        return net.module(net.prepared(pictures))
+        prepared = net.prepared(pictures)
+        return net.module(prepared), beside(targets, prepared)
 
 
 def described(score: Score) -> dict[str, Any]:
