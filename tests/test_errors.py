@@ -107,6 +107,10 @@ WRONG = {
     f"{TRAINED} --lr 0": ("lr=0",),
     f"{TRAINED} --recipe fsat": ("recipe='fsat'", "Did you mean 'fast'"),
     # hold
+    f"hold without {NET} {DIGITS}": ("site=''", "whatwhere sites"),
+    f"hold without {NET} {DIGITS} --site nothing": ("sites='nothing'",),
+    f"hold without {NET} {DIGITS} --site features.8 --rounds 0": ("rounds=0",),
+    f"hold without {NET} {DIGITS} --site features.8 --targets X": ("targets='X'", "Choices: H"),
     f"{READ} --kernels 0": ("kernel=0", "odd"),
     f"{READ} --kernels 2": ("kernel=2", "odd"),
     f"{READ} --kernels 31": ("kernel=31", "smaller kernel"),
@@ -178,6 +182,7 @@ COMMANDS = {
     "need recover": f"need recover {NET} {DIGITS}",
     "need demo": "need demo",
     "hold readout": READ,
+    "hold without": f"hold without {NET} {DIGITS} --site features.8",
     "hold pattern": f"hold pattern {NET} {DIGITS}",
     "hold red-green": "hold red-green",
     "hold location": f"hold location {DIGITS}",
