@@ -37,6 +37,15 @@ def test_sites_of_a_selection(capsys):
     assert names == ["features.30", "features.34", "features.37", "features.40"]
 
 
+def test_receptive_fields_of_a_selection(capsys):
+    asked = ("--select", "layers.0*", "--kind", "conv", "--receptive", "true", "--data", "digits", "--pictures", "2")
+    out = run(capsys, "sites", "--model", "cifar/resnet20", *asked).splitlines()
+    assert out[0].split()[:3] == ["site", "r50", "(px)"]
+    assert out[1].startswith("layers.0.0.conv1 ")
+    assert out[1].endswith("5 x 5")  # the stem's 3 x 3, then 3 x 3
+    assert "2; intervals are over pictures" in out[-2]
+
+
 def test_a_wrong_name_says_what_to_type_instead(capsys):
     assert "Did you mean 'timm/resnet18'" in fails(capsys, "sites", "--model", "timm/resnet81")
     assert "cifar/vgg16" in fails(capsys, "sites", "--model", "vgg16")

@@ -13,6 +13,7 @@ from .models.load import load_model as load_model
 from .models.saved import save as save
 from .network import Network as Network
 from .network import Preprocessing as Preprocessing
+from .receptive import receptive_fields as receptive_fields
 from .site_table import sites as sites
 from .redraw import untrained as untrained
 from .training.evaluate import evaluate as evaluate

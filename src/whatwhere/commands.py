@@ -13,12 +13,16 @@ KINDS = ("conv", "conv1x1", "norm", "act", "pool", "linear", "block", "group", "
 def sites(
     model: str,
     weights: str | None = None,
+    pretrained: bool = False,
     classes: int | None = None,
     width: float = 1.0,
     kind: str | None = None,
     select: str | None = None,
     input_size: tuple[int, int, int] | None = None,
     padding: bool = False,
+    receptive: bool = False,
+    data: str | None = None,
+    pictures: int = 32,
 ) -> str:
     """List every place where a spatial map flows through a network.
 
@@ -27,16 +31,22 @@ def sites(
             package.module:function, a function of yours that makes the network, or a folder that ww.save or Hugging
             Face's save_pretrained wrote.
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
+        pretrained: take the library's own weights, which it downloads.
         classes: number of scores.
         width: width factor of cifar/ and pspnet/ networks.
         kind: show one kind only: conv, conv1x1, norm, act, pool, linear, block, group or other.
         select: show a selection only: a name, a glob, "from:", "from:to", or "last 30%".
         input_size: channels, height and width of one input; the network's own if not given.
         padding: show instead which strided layers use their padding unevenly, and input sizes that avoid it.
+        receptive: show instead how far the middle position of each site sees, by gradients on pictures (a backward pass
+            from each site): the radii that hold 50 and 95 %, and the box outside of which nothing matters.
+        data: pictures for `receptive`, with or without labels: hf/ID, a folder, known/what or digits.
+        pictures: for `receptive`, at most this many.
 
     Examples:
         $ whatwhere sites --model timm/resnet18 --kind conv --select "last 30%"
         $ whatwhere sites --model timm/resnet18 --padding true
+        $ whatwhere sites --model timm/resnet18 --pretrained true --select "layer*" --receptive true --data FOLDER
     """
     from whatwhere.errors import unknown
     from whatwhere.hold.uneven import padding_text
@@ -46,13 +56,30 @@ def sites(
 
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    net = load_model(model, weights=weights, classes=classes, width=width)
+    net = load_model(model, weights=weights, pretrained=pretrained, classes=classes, width=width)
     if padding:
         return padding_text(net, input_size)
+    if receptive:
+        return _receptive_text(net, data, select, kind, pictures)
     chosen = [s for s in list_sites(net, input_size=input_size).select(select) if kind in (None, s.kind)]
     among = f" in the selection {select!r}" if select else ""
     shown = format_table(chosen) if chosen else f"{net.name} has no site of kind {kind!r}{among}."
     return f"{shown}\npreprocessing: {net.preprocessing}"
+
+
+def _receptive_text(net: Network, data: str | None, select: str | None, kind: str | None, pictures: int) -> str:
+    """The receptive fields of some sites."""
+    from whatwhere.data.load import load_pictures
+    from whatwhere.errors import InputError
+    from whatwhere.receptive import receptive_fields
+    from whatwhere.site_table import list_sites
+
+    if data is None:
+        raise InputError("receptive=true: gradients are measured on pictures; give --data, a folder of pictures say.")
+    loaded = load_pictures(data)
+    table = list_sites(net, input_size=loaded.test.shape(net.preprocessing))
+    chosen = [s for s in table.select(select) if kind in (None, s.kind)]
+    return f"{receptive_fields(net, loaded, chosen, pictures=pictures)}\npreprocessing: {net.preprocessing}"
 
 
 def train(

@@ -37,3 +37,18 @@ def with_prefix(x: Tensor, site: Site, change: Callable[[Tensor], Tensor]) -> Te
     """A tensor that enters a site with its prefix tokens (N, K, C) changed."""
     count = prefix_of(site)
     return torch.cat([change(x[:, :count]), x[:, count:]], dim=1)
+
+
+def seen_as_maps(output: Tensor, shape: tuple[int, int, int], layout: str) -> Tensor:
+    """What left a site, seen as maps (N, C, h, w): channels first or last, or tokens behind a prefix; a view.
+
+    Args:
+        output: what its module gave.
+        shape: (C, H, W) that the site's table says; H and W may be others now, but of tokens.
+        layout: of the site's input, which decides where the shape does not.
+    """
+    channels, height, width = shape
+    if output.ndim == 4:
+        first, last = output.shape[1] == channels, output.shape[-1] == channels
+        return output if first and (not last or layout == "NCHW") else output.movedim(-1, 1)
+    return output[:, output.shape[1] - height * width :].unflatten(1, (height, width)).movedim(-1, 1)

@@ -4,6 +4,7 @@ import lazy_loader
 
 COMMANDS = {
     "readout": "whatwhere.hold.studies.readout:Readout",
+    "without": "whatwhere.hold.studies.without:Without",
     "pattern": "whatwhere.hold.studies.pattern:Pattern",
     "red-green": "whatwhere.hold.studies.red_green:RedGreen",
     "location": "whatwhere.hold.studies.location:Location",

@@ -13,8 +13,11 @@ from .padding import with_padding as with_padding
 from .permute import PermuteChannels as PermuteChannels
 from .permute import gap_net as gap_net
 from .permute import permute_net as permute_net
+from .position_out import Subspace as Subspace
+from .position_out import projecting as projecting
 from .ridge import RidgeFit as RidgeFit
 from .score import Scores as Scores
+from .studies.erasing import without_position as without_position
 from .studies.location import Location as Location
 from .studies.location_result import LocationResult as LocationResult
 from .studies.pattern import Pattern as Pattern
@@ -25,6 +28,9 @@ from .studies.readout import readout as readout
 from .studies.readout_result import ReadoutResult as ReadoutResult
 from .studies.red_green import RedGreen as RedGreen
 from .studies.red_green_result import RedGreenResult as RedGreenResult
+from .studies.without import Without as Without
+from .studies.without import without as without
+from .studies.without_result import WithoutResult as WithoutResult
 from .targets import TARGETS as TARGETS
 from .targets import Target as Target
 from .targets import targets_of as targets_of

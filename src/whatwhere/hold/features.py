@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.hold.targets import resized
+from whatwhere.maps import seen_as_maps
 from whatwhere.network import Network, as_module
 from whatwhere.site import Selection, Site, Sites
 from whatwhere.site_table import list_sites
@@ -186,12 +187,7 @@ def maps_of(output: Tensor, tap: Tap) -> Tensor:
 
     The size of the maps may differ from the tap's (another input size); the number of channels may not.
     """
-    if output.ndim == 4:
-        first, last = output.shape[1] == tap.channels, output.shape[-1] == tap.channels
-        known = tap.site.layout if tap.site else "NCHW"  # where the shape is ambiguous
-        return output if first and (not last or known == "NCHW") else output.movedim(-1, 1)
-    h, w = tap.shape
-    return output[:, output.shape[1] - h * w :].unflatten(1, (h, w)).movedim(-1, 1)
+    return seen_as_maps(output, (tap.channels, *tap.shape), tap.site.layout if tap.site else "NCHW")
 
 
 def joined(maps: dict[str, Tensor], taps: Sequence[Tap]) -> Tensor:

@@ -4,6 +4,7 @@ import lazy_loader
 
 COMMANDS = {
     "curve": "whatwhere.need.studies.curve:Curve",
+    "patches": "whatwhere.need.studies.patches:Patches",
     "trained": "whatwhere.need.studies.trained:Trained",
     "collapse": "whatwhere.need.commands:collapse",
     "pointwise": "whatwhere.need.commands:pointwise",

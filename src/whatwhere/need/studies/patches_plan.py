@@ -1,0 +1,167 @@
+"""The plan of the patch study: a cell is one grid on all test pictures; the intact pictures are the grid of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from whatwhere.data import Data, Split
+from whatwhere.errors import InputError, unknown
+from whatwhere.fingerprints import architecture, fingerprint
+from whatwhere.lab.cells import Cell
+from whatwhere.lab.options import as_tuple
+from whatwhere.lab.packed import checked_repeats
+from whatwhere.lab.rows import checked_counts
+from whatwhere.lab.study import Finished, Plan, Run
+from whatwhere.models.weights import random_weights
+from whatwhere.need.patch_shuffling import SCOPES, check_divides, checked_grid
+from whatwhere.need.shuffling import check_seed
+from whatwhere.need.studies.curve_worker import limited, placed, sized
+from whatwhere.need.studies.labels import check_labels
+from whatwhere.need.studies.patches import Patches
+from whatwhere.need.studies.patches_result import Cut, PatchesResult
+from whatwhere.need.studies.patches_worker import WHOLE, PatchesWorker, Runs, title_of
+from whatwhere.need.studies.recommend import at_chance, check_within, commonest
+from whatwhere.need.studies.tally import ONE_DRAW
+from whatwhere.network import Network
+from whatwhere.training.evaluate import evaluate
+
+FEW = 8  # pictures that are tried before anything is measured
+SEAMS = (
+    "Borders of patches are edges that no picture has: a loss is of the arrangement and of these edges together, and "
+    "small patches have more of them."
+)
+
+
+class PatchesPlan(Plan[Patches, PatchesResult]):
+    """A cell is a grid.
+
+    Raises:
+        InputError: for options that cannot work.
+    """
+
+    def __init__(self, study: Patches) -> None:
+        super().__init__(study)
+        self.grids = tuple(sorted(checked_grid(g)[0] for g in as_tuple(study.grids)))
+        if not self.grids or WHOLE in self.grids:
+            raise InputError(f"grids={study.grids!r}: give patches along a side, 2 or more each, such as 2,4,8.")
+        if study.scope not in SCOPES:
+            raise unknown("scope", study.scope, SCOPES)
+        checked_repeats(study.repeats)
+        checked_counts(batch_size=study.batch_size)
+        check_seed(study.seed)
+        check_within(study.within)
+        if study.limit is not None:
+            checked_counts(limit=study.limit)
+
+    @cached_property
+    def data(self) -> Data:
+        """The pictures, at most `limit` of them."""
+        data = limited(self.study.data_source.data, self.study.limit)
+        check_labels(self.study.data, data.test)
+        if data.test.unsteady:
+            raise InputError(
+                f"data: the DataLoader {data.test.unsteady}, and pictures are compared one by one over several runs; "
+                "give its Dataset (load_data(loader.dataset)), or a DataLoader in a fixed order."
+            )
+        return data
+
+    @property
+    def split(self) -> Split:
+        """The test pictures."""
+        return self.data.test
+
+    @cached_property
+    def net(self) -> Network:
+        """The network, with the size of its pictures."""
+        return sized(self.study.network_source.net, self.split)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the prepared pictures."""
+        return self.split.shape(self.net.preprocessing)[1:]
+
+    def shared(self) -> Mapping[str, Any]:
+        """The network with its weights, the test pictures, and all that decides a draw."""
+        return {
+            "network": self.net.name,
+            "weights": fingerprint(self.net.module),
+            "layers": architecture(self.net.module),
+            "preprocessing": self.net.preprocessing.to_dict(),
+            "data": self.split.fingerprint,
+            **self._settings,
+        }
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self.study, name) for name in ("scope", "repeats", "seed", "batch_size")}
+
+    def cells(self, done: Finished) -> Iterable[Cell]:
+        """The intact pictures, then every grid."""
+        return [cell_of(grid) for grid in (WHOLE, *self.grids)]
+
+    def check(self, how: Run) -> None:
+        """Grids that do not divide the pictures, and networks that give no scores for them, are refused."""
+        for grid in self.grids:
+            check_divides((grid, grid), self.size)
+        evaluate(placed(self.study.network_source, self.split, how.device), self.split.take(FEW))
+
+    def worker(self, how: Run) -> PatchesWorker:
+        """Measures one grid."""
+        o = self.study
+        return PatchesWorker(
+            o.network_source,
+            o.data_source,
+            o.limit,
+            o.scope,
+            o.repeats,
+            o.seed,
+            o.batch_size,
+            how.folder,
+            Cell(self.shared()).key,
+            how.device,
+        )
+
+    def fold(self, done: Finished) -> PatchesResult:
+        """A row for each grid, paired with the intact pictures.
+
+        Raises:
+            InputError: if these are not measured.
+        """
+        if cell_of(WHOLE) not in done:
+            raise InputError("the pictures as they are are not measured yet; run the study without fold_only.")
+        together = self.study.batch_size if self.study.scope == "batch" else 1
+        there = (g for g in (WHOLE, *self.grids) if cell_of(g) in done)
+        measured = {g: Runs.of(done[cell_of(g)], together) for g in there}
+        intact = measured[WHOLE]
+        rows = [self._cut(g, runs, intact) for g, runs in measured.items()]
+        chance = max(1 / len(self.split.classes), commonest(self.split.labels))
+        return PatchesResult(
+            network=self.net.name,
+            data=self.data.describe(),
+            preprocessing=self.net.preprocessing.to_dict(),
+            settings=self._settings,
+            rows=tuple(rows),
+            within=self.study.within,
+            chance=chance,
+            notes=(*self._notes(rows[0], chance), *done.notes()),
+        )
+
+    def _cut(self, grid: int, runs: Runs, intact: Runs) -> Cut:
+        height, width = (side // grid for side in self.size)
+        drop = None if grid == WHOLE else runs.drop(intact)
+        return Cut(grid, (height, width), runs.accuracy, drop, runs.each_draw)
+
+    def _notes(self, intact: Cut, chance: float) -> Iterable[str]:
+        yield from random_weights(self.net)
+        if intact.accuracy.low <= chance:
+            yield at_chance(intact.accuracy, chance)
+        yield SEAMS
+        if self.study.repeats == 1:
+            yield ONE_DRAW
+
+
+def cell_of(grid: int) -> Cell:
+    """The cell that measures a grid."""
+    return Cell({"grid": grid}, title_of(grid), cost=float(grid != WHOLE) + 1)
