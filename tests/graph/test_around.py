@@ -164,3 +164,56 @@ def test_without_the_first_convolution_a_block_is_left_alone() -> None:
     net = drawn(lambda: nn.Sequential(Forked(3), nn.Conv2d(3, 2, 1)))
     table = list_sites(net, input_size=SIZE)
     assert ways_round(table.dataflow, [s for s in table if s.name == "0.second"]).shortcuts == ()
+
+
+class Skips(nn.Module):
+    """A U-Net of residual blocks: two skips go round what is deep, and what enters a block is kept for later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1)
+        self.one, self.two, self.three = Forked(4), Forked(4, 2), Forked(4)
+        self.late, self.head = nn.Conv2d(8, 4, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        two = self.two(self.one(self.pool(x)))
+        late = self.late(torch.cat([self.three(two), two], 1))
+        return self.head(torch.cat([nn.functional.interpolate(late, scale_factor=2.0), x], 1))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "convolutions"),
+    [("three", ["three.first", "three.second"]), ("two", ["two.first", "two.second"]), ("late", ["late"])],
+)
+def test_what_is_chosen_between_skips_is_changed_and_nothing_before_or_beside_it(
+    chosen: str, convolutions: list[str]
+) -> None:
+    net = drawn(Skips)
+    table = list_sites(net, input_size=SIZE)
+    (site,) = [s for s in table if s.name == chosen]
+    acts, block = pool(net, chosen, table=table), [] if chosen == "late" else [chosen]
+    assert list(acts.matched) == [*convolutions, *block]
+    x = torch.randn(2, *SIZE, generator=torch.Generator().manual_seed(1))
+    entered: list[Tensor] = []
+    kept = net.get_submodule(chosen).register_forward_pre_hook(lambda _, args: entered.append(args[0].clone()))
+    with torch.no_grad():
+        intact = net(x)
+        with acts:
+            once = net(x)
+        kept.remove()
+        moved = permuted_at(net, site)
+        with acts:
+            again = net(x)
+        moved.remove()
+    assert torch.equal(entered[0], entered[1])  # what comes before is as it was
+    assert not torch.allclose(once, intact, rtol=1e-2)
+    assert torch.allclose(once, again, rtol=1e-4, atol=1e-6)  # and no position matters in there
+
+
+def test_from_a_block_on_the_blocks_behind_it_lose_their_shortcuts_too() -> None:
+    net = drawn(Skips)
+    table = list_sites(net, input_size=SIZE)
+    acts = shuffle(net, "two:", table=table)
+    every = ["two.first", "two.second", "three.first", "three.second", "late", "head"]
+    assert list(acts.matched) == [*every, "two", "three"]

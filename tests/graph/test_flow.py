@@ -184,3 +184,21 @@ def test_a_value_that_was_changed_in_place_can_be_given() -> None:
     given = flow.run({added: value}, [flow.output])[flow.output]
     assert torch.equal(given, (value + 3) * (value * 2).mean())
     assert [n.name for n in flow.sources[flow.output]] == ["mul_1"]
+
+
+class Crossed(nn.Module):
+    """A block between two skips, one of which reads what enters the block; and two paths that meet twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = x + 1
+        b = a.relu() + a.sigmoid()
+        c, d = b.cos(), b.sin()
+        return torch.cat([c + d, c * d, a], 1)
+
+
+def test_the_parts_around_a_node_are_those_that_one_value_enters_and_one_leaves() -> None:
+    flow = flow_of(Crossed(), input_size=SIZE)
+    around = {n.name: [(r.entry.name, r.exit.name) for r in flow.around(n)] for n in flow.nodes}
+    assert around["relu"] == [("add", "add_1"), ("add", "cat")]
+    assert around["cos"] == [("add", "cat")]  # its paths meet in two places, and neither is all that leaves
+    assert around["x"] == []

@@ -50,14 +50,18 @@ class Ways:
 def ways_round(places: Places, targets: Sequence[Site]) -> Ways:
     """What goes round some convolutions, in the regions whose first k x k convolutions are among them.
 
+    Where paths go round most of a network, as the skips of a U-Net, what goes round is that of the blocks in it.
+
     Args:
         places: of the network.
         targets: sites of convolutions; what enters them is changed.
     """
     nodes = _calls(places, targets)
     every = _calls(places, [s for s in places.table if s.is_spatial_conv])
-    begun = [r for r in places.flow.regions if nodes & _first(places, r, every)]
-    found = [_of_region(places, r, nodes) for r in begun]
+    wide = {r.entry: r for r in places.flow.regions if _is_wide(places, r, every)}
+    begun = [r for r in places.flow.regions if nodes & (_alone if r.entry in wide else _first)(places, r, every)]
+    inner = _inner_regions(places, [n for r in wide.values() for n in r.inside if n in nodes])
+    found = [_of_region(places, r, nodes) for r in (*begun, *(r for r in inner if nodes & _first(places, r, every)))]
     return Ways(
         tuple(s for w in found for s in w.shortcuts),
         tuple(s for w in found for s in w.inputs),
@@ -74,6 +78,25 @@ def _first(places: Places, region: Region, convolutions: set[fx.Node]) -> set[fx
     """The convolutions of a region that are reached without passing another."""
     free = _without(places, region, convolutions)
     return {u for n in (region.entry, *free) for u in places.flow.users[n]} & convolutions & set(region.inside)
+
+
+def _alone(places: Places, region: Region, convolutions: set[fx.Node]) -> set[fx.Node]:
+    """The convolutions of a region that no other one of it comes before."""
+    return {
+        n for n in convolutions & set(region.inside) if not places.flow.before(n) & convolutions & set(region.inside)
+    }
+
+
+def _is_wide(places: Places, region: Region, convolutions: set[fx.Node]) -> bool:
+    """Whether no block holds a region of several paths, but blocks lie in it."""
+    several = len(convolutions & set(region.inside)) > 1 and len(places.flow.sources[region.exit]) > 1
+    return several and _block(places, region) is None
+
+
+def _inner_regions(places: Places, nodes: Sequence[fx.Node]) -> list[Region]:
+    """The smallest regions around some nodes, each once, that a block holds."""
+    found = [next((r for r in places.flow.around(n) if _block(places, r)), None) for n in nodes]
+    return list({(r.entry, r.exit): r for r in found if r}.values())
 
 
 def _call(places: Places, site: Site) -> fx.Node | None:
@@ -180,16 +203,15 @@ def _site_of(places: Places, node: fx.Node) -> Site | None:
 
 
 def _block(places: Places, region: Region) -> Site | None:
-    """The innermost site that holds a region whole, and everybody who reads what enters it."""
-    readers = {*region.inside, *places.flow.users[region.entry]}
-    owners = [set(places.flow.owners(n)) for n in readers]
+    """The innermost site that holds a region whole."""
+    owners = [set(places.flow.owners(n)) for n in region.inside]
     holding = [s for s in places.at.get(region.entry, []) if all(s.module in o for o in owners)]
     return holding[-1] if holding else None
 
 
 def _branches(places: Places, region: Region, block: Site, through: set[fx.Node]) -> tuple[str, ...]:
     """The outermost modules in a block by which its way through the convolutions begins; none if one has no module."""
-    begins = [u for u in places.flow.users[region.entry] if u in through]
+    begins = [u for u in places.flow.users[region.entry] if u in through & set(region.inside)]
     found = [next(_inner(places, region, block, n), None) for n in begins]
     return tuple(dict.fromkeys(f for f in found if f)) if all(found) else ()
 

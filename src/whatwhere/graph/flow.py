@@ -119,17 +119,39 @@ class Flow:
     @cached_property
     def narrows(self) -> tuple[fx.Node, ...]:
         """The nodes that every path from the picture to the output goes through, in order (its dominators)."""
-        flow = nx.DiGraph((s, n) for n, sources in self.sources.items() for s in sources)
-        above = nx.immediate_dominators(flow, self.picture)
         found = [self.output]
         while found[-1] is not self.picture:
-            found.append(above[found[-1]])
+            found.append(self._above[found[-1]])
         return tuple(reversed(found))
+
+    @cached_property
+    def _above(self) -> dict[fx.Node, fx.Node]:
+        """For each node the nearest other one that every path from the picture to it goes through."""
+        flow = nx.DiGraph((s, n) for n, sources in self.sources.items() for s in sources)
+        found: dict[fx.Node, fx.Node] = nx.immediate_dominators(flow, self.picture)
+        return found
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
         """What lies between each of the narrows and the next, in order."""
         return tuple(self._between(a, b) for a, b in pairwise(self.narrows))
+
+    def around(self, node: fx.Node) -> Iterator[Region]:
+        """Parts of the network around a node whose paths fork at one place and meet at another, smaller ones first.
+
+        What enters may be read elsewhere as well, as what the skip of a U-Net keeps; nothing else inside is.
+        """
+        behind = self.after(node, until=self.output)
+        for exit in self.nodes:
+            if exit in behind and len(self.sources[exit]) > 1 and exit in self._above:
+                region = self._between(self._above[exit], exit)
+                if node in region.inside and self._is_closed(region):
+                    yield region
+
+    def _is_closed(self, region: Region) -> bool:
+        inside = set(region.inside)
+        enters = all({*self.sources[n]} <= {*inside, region.entry} for n in inside)
+        return enters and all({*self.users[n]} <= inside for n in inside - {region.exit})
 
     def _between(self, entry: fx.Node, exit: fx.Node) -> Region:
         between = self.after(entry, until=exit) & {exit, *self.before(exit)}  # not what nothing comes of
