@@ -15,7 +15,7 @@ def result() -> PatchesResult:
 
 def test_the_sentence_names_the_smallest_patches_within_the_loss_and_the_first_that_cost() -> None:
     assert result().conclusion == (
-        "2 x 2 patches of 16 x 16 pixels cost at most 2 points (0.00 [-1.00, 1.00]). "
+        "2 x 2 patches of 16 x 16 pixels cost at most 2.00 points, 0.00 points [-1.00, 1.00]. "
         "4 x 4 patches of 8 x 8 pixels cost 30.00 points [29.00, 31.00]."
     )
 

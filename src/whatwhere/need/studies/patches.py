@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from whatwhere.lab.options import AnyData, AnyNetwork, Measured
+from whatwhere.lab.options import AnyData, AnyNetwork, AnyScore, Measured
 from whatwhere.lab.study import AnyPath, Study
 
 if TYPE_CHECKING:
@@ -20,10 +20,13 @@ class Patches(Measured, Study["PatchesResult"]):
     Their borders are edges that no picture has, and part of the loss. The network is not retrained.
 
     Attributes:
+        score: accuracy, top5 (class labels); agreement with the intact network, kl from its scores, feature, the cosine
+            with its features (no labels). If not given: accuracy with class labels, agreement without, feature for a
+            network without classes.
         grids: patches along each side of the picture, which each must divide.
         scope: sample, an order for each picture; batch, one that the pictures of a batch share.
         repeats: draws of every grid.
-        within: accuracy that an answer may cost, from 0 to 1; 0.01 is one point.
+        within: what an answer may cost, in the score's own unit; of a score in per cent 0.01 is one point.
         limit: at most this many test pictures, balanced over the classes.
         seed: of the draws.
         batch_size: pictures in a forward pass.
@@ -44,6 +47,7 @@ class Patches(Measured, Study["PatchesResult"]):
     limit: int | None = None
     seed: int = 0
     batch_size: int = 128
+    score: AnyScore = None
 
 
 def patches(

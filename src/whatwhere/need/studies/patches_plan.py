@@ -17,15 +17,19 @@ from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.weights import random_weights
 from whatwhere.need.patch_shuffling import SCOPES, check_divides, checked_grid
 from whatwhere.need.shuffling import check_seed
+from whatwhere.need.studies.chunk import measure_plain
+from whatwhere.need.studies.curve_points import intact_estimate
 from whatwhere.need.studies.curve_worker import limited, placed, sized
-from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.patches import Patches
 from whatwhere.need.studies.patches_result import Cut, PatchesResult
-from whatwhere.need.studies.patches_worker import WHOLE, PatchesWorker, Runs, title_of
-from whatwhere.need.studies.recommend import at_chance, check_within, commonest
+from whatwhere.need.studies.patches_worker import WHOLE, PatchesWorker, tally_of_cell, title_of
+from whatwhere.need.studies.recommend import at_chance, check_within
+from whatwhere.need.studies.scored import chance_of, described, first_output, score_of
 from whatwhere.need.studies.tally import ONE_DRAW
 from whatwhere.network import Network
-from whatwhere.training.evaluate import evaluate
+from whatwhere.scores.against_intact import main_tensor
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.score import Score
 
 FEW = 8  # pictures that are tried before anything is measured
 SEAMS = (
@@ -51,26 +55,49 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
         checked_repeats(study.repeats)
         checked_counts(batch_size=study.batch_size)
         check_seed(study.seed)
-        check_within(study.within)
         if study.limit is not None:
             checked_counts(limit=study.limit)
 
     @cached_property
     def data(self) -> Data:
-        """The pictures, at most `limit` of them."""
-        data = limited(self.study.data_source.data, self.study.limit)
-        check_labels(self.study.data, data.test)
+        """The pictures, at most `limit` of them.
+
+        Raises:
+            InputError: if they are scenes, or have no fixed order.
+        """
+        data: Any = limited(self.study.data_source.data, self.study.limit)
         if data.test.unsteady:
             raise InputError(
                 f"data: the DataLoader {data.test.unsteady}, and pictures are compared one by one over several runs; "
                 "give its Dataset (load_data(loader.dataset)), or a DataLoader in a fixed order."
             )
-        return data
+        found: Data = data
+        return found
 
     @property
     def split(self) -> Split:
         """The test pictures."""
         return self.data.test
+
+    @cached_property
+    def score(self) -> Score:
+        """What is measured.
+
+        Raises:
+            InputError: for a score that these pictures or this network cannot have, and for a network that gives maps,
+                which move with the patches.
+        """
+        given = self.study.data
+        score = score_of(
+            self.study.score, self.split, self.net, f"data={given!r}" if isinstance(given, str) else "data"
+        )
+        check_within(self.study.within, score)
+        if (axes := main_tensor(first_output(self.net, self.split)).ndim) != 2:
+            raise InputError(
+                f"model: the network gives a tensor of {axes} axes for pictures, a map whose positions move with the "
+                "patches; give one that gives scores or features (N, C)."
+            )
+        return score
 
     @cached_property
     def net(self) -> Network:
@@ -95,17 +122,20 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self.study, name) for name in ("scope", "repeats", "seed", "batch_size")}
+        own = {name: getattr(self.study, name) for name in ("scope", "repeats", "seed", "batch_size")}
+        return own if self.score is ACCURACY else {**own, "score": self.score.name}
 
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The intact pictures, then every grid."""
         return [cell_of(grid) for grid in (WHOLE, *self.grids)]
 
     def check(self, how: Run) -> None:
-        """Grids that do not divide the pictures, and networks that give no scores for them, are refused."""
+        """Grids that do not divide the pictures are refused, and a device that is not there."""
         for grid in self.grids:
             check_divides((grid, grid), self.size)
-        evaluate(placed(self.study.network_source, self.split, how.device), self.split.take(FEW))
+        measure_plain(
+            placed(self.study.network_source, self.split, how.device), self.split.take(FEW), FEW, score=self.score
+        )
 
     def worker(self, how: Run) -> PatchesWorker:
         """Measures one grid."""
@@ -121,6 +151,7 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
             how.folder,
             Cell(self.shared()).key,
             how.device,
+            self.score,
         )
 
     def fold(self, done: Finished) -> PatchesResult:
@@ -132,11 +163,9 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
         if cell_of(WHOLE) not in done:
             raise InputError("the pictures as they are are not measured yet; run the study without fold_only.")
         together = self.study.batch_size if self.study.scope == "batch" else 1
-        there = (g for g in (WHOLE, *self.grids) if cell_of(g) in done)
-        measured = {g: Runs.of(done[cell_of(g)], together) for g in there}
-        intact = measured[WHOLE]
-        rows = [self._cut(g, runs, intact) for g, runs in measured.items()]
-        chance = max(1 / len(self.split.classes), commonest(self.split.labels))
+        there = [g for g in (WHOLE, *self.grids) if cell_of(g) in done]
+        measured = {g: tally_of_cell(done[cell_of(g)], self.score, together) for g in there}
+        rows = [self._cut(g, tally, measured[WHOLE]) for g, tally in measured.items()]
         return PatchesResult(
             network=self.net.name,
             data=self.data.describe(),
@@ -144,19 +173,23 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
             settings=self._settings,
             rows=tuple(rows),
             within=self.study.within,
-            chance=chance,
-            notes=(*self._notes(rows[0], chance), *done.notes()),
+            chance=chance_of(self.score, self.split),
+            score=described(self.score),
+            notes=(*self._notes(rows[0]), *done.notes()),
         )
 
-    def _cut(self, grid: int, runs: Runs, intact: Runs) -> Cut:
+    def _cut(self, grid: int, tally: Any, intact: Any) -> Cut:
         height, width = (side // grid for side in self.size)
-        drop = None if grid == WHOLE else runs.drop(intact)
-        return Cut(grid, (height, width), runs.accuracy, drop, runs.each_draw)
+        if grid == WHOLE:
+            return Cut(grid, (height, width), intact_estimate(tally, self.score, None))
+        drop = tally.loss(intact, self.score)
+        return Cut(grid, (height, width), tally.estimate(self.score), drop, tally.draws(self.score))
 
-    def _notes(self, intact: Cut, chance: float) -> Iterable[str]:
+    def _notes(self, intact: Cut) -> Iterable[str]:
         yield from random_weights(self.net)
-        if intact.accuracy.low <= chance:
-            yield at_chance(intact.accuracy, chance)
+        chance = chance_of(self.score, self.split)
+        if chance is not None and intact.score.low <= chance:
+            yield at_chance(intact.score, chance, self.score)
         yield SEAMS
         if self.study.repeats == 1:
             yield ONE_DRAW

@@ -11,6 +11,8 @@ from whatwhere.intervals import Estimate
 from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.report.figures import Line, curve_figure
 from whatwhere.report.page import Report, Table
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.score import Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,14 +30,14 @@ class Cut:
     Attributes:
         grid: patches along each side; 1 is the picture as it is.
         patch: (height, width) of a patch, in pixels of the prepared picture.
-        accuracy: in [0, 1].
-        drop: what was lost on the same pictures, in [0, 1]; None for the picture as it is.
-        values: the accuracy of each draw.
+        score: accuracy in [0, 1], say; of which score it is, the result's `score` says.
+        drop: what was lost on the same pictures, positive where it got worse; None for the picture as it is.
+        values: the score of each draw.
     """
 
     grid: int
     patch: tuple[int, int]
-    accuracy: Estimate
+    score: Estimate
     drop: Estimate | None = None
     values: tuple[float, ...] = ()
 
@@ -55,8 +57,9 @@ class PatchesResult(Result):
         preprocessing: of the network's input.
         settings: scope, repeats, seed, batch_size.
         rows: the picture as it is, then every grid.
-        within: the loss that the conclusion allows, in [0, 1].
-        chance: the accuracy of a guess, in [0, 1].
+        within: the loss that the conclusion allows.
+        chance: the score of a guess; None where none is known.
+        score: name, label, unit and direction of what was measured; empty: accuracy.
         notes: what the reader must know.
         provenance: versions, hardware, command, seconds.
     """
@@ -69,10 +72,16 @@ class PatchesResult(Result):
     settings: Mapping[str, Any]
     rows: tuple[Cut, ...]
     within: float
-    chance: float
+    chance: float | None = None
+    score: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def measured(self) -> Score:
+        """How the score is said."""
+        return Score(**self.score) if self.score else ACCURACY
 
     def __getitem__(self, grid: int) -> Cut:
         """The row of a grid."""
@@ -91,51 +100,63 @@ class PatchesResult(Result):
             return "No grid is measured yet."
         held = [r for r, drop in drops.items() if drop.high <= self.within]
         lost = next((r for r, drop in drops.items() if drop.low > 0), None)
-        allowed = f"{100 * self.within:g} point{'' if self.within == 0.01 else 's'}"
-        first = f"{held[-1].label} cost at most {allowed}{_points(drops[held[-1]])}." if held else ""
-        none = f"No grid is shown to cost at most {allowed}."
-        then = f"{lost.label} cost {_lost(drops[lost])}." if lost else "No grid is shown to cost anything."
-        return f"{first or none} {then}"
+        allowed = f"{self.measured.shown(self.within)}{self.measured.points}"
+        held_text = f"{held[-1].label} cost at most {allowed}, {self._said(drops[held[-1]])}." if held else ""
+        then = f"{lost.label} cost {self._said(drops[lost])}." if lost else "No grid is shown to cost anything."
+        return f"{held_text or f'No grid is shown to cost at most {allowed}.'} {then}"
+
+    def _said(self, e: Estimate) -> str:
+        """A loss with its interval."""
+        return f"{self.measured.shown(e.mean)}{self.measured.points} {self._interval(e)}"
+
+    def _interval(self, e: Estimate | None) -> str:
+        return "" if e is None else f"[{self.measured.shown(e.low)}, {self.measured.shown(e.high)}]"
 
     def records(self) -> Iterable[Cut]:
         """Every row."""
         return self.rows
 
     def table(self) -> list[dict[str, Any]]:
-        """One line for each row, in per cent."""
+        """One line for each row."""
+        score = self.measured
+        worse = "drop" if score.higher_is_better else "rise"
         return [
             {
                 "grid": f"{r.grid} x {r.grid}",
                 "patch (pixels)": f"{r.patch[0]} x {r.patch[1]}",
-                "accuracy %": f"{100 * r.accuracy.mean:.2f}",
-                "accuracy 95 %": _interval(r.accuracy),
-                "drop": "" if r.drop is None else f"{100 * r.drop.mean:.2f}",
-                "drop 95 %": "" if r.drop is None else _interval(r.drop),
-                "95 % covers": r.accuracy.covers,
+                score.heading: score.shown(r.score.mean),
+                f"{score.heading} 95 %": self._interval(r.score),
+                worse: "" if r.drop is None else score.shown(r.drop.mean),
+                f"{worse} 95 %": self._interval(r.drop),
+                "95 % covers": r.score.covers,
                 "draws": len(r.values),
-                "pictures": r.accuracy.n,
+                "pictures": r.score.n,
             }
             for r in self.rows
         ]
 
     def plot(self) -> Figure:
-        """Accuracy over the number of patches along a side."""
+        """The score over the number of patches along a side."""
+        score = self.measured
+        chance = {} if self.chance is None else {"a guess": score.scale * self.chance}
         return curve_figure(
             [self.line(f"{self.network}, patches shuffled")],
-            {"as it is": 100 * self.rows[0].accuracy.mean, "a guess": 100 * self.chance},
+            {"as it is": score.scale * self.rows[0].score.mean, **chance},
             title=f"{self.network} on {self.data.get('name', 'data')}",
             x="patches along a side of the picture",
+            y=score.axis,
+            unit=score.unit,
         )
 
     def line(self, label: str) -> Line:
-        """Accuracy over the patches along a side, with its intervals."""
-        estimates = [r.accuracy for r in self.rows]
+        """The score over the patches along a side, with its intervals."""
+        estimates, scale = [r.score for r in self.rows], self.measured.scale
         return Line(
             label,
             tuple(float(r.grid) for r in self.rows),
-            tuple(100 * e.mean for e in estimates),
-            tuple(100 * e.low for e in estimates),
-            tuple(100 * e.high for e in estimates),
+            tuple(scale * e.mean for e in estimates),
+            tuple(scale * e.low for e in estimates),
+            tuple(scale * e.high for e in estimates),
         )
 
     def report(self, folder: Path | None = None) -> Report:
@@ -145,20 +166,8 @@ class PatchesResult(Result):
             title=f"How local is what {self.network} recognises?",
             lead=LEAD,
             figures={"curve": self.plot()},
-            tables=[Table("Accuracy for every grid", self.table())],
+            tables=[Table(f"{self.measured.title} for every grid", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,
             facts={**measured, **self.provenance},
         )
-
-
-def _interval(e: Estimate) -> str:
-    return f"[{100 * e.low:.2f}, {100 * e.high:.2f}]"
-
-
-def _points(e: Estimate) -> str:
-    return f" ({100 * e.mean:.2f} {_interval(e)})"
-
-
-def _lost(e: Estimate) -> str:
-    return f"{100 * e.mean:.2f} points {_interval(e)}"

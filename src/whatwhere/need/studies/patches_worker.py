@@ -8,25 +8,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from whatwhere.data import Split
-from whatwhere.intervals import Batch, Estimate, over_pictures
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.once import PreparedOnce
-from whatwhere.lab.packed import pack, unpack
 from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
 from whatwhere.lab.sources import GivenData, GivenNetwork
 from whatwhere.need.patch_shuffling import INPUT, shuffle_patches
-from whatwhere.need.studies.chunk import right, seed_of_draw
+from whatwhere.need.studies.chunk import AnySplit, beside, packed, seed_of_draw, tally_of_draws, unpacked
 from whatwhere.need.studies.curve_worker import limited, placed
+from whatwhere.need.studies.tally import AnyTally, joined_tally
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.score import Score
 from whatwhere.site import evaluating
-from whatwhere.training.scores import check_scores
 
 WHOLE = 1  # the grid of a picture as it is
 
@@ -46,6 +43,7 @@ class PatchesWorker(PreparedOnce):
         folder: of the study; what a cell under way has measured is kept in it.
         study: stands for all that the cells of the folder share.
         device: for a network by name; `auto` leaves an object where it is.
+        score: that is measured.
     """
 
     network: GivenNetwork
@@ -58,9 +56,10 @@ class PatchesWorker(PreparedOnce):
     folder: Path
     study: str
     device: str = "auto"
+    score: Score = ACCURACY
 
     @cached_property
-    def split(self) -> Split:
+    def split(self) -> AnySplit:
         """The test pictures."""
         return limited(self.pictures.data, self.limit).test
 
@@ -83,27 +82,29 @@ class PatchesWorker(PreparedOnce):
         return self.folder / "checkpoints" / f"{cell.key}.json"
 
     def _measured(self, grid: int, parts: Parts) -> dict[str, Any]:
-        """The right pictures of every draw; a batch is decoded once for all of them."""
-        count, size = len(self.split), self.batch_size
+        """The evidence of every draw; a batch is decoded once for all of them."""
+        count, size, score = len(self.split), self.batch_size, self.score
         draws = 1 if grid == WHOLE else self.repeats
         starts = list(range(0, count, size))
         left = [start for start in starts if str(start) not in parts]
         order = torch.tensor([row for s in left for row in range(s, min(s + size, count))], dtype=torch.int64)
         batches = self.split.batches(size, geometry=self.net.preprocessing, order=order)
         with evaluating(self.net.module), Meter(title_of(grid), count * draws) as meter:
-            for start, (images, labels) in zip(left, batches, strict=True):
+            for start, (images, targets) in zip(left, batches, strict=True):
                 x = self.net.prepared(images)
-                runs = [self._right(x, labels.to(x.device), grid, draw, start) for draw in range(draws)]
-                parts.add(str(start), [pack(run.cpu().numpy()) for run in runs])
+                given, intact = beside(targets, x), self.net.module(x) if score.of_intact else None
+                runs = [score.evidence(self._outputs(x, given, grid, d, start), given, intact) for d in range(draws)]
+                parts.add(str(start), [packed(score, run) for run in runs])
                 meter.update((start + len(x)) * draws)
-        return {"draws": [pack(np.concatenate([unpack(parts[str(s)][d]) for s in starts])) for d in range(draws)]}
+        whole = [[e for s in starts for e in unpacked(score, parts[str(s)][d])] for d in range(draws)]
+        return {"draws": [packed(score, evidence) for evidence in whole]}
 
-    def _right(self, x: Tensor, labels: Tensor, grid: int, draw: int, start: int) -> Tensor:
+    def _outputs(self, x: Tensor, targets: Any, grid: int, draw: int, start: int) -> Any:
         seed = seed_of_draw(self.seed, f"patches {grid}", INPUT, draw, start // self.batch_size)
         with shuffle_patches(self.net, grid, scope=self.scope, seed=seed):
-            scores = self.net.module(x)
-        check_scores(scores, labels)
-        return right(scores, labels)
+            outputs = self.net.module(x)
+        self.score.check(outputs, targets)
+        return outputs
 
 
 def title_of(grid: int) -> str:
@@ -111,39 +112,14 @@ def title_of(grid: int) -> str:
     return "pictures as they are" if grid == WHOLE else f"{grid} x {grid} patches"
 
 
-@dataclass(frozen=True)
-class Runs:
-    """Which pictures were right, draw by draw.
+def tally_of_cell(plain: Mapping[str, Any], score: Score, together: int = 1) -> AnyTally:
+    """What a cell measured.
 
-    Attributes:
-        right: (draws, N), 0 or 1.
-        batch: pictures that share a draw; 1 where each has its own.
+    Args:
+        plain: its result.
+        score: that was measured.
+        together: how many pictures share a draw; 1 where each has its own.
     """
-
-    right: NDArray[np.uint8]
-    batch: int = 1
-
-    @staticmethod
-    def of(plain: Mapping[str, Any], batch: int = 1) -> Runs:
-        """From a cell's result."""
-        return Runs(np.stack([unpack(text) for text in plain["draws"]]), batch)
-
-    @property
-    def accuracy(self) -> Estimate:
-        """Over pictures and draws."""
-        return self._over(None)
-
-    def drop(self, intact: Runs) -> Estimate:
-        """What was lost on the same pictures."""
-        return self._over(intact.right.mean(0) - self.right.mean(0))
-
-    def _over(self, values: NDArray[np.float64] | None) -> Estimate:
-        draws, count = self.right.shape
-        parts = [self.right[:, i : i + self.batch] for i in range(0, count, self.batch)]
-        batches = [Batch(part.shape[1], tuple(int(t) for t in part.sum(1, dtype=np.int64))) for part in parts]
-        return over_pictures(values, self.right.mean(0), np.full(count, draws), batches)
-
-    @property
-    def each_draw(self) -> tuple[float, ...]:
-        """The accuracy of each draw."""
-        return tuple(self.right.mean(1).tolist())
+    draws = [unpacked(score, text) for text in plain["draws"]]
+    pieces = [[draw[i : i + together] for draw in draws] for i in range(0, len(draws[0]), together)]
+    return joined_tally([tally_of_draws(score, piece) for piece in pieces])
