@@ -111,9 +111,10 @@ def test_random_weights_are_announced(capsys, tmp_path):
     assert "not above chance" in seen.out
 
 
-def test_pictures_without_labels_are_refused(capsys, tmp_path):
+def test_pictures_without_labels_have_no_accuracy(capsys, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     how = ("need", "curve", "--model", "cifar/vgg11", "--data", tmp_path, "--out", tmp_path / "out")
+    how += ("--score", "accuracy")
     assert "no labels" in fails(capsys, *how)
 
 
