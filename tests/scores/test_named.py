@@ -8,6 +8,7 @@ from whatwhere.scores.against_intact import AGREEMENT, DENSE_AGREEMENT, FEATURE,
 from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.label_maps import miou
 from whatwhere.scores.named import NAMES, checked, for_output, score_named, usual_score
+from whatwhere.scores.numbers import R2
 
 
 def test_every_name_is_the_name_of_its_score():
@@ -25,6 +26,7 @@ def test_every_name_is_the_name_of_its_score():
         ("", True, AGREEMENT),
         ("", False, FEATURE),
         ("label maps", True, miou(3)),
+        ("numbers", True, R2),
     ],
 )
 def test_the_usual_score(comes_with, has_classes, wanted):

@@ -9,16 +9,17 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.scores.against_intact import AGREEMENT, DENSE_AGREEMENT, FEATURE, KL, main_tensor
 from whatwhere.scores.classes import ACCURACY, TOP5
 from whatwhere.scores.label_maps import miou
+from whatwhere.scores.numbers import MAE, R2
 from whatwhere.scores.score import Needs, Score
 
-ALONE: Mapping[str, Score] = {s.name: s for s in (ACCURACY, TOP5, AGREEMENT, KL, FEATURE)}
+ALONE: Mapping[str, Score] = {s.name: s for s in (ACCURACY, TOP5, MAE, R2, AGREEMENT, KL, FEATURE)}
 MIOU = "miou"
 NAMES = (*ALONE, MIOU)
 GIVES: Mapping[Needs, str] = {
     "class labels": "class labels, as class folders give",
     "label maps": "a label map for each picture, as scenes have",
     "boxes": "boxes for each picture",
-    "numbers": "a number for each picture, as a Dataset of (picture, number) pairs gives",
+    "numbers": "a number for each picture, as whatwhere.data.numbered gives",
 }
 
 
@@ -49,6 +50,8 @@ def usual_score(comes_with: Needs, classes: int, has_classes: bool) -> Score:
     """
     if comes_with == "label maps":
         return miou(classes)
+    if comes_with == "numbers":
+        return R2
     if not has_classes:
         return FEATURE
     return ACCURACY if comes_with == "class labels" else AGREEMENT

@@ -27,9 +27,10 @@ class Curve(Measured, Study["NeedResult"]):
     Attributes:
         data: hf/ID, a folder, known/what, known/where, known/surroundings, digits, drawn/streets or a folder of scenes;
             in Python also what `load_data` returns.
-        score: accuracy, top5 (class labels); miou (label maps); agreement with the intact network, kl from its scores,
-            feature, the cosine with its features (no labels). If not given: miou for scenes, accuracy with class
-            labels, agreement without, feature for a network without classes.
+        score: accuracy, top5 (class labels); miou (label maps); r2, mae (numbers); without labels agreement with the
+            intact network, kl from its class probabilities, feature, the cosine with its features; a function or a
+            torchmetrics metric as package.module:name, in Python also as an object. If not given: miou for scenes,
+            accuracy with class labels, agreement without, feature for a network without classes.
         methods: shuffle modes (per-channel, shared, all, channel, channel-per-position, block, rows, columns, fixed);
             mean, each map constant at its mean; gap_fc, the collapsed network with summed kernels.
         sites: where to cut; every k x k convolution or residual block if not given.

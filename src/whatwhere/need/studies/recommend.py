@@ -111,12 +111,13 @@ def _nothing(
 
 def _unresolved(drop: Estimate, within: float, seeds: int, score: Score) -> str:
     """What the pictures or seeds cannot tell, and how many more could."""
-    few = f"Differences under {score.shown(drop.half_width, digits=1)}{score.points} are not resolved by so few"
+    half = max(drop.high - drop.mean, drop.mean - drop.low)  # of an interval that no bound cuts off
+    few = f"Differences under {score.shown(half, digits=1)}{score.points} are not resolved by so few"
     if seeds > 1:
         return f"{few} seeds: more seeds narrow the interval."
-    if not 0 < within < drop.half_width < math.inf:
+    if not 0 < within < half < math.inf:
         return f"{few} pictures."
-    needed = drop.n * (drop.half_width / within) ** 2
+    needed = drop.n * (half / within) ** 2
     digits, allowed = 2 - len(str(math.ceil(needed))), f"{score.shown(within, digits=1)}{score.points}"
     return f"{few} pictures: {allowed} take about {round(math.ceil(needed), digits):,}."
 
