@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -88,9 +89,11 @@ class BoxSplit:
         objects: those of each picture.
         classes: the class names.
         groups: (N,) integers, equal for pictures that belong together; each picture is its own group.
+        comes_with: what a study may compare with.
         unsteady: "": every run serves the same pictures in the same order.
     """
 
+    comes_with: Literal["boxes"] = "boxes"
     unsteady = ""
 
     def __init__(self, name: str, pictures: Source, objects: Sequence[Objects], classes: Sequence[str]) -> None:

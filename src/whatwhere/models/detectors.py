@@ -210,6 +210,9 @@ def is_detector(module: Any) -> bool:
 def detector(model: nn.Module, name: str = "detector", classes: Sequence[str] = ()) -> Network:
     """A torchvision detector as a network; it resizes and normalises pictures by itself, as torchvision has it.
 
+    >>> net = ww.detector(torchvision.models.detection.retinanet_resnet50_fpn_v2(num_classes=5))    # 4, and background
+    >>> ww.need.curve(net, ww.load_data("drawn/boxes"), reach=1)
+
     Args:
         model: of torchvision's; the network shares its layers.
         name: of the network.
@@ -224,6 +227,24 @@ def detector(model: nn.Module, name: str = "detector", classes: Sequence[str] = 
     size = own.fixed_size or (224, 224)
     preprocessing = Preprocessing(mean=(0.0,), std=(1.0,), source=source)
     return Network(wrapped, preprocessing, name, (3, size[1], size[0]), classes=tuple(classes))
+
+
+def as_network(module: nn.Module, name: str = "network") -> Network:
+    """A module as a network; a detector of torchvision's as one that takes a tensor of pictures."""
+    return detector(module, name) if is_detector(module) else Network(module, name=name)
+
+
+def check_wrapped(net: Network) -> None:
+    """Refuse a detector as torchvision makes it, whose classes count from 1.
+
+    Raises:
+        InputError: saying how to make a network of it.
+    """
+    if is_detector(net.module):
+        raise InputError(
+            f"net={net.name!r}: its module is a {type(net.module).__name__} of torchvision's, which normalises "
+            "pictures itself and counts classes from 1; give ww.detector(module), or the module as it is."
+        )
 
 
 def from_torchvision(name: str, *, pretrained: bool, classes: int | None, seed: int) -> Network:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.imported import attribute_at, module_at, short
-from whatwhere.models.detectors import detector, is_detector
+from whatwhere.models.detectors import as_network
 from whatwhere.models.seeding import seeded
 from whatwhere.network import Network
 
@@ -36,14 +36,9 @@ def network_at(name: str, *, classes: int | None = None, seed: int = 0) -> Netwo
         raise InputError(
             f"model={name!r} returns a {type(made).__name__}; expected a torch.nn.Module or a whatwhere.Network."
         )
-    net = made if isinstance(made, Network) else _network(made, name)
+    net = made if isinstance(made, Network) else as_network(made, name)
     check_enough_scores(net, name, classes)
     return net
-
-
-def _network(module: nn.Module, name: str) -> Network:
-    """A module as it is; a detector of torchvision's as one that takes a tensor of pictures."""
-    return detector(module, name) if is_detector(module) else Network(module, name=name)
 
 
 def _called(name: str, function: Any) -> Any:

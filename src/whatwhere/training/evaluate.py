@@ -91,11 +91,11 @@ def evaluate(
         InputError: if the pictures have no labels or a single class, the network does not run on them, has weights or
             gives scores that are not finite, gives no tensor, or fewer scores than there are classes.
     """
-    net = net if isinstance(net, Network) else Network(net)
-    check_finite(net)
     split = data.test if isinstance(data, Data | Scenes | Boxes) else data
     if isinstance(split, BoxSplit):
         return evaluate_boxes(net, split, min(batch_size, FEW))
+    net = net if isinstance(net, Network) else Network(net)
+    check_finite(net)
     return evaluate_scenes(net, split) if isinstance(split, SceneSplit) else _evaluate(net, split, batch_size)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from whatwhere.data.boxes import BoxSplit, Objects
 from whatwhere.errors import InputError
+from whatwhere.models.detectors import as_network, check_wrapped
 from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
 from whatwhere.training.average_precision import Floats, Points, mean_average_precision, packed
@@ -136,7 +137,8 @@ def evaluate_boxes(net: nn.Module | Network, split: BoxSplit, batch_size: int = 
         InputError: if there are no boxes, the network is no detector, or detects a class without a name.
     """
     check_some(split)
-    net = net if isinstance(net, Network) else Network(net)
+    net = net if isinstance(net, Network) else as_network(net)
+    check_wrapped(net)
     check_finite(net)
     found: list[Mapping[str, torch.Tensor]] = []
     with evaluating(net.module):
@@ -158,7 +160,7 @@ def _batches(split: BoxSplit, size: int) -> Iterator[torch.Tensor]:
     yield torch.stack(held)
 
 
-def check_some(split: BoxSplit) -> None:
+def check_some(split: Any) -> None:
     """Refuse pictures in which nothing is to be found.
 
     Raises:
@@ -182,8 +184,7 @@ def detections_in(output: Any, classes: int) -> list[Mapping[str, torch.Tensor]]
     if not isinstance(output, list) or not all(isinstance(f, Mapping) and all(k in f for k in needed) for f in output):
         raise InputError(
             f"the network gives a {type(output).__name__}; a detector gives a list with boxes, scores and labels for "
-            "each picture. A detector of torchvision's is one by its name, or made of the module by "
-            "whatwhere.models.detectors.detector(module)."
+            "each picture, as ww.load_model('ssd/small') or 'torchvision/ssdlite320_mobilenet_v3_large' does."
         )
     most = max((int(f["labels"].max()) for f in output if len(f["labels"])), default=0)
     if most >= classes:
