@@ -80,5 +80,7 @@ def test_a_detector_is_not_collapsed_and_another_network_finds_no_boxes() -> Non
         curve(load_model("cifar/resnet20", classes=4, width=0.25), data, quiet=True)
     with pytest.raises(InputError, match="a detector gives boxes; give pictures with boxes, and one of map"):
         curve(trained(), data, quiet=True, score="agreement")
+    with pytest.raises(InputError, match="its class 0 is 'cat', that of the pictures 'horizontal'"):
+        curve(replace(trained(), classes=("cat", "dog")), data, quiet=True)
     with pytest.raises(InputError, match="counts classes from 1"):
         curve(Network(trained().module.given), data, quiet=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 import torch
@@ -234,12 +235,23 @@ def as_network(module: nn.Module, name: str = "network") -> Network:
     return detector(module, name) if is_detector(module) else Network(module, name=name)
 
 
-def check_wrapped(net: Network) -> None:
-    """Refuse a detector as torchvision makes it, whose classes count from 1.
+def check_detector(net: Network, classes: Sequence[str]) -> None:
+    """Refuse a detector as torchvision makes it, whose classes count from 1, and one of other classes than the pictures'.
+
+    Args:
+        net: any network.
+        classes: of the pictures.
 
     Raises:
-        InputError: saying how to make a network of it.
+        InputError: saying how to make a network of it, or the first class that differs.
     """
+    pairs = zip_longest(net.classes, classes, fillvalue="none")
+    other = next(((i, a, b) for i, (a, b) in enumerate(pairs) if a != b), None) if net.classes else None
+    if other:
+        raise InputError(
+            f"net={net.name!r}: its class {other[0]} is {other[1]!r}, that of the pictures {other[2]!r}; give pictures of "
+            "its classes, or train it on these."
+        )
     if is_detector(net.module):
         raise InputError(
             f"net={net.name!r}: its module is a {type(net.module).__name__} of torchvision's, which normalises "

@@ -12,7 +12,7 @@ from torch import nn
 
 from whatwhere.data.boxes import BoxSplit, Objects
 from whatwhere.errors import InputError
-from whatwhere.models.detectors import as_network, check_wrapped
+from whatwhere.models.detectors import as_network, check_detector
 from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
 from whatwhere.training.average_precision import Floats, Points, mean_average_precision, packed
@@ -138,7 +138,7 @@ def evaluate_boxes(net: nn.Module | Network, split: BoxSplit, batch_size: int = 
     """
     check_some(split)
     net = net if isinstance(net, Network) else as_network(net)
-    check_wrapped(net)
+    check_detector(net, split.classes)
     check_finite(net)
     found: list[Mapping[str, torch.Tensor]] = []
     with evaluating(net.module):

@@ -12,7 +12,7 @@ from whatwhere.data import Split
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
 from whatwhere.imported import is_import_path
-from whatwhere.models.detectors import check_wrapped
+from whatwhere.models.detectors import check_detector
 from whatwhere.need.decided import deciding
 from whatwhere.need.studies.chunk import AnySplit, beside
 from whatwhere.network import Network, running
@@ -43,7 +43,7 @@ def score_of(given: Any, split: AnySplit, net: Network, what: str = "data") -> S
     score = _chosen(given, split, net)
     checked(score, split.comes_with, what)
     if score.needs == "boxes":
-        check_wrapped(net)
+        check_detector(net, split.classes)
         check_some(split)
     if score.of_intact and deciding(net) is not None:
         raise InputError(
