@@ -236,7 +236,7 @@ def as_network(module: nn.Module, name: str = "network") -> Network:
 
 
 def check_detector(net: Network, classes: Sequence[str]) -> None:
-    """Refuse a detector as torchvision makes it, whose classes count from 1, and one of other classes than the pictures'.
+    """Refuse a detector as torchvision makes it, whose classes count from 1, and one of other classes.
 
     Args:
         net: any network.
@@ -249,8 +249,8 @@ def check_detector(net: Network, classes: Sequence[str]) -> None:
     other = next(((i, a, b) for i, (a, b) in enumerate(pairs) if a != b), None) if net.classes else None
     if other:
         raise InputError(
-            f"net={net.name!r}: its class {other[0]} is {other[1]!r}, that of the pictures {other[2]!r}; give pictures of "
-            "its classes, or train it on these."
+            f"net={net.name!r}: its class {other[0]} is {other[1]!r}, that of the pictures {other[2]!r}; give pictures "
+            "of its classes, or train it on these."
         )
     if is_detector(net.module):
         raise InputError(
