@@ -8,6 +8,7 @@ from .errors import InputError as InputError
 from .errors import TrainingDiverged as TrainingDiverged
 from .graph.modular import modular as modular
 from .lab.study import Run as Run
+from .models.detectors import detector as detector
 from .models.exported import export as export
 from .models.load import load_model as load_model
 from .models.saved import save as save

@@ -33,7 +33,7 @@ def sites(
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         pretrained: take the library's own weights, which it downloads.
         classes: number of scores.
-        width: width factor of cifar/ and pspnet/ networks.
+        width: width factor of cifar/, pspnet/ and ssd/ networks.
         kind: show one kind only: conv, conv1x1, norm, act, pool, linear, block, group or other.
         select: show a selection only: a name, a glob, "from:", "from:to", or "last 30%".
         input_size: channels, height and width of one input; the network's own if not given.
@@ -98,20 +98,21 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
 ) -> str:
-    """Train a classification network and keep its weights; the same command resumes after an interruption.
+    """Train a classification network, or a detector, and keep its weights; the same command resumes.
 
     Args:
-        model: timm/NAME, torchvision/NAME, cifar/NAME, package.module:function, a function of yours that makes the
-            network, or a folder that ww.save wrote, whose weights are trained on.
-        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits.
+        model: timm/NAME, torchvision/NAME, cifar/NAME, ssd/small (a detector), package.module:function, a function of
+            yours that makes the network, or a folder that ww.save wrote, whose weights are trained on.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; for a detector drawn/boxes, or a
+            folder with VOCdevkit or COCO's annotations.
         out: folder for the checkpoint, the trained network, which --model takes like that of ww.save, and history.json.
-        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo.
+        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, fast, finetune or demo; boxes for a detector.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.
         precision: instead of the recipe's; bf16-mixed is faster where the processor has bfloat16.
         augment: crop and flip as the recipe says.
-        width: width factor of cifar/ networks.
+        width: width factor of cifar/ and ssd/ networks.
         weights: file of the weights to start from.
         seed: of the initial weights, the order of the pictures and their augmentation.
         device: auto, cpu, cuda or mps.
@@ -120,17 +121,19 @@ def train(
     Examples:
         $ whatwhere train --model cifar/vgg16 --data hf/uoft-cs/cifar100 --out trained
         $ whatwhere train --model cifar/resnet20 --data digits --recipe demo --out trained
+        $ whatwhere train --model ssd/small --data drawn/boxes --recipe boxes --out detector
     """
     from pathlib import Path
 
     from whatwhere.data.load import load_pictures
+    from whatwhere.data.load_boxes import holds_boxes, load_boxes
     from whatwhere.devices import check_device
     from whatwhere.lab.training_folder import trained_in
     from whatwhere.models.load import load_model
     from whatwhere.training.recipes import adapted, recipe_named
 
     check_device(device)
-    pictures = load_pictures(data)
+    pictures = load_boxes(data) if holds_boxes(data) else load_pictures(data)
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
     how = adapted(recipe_named(recipe), augment, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision)
     about = {"model": model, "data": pictures.describe(), "seed": seed, "width": width}
@@ -147,16 +150,17 @@ def evaluate(
     width: float = 1.0,
     device: str = "auto",
 ) -> str:
-    """Measure a network on its test split: accuracy on pictures, mIoU on scenes.
+    """Measure a network on its test split: accuracy on pictures, mIoU on scenes, mAP on pictures with boxes.
 
     Args:
         model: timm/NAME, torchvision/NAME, cifar/NAME, a segmentation network such as pspnet/resnet18,
             package.module:function, a function of yours that makes the network, or a folder that ww.save wrote.
-        data: pictures (hf/ID, a folder, digits, ...) or scenes (a folder with label maps, Cityscapes, drawn/streets).
+        data: pictures (hf/ID, a folder, digits, ...), scenes (a folder with label maps, Cityscapes, drawn/streets), or
+            pictures with boxes (a folder with VOCdevkit or COCO's annotations, drawn/boxes).
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         pretrained: take the library's own weights, which it downloads.
         classes: number of scores; that of the data if not given, with `pretrained` the library's.
-        width: width factor of cifar/ and pspnet/ networks.
+        width: width factor of cifar/, pspnet/ and ssd/ networks.
         device: auto, cpu, cuda or mps.
 
     Examples:
@@ -198,7 +202,7 @@ def export(
         weights: a .safetensors file, or a PyTorch checkpoint of tensors.
         pretrained: take the library's own weights, which it downloads.
         classes: number of scores.
-        width: width factor of cifar/ and pspnet/ networks.
+        width: width factor of cifar/, pspnet/ and ssd/ networks.
         input_size: channels, height and width of one input; the network's own if not given.
         overwrite: replace the file also if this command did not write it.
 

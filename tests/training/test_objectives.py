@@ -8,16 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from small_detector import pictures as drawn
 from whatwhere.data import Split
+from whatwhere.data.boxes import BoxSplit, Objects
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError
+from whatwhere.fingerprints import fingerprint
 from whatwhere.label_maps import IGNORE
+from whatwhere.models.load import load_model
 from whatwhere.network import Preprocessing
 from whatwhere.training.augment import crop_and_scale
-from whatwhere.training.objectives import Classify, Segment, at_size, objective_of, score_maps
-from whatwhere.training.recipes import Recipe, SceneRecipe
+from whatwhere.training.fit import fit
+from whatwhere.training.objectives import Classify, Detect, Segment, at_size, objective_of, score_maps
+from whatwhere.training.recipes import BoxRecipe, Recipe, SceneRecipe, recipes
 
 RECIPE = SceneRecipe(epochs=1, batch_size=2, crop=(4, 6), auxiliary=0.0)
 WEIGHTS = (0.5, 2.0, 1.0)
@@ -225,3 +230,43 @@ def test_classes_that_no_training_map_holds_are_said() -> None:
         Segment(RECIPE).check(scores, held(1, 255))
     with pytest.raises(InputError, match="split 'train': no pixel of its label maps is labelled"):
         Segment(RECIPE).check(scores, held(255, 255))
+
+
+FEW = BoxRecipe(epochs=1, batch_size=4)
+
+
+def test_half_of_the_pictures_are_mirrored_and_their_boxes_with_them() -> None:
+    """Each picture is white in its box alone, so that the box tells where white must be."""
+    canvas = torch.zeros(40, 3, 6, 8, dtype=torch.uint8)
+    canvas[:, :, 1:3, 0:2] = 255
+    split = BoxSplit("train", Memory(canvas), [Objects.of([[0, 1, 2, 3]], [0])] * 40, ("a",))
+    draws, mirrored = torch.Generator().manual_seed(0), 0
+    for images, objects in Detect(FEW).batches(split, torch.arange(40), draws, Preprocessing()):
+        for image, each in zip(images, objects, strict=True):
+            left, top, right, bottom = each.boxes[0].int().tolist()
+            assert int(image[:, top:bottom, left:right].min()) == 255
+            assert int((image == 255).sum()) == 3 * 4
+            mirrored += left > 0
+    assert 10 < mirrored < 30
+    plain = Detect(replace(FEW, flip=False)).batches(split, torch.arange(40), draws, Preprocessing())
+    assert all(int(o.boxes[0, 0]) == 0 for _, objects in plain for o in objects)
+
+
+def test_the_same_seed_gives_the_same_weights_and_no_accuracy_is_told() -> None:
+    train, nets = drawn().train.take(8), [load_model("ssd/small", width=0.25) for _ in range(2)]
+    records = [fit(net, train, FEW, device="cpu").epochs[0] for net in nets]
+    assert records[0]["loss"] == records[1]["loss"]
+    assert "train_accuracy" not in records[0]
+    assert fingerprint(nets[0].module) == fingerprint(nets[1].module)
+
+
+def test_what_cannot_be_trained_is_refused(pictures) -> None:
+    with pytest.raises(InputError, match="train is a Split; a detector learns from pictures with boxes"):
+        fit(load_model("ssd/small", width=0.25), pictures(), FEW, device="cpu")
+    blank = BoxSplit("train", Memory(torch.zeros(8, 3, 32, 32, dtype=torch.uint8)), [Objects.of([], [])] * 8, ("a",))
+    with pytest.raises(InputError, match="no boxes to learn from"):
+        fit(load_model("ssd/small", width=0.25), blank, FEW, device="cpu")
+    with pytest.raises(InputError, match="gives a Tensor in training, and boxes are learned by a detector"):
+        fit(load_model("cifar/resnet20", classes=2, width=0.25), blank, FEW, device="cpu")
+    with pytest.raises(InputError, match="crop_padding=4"):
+        replace(recipes["boxes"], crop_padding=4)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from torch.utils.data import DataLoader, Dataset
 
+from whatwhere.data.boxes import Boxes
 from whatwhere.data.digits import digits
 from whatwhere.data.folders import from_folder, is_table_folder
 from whatwhere.data.known_answer import known_answer
+from whatwhere.data.load_boxes import holds_boxes, load_boxes
 from whatwhere.data.load_scenes import holds_scenes, load_scenes
 from whatwhere.data.loaders import loader_part
 from whatwhere.data.noted import folder_named, noted, readable
@@ -52,6 +54,10 @@ def load_data(
 ) -> Scenes: ...
 @overload
 def load_data(
+    source: Boxes | Literal["drawn/boxes"], *, image_column: str | None = None, label_column: str | None = None
+) -> Boxes: ...
+@overload
+def load_data(
     source: Literal["known/what", "known/where", "known/surroundings", "digits"],
     *,
     image_column: str | None = None,
@@ -64,20 +70,22 @@ def load_data(
 @overload
 def load_data(source: Held, *, image_column: str | None = None, label_column: str | None = None) -> Data: ...
 def load_data(
-    source: Source | Scenes, *, image_column: str | None = None, label_column: str | None = None
-) -> Data | Scenes:
-    """Load pictures, or scenes: pictures with a label map each.
+    source: Source | Scenes | Boxes, *, image_column: str | None = None, label_column: str | None = None
+) -> Data | Scenes | Boxes:
+    """Load pictures; or scenes, pictures with a label map each; or pictures with boxes.
 
     >>> load_data("hf/uoft-cs/cifar100").test.shape()    # (3, 32, 32)
     >>> load_data({"train": mine, "test": other}).train  # a split from any of the kinds below
     >>> load_data("drawn/streets").classes               # scenes
+    >>> load_data("drawn/boxes").test[0]                 # a picture, and the boxes in it
 
     Args:
         source: `"hf/<hub id>"`; `"known/what"`, `"known/where"`, `"known/surroundings"`, `"digits"`; a folder of
             parquet files, of class folders, or of pictures without labels; a Hugging Face or torch Dataset; a
             DataLoader; or a mapping from split names to any of these objects. One split without a name is "test".
             Scenes are `"drawn/streets"`, Cityscapes as it is distributed, or a folder with `classes.json` (see
-            `load_scenes`, whose result a type checker knows to be scenes).
+            `load_scenes`, whose result a type checker knows to be scenes). Pictures with boxes are `"drawn/boxes"`, and
+            Pascal VOC or COCO as they are distributed (see `load_boxes`).
         image_column: the column of the pictures, for tables; found by its type or name if not given.
         label_column: the column of the class numbers, likewise; "" reads the pictures without labels.
 
@@ -86,6 +94,8 @@ def load_data(
     """
     if isinstance(source, Scenes | str | os.PathLike) and _are_scenes(source):
         return load_scenes(source)
+    if isinstance(source, Boxes | str | os.PathLike) and _have_boxes(source):
+        return load_boxes(source)
     return load_pictures(source, image_column=image_column, label_column=label_column)
 
 
@@ -96,6 +106,12 @@ def load_pictures(source: Source, *, image_column: str | None = None, label_colu
         raise InputError(
             f"data={name!r} holds scenes (pictures with label maps), and pictures with class labels are needed here; "
             "`whatwhere say` takes scenes."
+        )
+    if _have_boxes(source):
+        name = source if isinstance(source, str) else type(source).__name__
+        raise InputError(
+            f"data={name!r} holds pictures with boxes, and pictures with class labels are needed here; `whatwhere need "
+            "curve` takes boxes."
         )
     if isinstance(source, Data):
         return source
@@ -110,6 +126,11 @@ def load_pictures(source: Source, *, image_column: str | None = None, label_colu
 def _are_scenes(source: Any) -> bool:
     named = isinstance(source, str | os.PathLike) and holds_scenes(source)
     return named or isinstance(source, Scenes)
+
+
+def _have_boxes(source: Any) -> bool:
+    named = isinstance(source, str | os.PathLike) and holds_boxes(source)
+    return named or isinstance(source, Boxes)
 
 
 def _named(name: str, image_column: str | None, label_column: str | None) -> Data:

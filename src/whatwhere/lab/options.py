@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from whatwhere.data import Data
+    from whatwhere.data.boxes import Boxes
     from whatwhere.data.scenes import Scenes
     from whatwhere.lab.sources import GivenData, GivenNetwork
     from whatwhere.network import Network
     from whatwhere.scores.score import Score
 
     AnyNetwork: TypeAlias = str | nn.Module | Network
-    AnyData: TypeAlias = str | os.PathLike[str] | Data | Scenes  # what load_data returns; scenes are refused at once
+    AnyData: TypeAlias = str | os.PathLike[str] | Data | Scenes | Boxes  # what load_data returns
     AnyRecipe: TypeAlias = str | Recipe
     AnyScore: TypeAlias = str | Score | Callable[..., Any] | None
     Selection: TypeAlias = str | tuple[str, ...] | list[str] | None
@@ -44,7 +45,7 @@ class Measured:
         weights: file of the trained network's weights (.safetensors, or a PyTorch checkpoint of tensors).
         pretrained: take the library's own weights, which it downloads.
         classes: number of scores; that of the data if not given, with `pretrained` the library's.
-        width: width factor of cifar/ and pspnet/ networks.
+        width: width factor of cifar/, pspnet/ and ssd/ networks.
     """
 
     model: AnyNetwork

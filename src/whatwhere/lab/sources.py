@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from whatwhere.data import Data
+from whatwhere.data.boxes import Boxes
 from whatwhere.data.load import load_pictures
+from whatwhere.data.load_boxes import holds_boxes, load_boxes
 from whatwhere.data.load_scenes import holds_scenes, load_scenes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
 from whatwhere.imported import is_import_path
 from whatwhere.models import hugging_face
+from whatwhere.models.detectors import as_network
 from whatwhere.models.load import load_model
 from whatwhere.models.opened import CONFIG, WEIGHTS
 from whatwhere.network import Network, as_module, check_finite
@@ -48,7 +51,7 @@ class Held:
 
 @dataclass(frozen=True)
 class GivenData:
-    """Pictures or scenes by name or folder, or held.
+    """Pictures, scenes or pictures with boxes by name or folder, or held.
 
     Attributes:
         source: what `load_data` takes, or `Held`.
@@ -75,11 +78,21 @@ class GivenData:
             return load_scenes(self.source.value)
         return scenes_named(self.source, stamp(self.source))
 
+    @cached_property
+    def boxes(self) -> Boxes:
+        """The pictures with boxes; cells of one process share them."""
+        if isinstance(self.source, Held):
+            return load_boxes(self.source.value)
+        return boxes_named(self.source, stamp(self.source))
+
     @property
-    def given(self) -> Data | Scenes:
-        """Whichever of the two it is."""
+    def given(self) -> Data | Scenes | Boxes:
+        """Whichever of the three it is."""
         source = self.source.value if isinstance(self.source, Held) else self.source
-        named = isinstance(source, str | os.PathLike) and holds_scenes(source)
+        by_name = isinstance(source, str | os.PathLike)
+        if isinstance(source, Boxes) or (by_name and holds_boxes(source)):
+            return self.boxes
+        named = by_name and holds_scenes(source)
         return self.scenes if named or isinstance(source, Scenes) else self.data
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -123,7 +136,7 @@ class GivenNetwork:
         if strange:
             raise InputError(f"{' and '.join(strange)}: for a network by name; model was given as a module.")
         check_finite(as_module(net))
-        return GivenNetwork(Held("model", net if isinstance(net, Network) else Network(net)))
+        return GivenNetwork(Held("model", net if isinstance(net, Network) else as_network(net)))
 
     @cached_property
     def net(self) -> Network:
@@ -169,6 +182,12 @@ def pictures_named(source: str, state: str = "") -> Data:
 def scenes_named(source: str, state: str = "") -> Scenes:
     """Scenes by name or folder, loaded once for each state of the folder."""
     return load_scenes(source)
+
+
+@lru_cache(maxsize=2)
+def boxes_named(source: str, state: str = "") -> Boxes:
+    """Pictures with boxes by name or folder, loaded once for each state of the folder."""
+    return load_boxes(source)
 
 
 @lru_cache(maxsize=2)

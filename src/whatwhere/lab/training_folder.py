@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whatwhere.data import Data
+from whatwhere.data.boxes import Boxes
 from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, refuse_foreign, write_json
@@ -17,6 +18,7 @@ from whatwhere.models.saved import save, unsavable
 from whatwhere.models.weights import save_weights
 from whatwhere.network import Network
 from whatwhere.training.evaluate import Evaluation, evaluate
+from whatwhere.training.evaluate_boxes import BoxEvaluation
 from whatwhere.training.evaluate_scenes import SceneEvaluation
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe
@@ -28,14 +30,14 @@ TRAIN = "whatwhere train"  # who writes
 def trained_in(
     folder: Path,
     net: Network,
-    data: Data | Scenes,
+    data: Data | Scenes | Boxes,
     recipe: Recipe,
     about: Mapping[str, Any],
     *,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
-) -> Evaluation | SceneEvaluation:
+) -> Evaluation | SceneEvaluation | BoxEvaluation:
     """Train a network in place, write its weights and history, and evaluate it on the test split.
 
     Args:
@@ -54,7 +56,7 @@ def trained_in(
             `fit`.
     """
     _check_start(folder, net, overwrite)
-    # A segmentation network is evaluated once, at the end: each evaluation takes as long as an epoch.
+    # A segmentation network or a detector is evaluated once, at the end: each evaluation takes as long as an epoch.
     test = data.test if isinstance(data, Data) else None
     with Meter(f"training {net.name}", recipe.epochs * (len(data.train) // recipe.batch_size)) as meter:
         history = fit(

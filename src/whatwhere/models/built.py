@@ -74,8 +74,8 @@ def _named(name: str, *, pretrained: bool, classes: int | None, width: float, se
     if family not in _FAMILIES or not rest:
         papers = (f"cifar/{n}" for n in _cifar().CIFAR_MODELS)
         raise unknown("model", name, [*(f"{f}/…" for f in _FAMILIES), *OWN, *papers])
-    if width != 1.0 and family not in ("cifar", "pspnet"):
-        raise InputError(f"width={width} is for cifar/… and pspnet/… networks; the width of {name} is fixed.")
+    if width != 1.0 and family not in ("cifar", "pspnet", "ssd"):
+        raise InputError(f"width={width} is for cifar/…, pspnet/… and ssd/… networks; the width of {name} is fixed.")
     make = _FAMILIES[family]
     if width > 1 or (classes or 0) > MANY:
         options = {"classes": classes, "width": width, "seed": seed}
@@ -165,9 +165,14 @@ def _from_torchvision(
     segmenters = torchvision.models.list_models(module=torchvision.models.segmentation)
     if name in segmenters:
         return _segmenter("torchvision")(name, pretrained=pretrained, classes=classes, width=width, seed=seed, **layers)
+    detectors = torchvision.models.list_models(module=torchvision.models.detection)
+    if name in detectors:
+        from whatwhere.models.detectors import from_torchvision
+
+        return from_torchvision(name, pretrained=pretrained, classes=classes, seed=seed)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise unknown("model", f"torchvision/{name}", [f"torchvision/{n}" for n in [*known, *segmenters]])
+        raise unknown("model", f"torchvision/{name}", [f"torchvision/{n}" for n in [*known, *segmenters, *detectors]])
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     options |= {"weights": "DEFAULT"} if pretrained else _layers_of_pretrained(name) if layers else {}
     with downloading("torchvision", f"torchvision/{name}"):
@@ -217,6 +222,12 @@ def _from_cifar(name: str, *, pretrained: bool, classes: int | None, width: floa
     return Network(module, preprocessing, f"cifar/{name}", (3, 32, 32))
 
 
+def _ssd(name: str, **options: Any) -> Network:
+    from whatwhere.models.small_ssd import small_ssd
+
+    return small_ssd(name, **options)
+
+
 def _segmenter(family: str) -> Callable[..., Network]:
     def build(name: str, **options: Any) -> Network:
         from whatwhere.models import segmenters
@@ -239,4 +250,5 @@ _FAMILIES: dict[str, Callable[..., Network]] = {
     "cifar": _from_cifar,
     "pspnet": _segmenter("pspnet"),
     "smp": _segmenter("smp"),
+    "ssd": _ssd,
 }

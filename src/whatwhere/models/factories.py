@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.imported import attribute_at, module_at, short
+from whatwhere.models.detectors import as_network
 from whatwhere.models.seeding import seeded
 from whatwhere.network import Network
 
@@ -35,7 +36,7 @@ def network_at(name: str, *, classes: int | None = None, seed: int = 0) -> Netwo
         raise InputError(
             f"model={name!r} returns a {type(made).__name__}; expected a torch.nn.Module or a whatwhere.Network."
         )
-    net = made if isinstance(made, Network) else Network(made, name=name)
+    net = made if isinstance(made, Network) else as_network(made, name)
     check_enough_scores(net, name, classes)
     return net
 

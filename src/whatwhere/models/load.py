@@ -36,20 +36,22 @@ def load_model(
     >>> ww.load_model("cifar/vgg16", classes=100, width=0.5)
     >>> ww.load_model("pspnet/resnet18", classes=11, width=0.5)              # segmentation
     >>> ww.load_model("hf/facebook/dinov2-small", pretrained=True)           # its features, without scores
+    >>> ww.load_model("torchvision/ssdlite320_mobilenet_v3_large", classes=20)    # a detector
     >>> ww.load_model("small")                                               # what ww.save(net, "small") wrote
 
     Args:
-        name: `timm/…`, `torchvision/…` (its segmentation networks too), `hf/…` with an id of Hugging Face's hub, one of
-            the papers' `cifar/…` networks, `pspnet/…` with a timm ResNet's name, `smp/architecture/encoder` of
-            segmentation_models_pytorch, or `package.module:function`, a function of yours without arguments that makes
-            the network; or a folder that `ww.save` or a command wrote (`./timm/x` is a folder, whatever its name),
-            which holds its weights; or one with transformers' config.json, model.safetensors and
-            preprocessor_config.json.
+        name: `timm/…`, `torchvision/…` (its segmentation networks and detectors too), `hf/…` with an id of Hugging
+            Face's hub, one of the papers' `cifar/…` networks, `pspnet/…` with a timm ResNet's name, `ssd/small`, a
+            detector for drawn pictures, `smp/architecture/encoder` of segmentation_models_pytorch, or
+            `package.module:function`, a function of yours without arguments that makes the network; or a folder that
+            `ww.save` or a command wrote (`./timm/x` is a folder, whatever its name), which holds its weights; or one
+            with transformers' config.json, model.safetensors and preprocessor_config.json.
         weights: a `.safetensors` file, or a PyTorch checkpoint that holds only tensors; those of a folder are replaced.
         pretrained: download the library's own weights.
-        classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation. Of a
-            folder and of a function, how many are needed at least.
-        width: width factor, of `cifar/…` and `pspnet/…` only.
+        classes: number of scores; None is the library's default (1000), 100 for `cifar/…`, 21 for segmentation; of a
+            detector classes of objects, 90 by default, 4 for `ssd/…`. Of a folder and of a function, how many are
+            needed at least.
+        width: width factor, of `cifar/…`, `pspnet/…` and `ssd/…` only.
         seed: of the initial weights.
         strict: the file must hold exactly the network's tensors.
         fresh: of a folder take the layers alone, with weights drawn from `seed`; other names have such weights anyway.

@@ -21,6 +21,7 @@ from whatwhere.graph.flow import Flow, flow_of
 from whatwhere.graph.rewrite import Rewritten
 from whatwhere.graph.trace import trace
 from whatwhere.need.borderless import on_constant_maps
+from whatwhere.need.decided import check_collapsible
 from whatwhere.need.edited import check_open, check_options, redraw
 from whatwhere.need.entry import SpatialMean
 from whatwhere.need.pooled import PooledGraph, constant_at, mean_at
@@ -104,6 +105,7 @@ def collapse(
             after the site cannot work on 1 x 1 maps; the message names the place and the sites to choose.
     """
     check_options(init, seed, input_size)
+    check_collapsible(net)
     size = input_size or expected_input_size(net)
     before = list_sites(net, input_size=size)
     start, built = _built(net, before, before.start(site), size, move=move)

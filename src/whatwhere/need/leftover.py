@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from whatwhere.layers import map_in, with_map
 from whatwhere.maps import as_maps, from_maps
 from whatwhere.need.averaging import pool
+from whatwhere.need.decided import deciding
 from whatwhere.network import Network, as_module, running
 from whatwhere.site import Site, Sites, evaluating
 
@@ -42,11 +43,17 @@ def left_over(net: nn.Module | Network, cut: Site, table: Sites) -> float:
         return _traded(cut, args, kwargs) if calls == cut.call else None
 
     handle = module.get_submodule(cut.module).register_forward_pre_hook(trade, with_kwargs=True)
+    seen: list[Any] = []
+    decides = deciding(net)
+    watch = decides.register_forward_pre_hook(lambda m, args: seen.append(args)) if decides else None
     try:
         with evaluating(module), running(module, size), acts:
             output = module(drawn.expand(2, -1, -1, -1).clone().to(like))
     finally:
         handle.remove()
+        if watch:
+            watch.remove()
+    output = seen or output  # where boxes are chosen, what they are chosen from
     return max((_apart(t) for t in tree_leaves(output) if isinstance(t, Tensor) and len(t) == 2), default=0.0)
 
 

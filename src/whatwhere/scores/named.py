@@ -7,6 +7,7 @@ from typing import Any
 
 from whatwhere.errors import InputError, unknown
 from whatwhere.scores.against_intact import AGREEMENT, DENSE_AGREEMENT, FEATURE, KL, main_tensor
+from whatwhere.scores.boxes import BOXES, USUAL, box_scores
 from whatwhere.scores.classes import ACCURACY, TOP5
 from whatwhere.scores.label_maps import miou
 from whatwhere.scores.numbers import MAE, R2
@@ -14,7 +15,7 @@ from whatwhere.scores.score import Needs, Score
 
 ALONE: Mapping[str, Score] = {s.name: s for s in (ACCURACY, TOP5, MAE, R2, AGREEMENT, KL, FEATURE)}
 MIOU = "miou"
-NAMES = (*ALONE, MIOU)
+NAMES = (*ALONE, MIOU, *BOXES)
 GIVES: Mapping[Needs, str] = {
     "class labels": "class labels, as class folders give",
     "label maps": "a label map for each picture, as scenes have",
@@ -35,6 +36,8 @@ def score_named(name: str, classes: int) -> Score:
     """
     if name == MIOU:
         return miou(classes)
+    if name in BOXES:
+        return box_scores(classes)[name]
     if name not in ALONE:
         raise unknown("score", name, NAMES)
     return ALONE[name]
@@ -52,6 +55,8 @@ def usual_score(comes_with: Needs, classes: int, has_classes: bool) -> Score:
         return miou(classes)
     if comes_with == "numbers":
         return R2
+    if comes_with == "boxes":
+        return box_scores(classes)[USUAL]
     if not has_classes:
         return FEATURE
     return ACCURACY if comes_with == "class labels" else AGREEMENT

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.data import Data, Split
+from whatwhere.data.boxes import Boxes, BoxSplit
 from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.intervals import binomial
 from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
+from whatwhere.training.evaluate_boxes import BoxEvaluation, evaluate_boxes
 from whatwhere.training.evaluate_scenes import SceneEvaluation, evaluate_scenes
 from whatwhere.training.scores import check_scores, check_several
+
+FEW = 32  # pictures that a detector gets at once, at most: its maps are large
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ def evaluate(net: nn.Module | Network, data: Data | Split, *, batch_size: int = 
 @overload
 def evaluate(net: nn.Module | Network, data: Scenes | SceneSplit, *, batch_size: int = 256) -> SceneEvaluation: ...
 @overload
+def evaluate(net: nn.Module | Network, data: Boxes | BoxSplit, *, batch_size: int = 256) -> BoxEvaluation: ...
+@overload
 def evaluate(
-    net: nn.Module | Network, data: Data | Split | Scenes | SceneSplit, *, batch_size: int = 256
-) -> Evaluation | SceneEvaluation: ...
+    net: nn.Module | Network, data: Data | Split | Scenes | SceneSplit | Boxes | BoxSplit, *, batch_size: int = 256
+) -> Evaluation | SceneEvaluation | BoxEvaluation: ...
 def evaluate(
-    net: nn.Module | Network, data: Data | Split | Scenes | SceneSplit, *, batch_size: int = 256
-) -> Evaluation | SceneEvaluation:
+    net: nn.Module | Network, data: Data | Split | Scenes | SceneSplit | Boxes | BoxSplit, *, batch_size: int = 256
+) -> Evaluation | SceneEvaluation | BoxEvaluation:
     """Run a network over a test split and compare what it predicts with the labels.
 
     >>> with ww.need.shuffle(net, "last 30%"):
@@ -74,19 +80,22 @@ def evaluate(
     Args:
         net: the network. A plain module gets pictures scaled to mean 0.5, std 0.5; wrap it in
             `ww.Network(module, preprocessing)` to say what it expects.
-        data: pictures or scenes; of a `Data` or `Scenes` the test split is taken.
-        batch_size: pictures in a forward pass; scenes go through one by one.
+        data: pictures, scenes, or pictures with boxes; of a `Data`, `Scenes` or `Boxes` the test split is taken.
+        batch_size: pictures in a forward pass, at most 32 for a detector; scenes go through one by one.
 
     Returns:
-        Which pictures are right; of scenes, how many pixels of each class were predicted as which.
+        Which pictures are right; of scenes, how many pixels of each class were predicted as which; of pictures with
+        boxes, what was found.
 
     Raises:
         InputError: if the pictures have no labels or a single class, the network does not run on them, has weights or
             gives scores that are not finite, gives no tensor, or fewer scores than there are classes.
     """
+    split = data.test if isinstance(data, Data | Scenes | Boxes) else data
+    if isinstance(split, BoxSplit):
+        return evaluate_boxes(net, split, min(batch_size, FEW))
     net = net if isinstance(net, Network) else Network(net)
     check_finite(net)
-    split = data.test if isinstance(data, Data | Scenes) else data
     return evaluate_scenes(net, split) if isinstance(split, SceneSplit) else _evaluate(net, split, batch_size)
 
 

@@ -35,8 +35,8 @@ class History:
     """How a training went.
 
     Attributes:
-        epochs: for each epoch: loss, train_accuracy (on the augmented pictures), seconds, test_accuracy if `test` was
-            given, and what `until` gave.
+        epochs: for each epoch: loss, train_accuracy (on the augmented pictures; not of boxes), seconds, test_accuracy
+            if `test` was given, and what `until` gave.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -69,8 +69,8 @@ def fit(
 
     Args:
         net: the network; its module is trained, and moved to the device. A plain module gets pictures as by `evaluate`.
-        train: labelled pictures, or scenes with label maps.
-        recipe: how to train; a `SceneRecipe` for scenes.
+        train: labelled pictures, scenes with label maps, or pictures with boxes.
+        recipe: how to train; a `SceneRecipe` for scenes, a `BoxRecipe` for a detector.
         seed: of the order of the pictures and of their augmentation.
         device: `auto`, `cpu`, `cuda` or `mps`.
         file: checkpoint, written after every epoch. An existing one is resumed and replaces the network's weights;
@@ -204,15 +204,12 @@ class _Loop:
             step = number * self.steps + i
             loss = self._step(step, images, labels)
             total += self._finite(loss.value, step)
-            right, counted = right + loss.right, counted + loss.counted
+            right, counted = right + loss.right, counted + (loss.counted or 0)
             if self.on_step:
                 self.on_step(step + 1, self.steps * self.recipe.epochs)
         self._finite_weights(step)
-        return {
-            "loss": total / self.steps,
-            "train_accuracy": right / max(counted, 1),
-            "seconds": time.perf_counter() - started,
-        }
+        accuracy = {} if loss.counted is None else {"train_accuracy": right / max(counted, 1)}
+        return {"loss": total / self.steps, **accuracy, "seconds": time.perf_counter() - started}
 
     def _batches(self) -> Iterator[tuple[Tensor, Any]]:
         size = self.recipe.batch_size

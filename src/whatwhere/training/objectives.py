@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from whatwhere.data.boxes import BoxSplit, ObjectsBatch
 from whatwhere.data.scenes import SceneSplit, absent_note
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
 from whatwhere.network import Preprocessing, main_map
 from whatwhere.training.augment import augment, crop_and_scale
-from whatwhere.training.recipes import Recipe, SceneRecipe
+from whatwhere.training.recipes import BoxRecipe, Recipe, SceneRecipe
 from whatwhere.training.scores import check_scores, check_several
 
 
@@ -40,12 +41,12 @@ class Loss:
     Attributes:
         value: the loss to minimise.
         right: number of right predictions.
-        counted: number of predictions: pictures, or labelled pixels.
+        counted: number of predictions: pictures, or labelled pixels; None where nothing is right or wrong (boxes).
     """
 
     value: Tensor
     right: int
-    counted: int
+    counted: int | None
 
 
 class Objective(Protocol):
@@ -68,6 +69,8 @@ class Objective(Protocol):
 
 def objective_of(recipe: Recipe) -> Objective:
     """The task of a recipe."""
+    if isinstance(recipe, BoxRecipe):
+        return Detect(recipe)
     return Segment(recipe) if isinstance(recipe, SceneRecipe) else Classify(recipe)
 
 
@@ -155,6 +158,54 @@ class Segment:
         labelled = labels[labels != IGNORE]
         weight = weights[labelled].sum() if weights is not None else torch.tensor(float(len(labelled)))
         return total / weight.clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
+class Detect:
+    """Boxes and their classes."""
+
+    recipe: BoxRecipe
+
+    def batches(
+        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
+    ) -> Iterator[tuple[Tensor, ObjectsBatch]]:
+        """Pictures (N, C, H, W), each mirrored with probability 0.5 if the recipe says so, and their objects."""
+        check_boxes(train)
+        for images, objects in train.batches(self.recipe.batch_size, geometry=geometry, order=order):
+            if not self.recipe.flip:
+                yield images, objects
+                continue
+            mirrored = torch.rand(len(images), generator=draws) < 0.5
+            turned = (o.mirrored(images.shape[3]) if m else o for o, m in zip(objects, mirrored.tolist(), strict=True))
+            yield torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images), ObjectsBatch(turned)
+
+    def check(self, output: Any, train: Any) -> None:
+        """The network gives losses, and there are boxes to learn from."""
+        if not hasattr(output, "losses"):
+            raise InputError(
+                f"the network gives a {type(output).__name__} in training, and boxes are learned by a detector; give "
+                "ww.load_model('ssd/small'), 'torchvision/ssdlite320_mobilenet_v3_large' or the like."
+            )
+        if not train.boxes:
+            raise InputError(f"split {train.name!r}: its pictures have no boxes to learn from.")
+
+    def loss(self, output: Any, labels: ObjectsBatch) -> Loss:
+        """The sum of the detector's losses."""
+        parts: dict[str, Tensor] = output.losses(labels)
+        return Loss(torch.stack([*parts.values()]).sum(), 0, None)
+
+
+def check_boxes(train: Any) -> None:
+    """Refuse pictures without boxes.
+
+    Raises:
+        InputError: naming what they are.
+    """
+    if not isinstance(train, BoxSplit):
+        raise InputError(
+            f"train is a {type(train).__name__}; a detector learns from pictures with boxes, such as "
+            "ww.load_data('drawn/boxes').train."
+        )
 
 
 def score_maps(output: Any) -> tuple[Tensor, Tensor | None]:

@@ -159,6 +159,31 @@ class SceneRecipe(Recipe):
         return replace(self, crop=None, flip=False)
 
 
+@dataclass(frozen=True)
+class BoxRecipe(Recipe):
+    """How to train a detector, on whole pictures, which are mirrored if `flip` says so."""
+
+    batch_size: int = 16
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: float = 0.01
+    weight_decay: float = 1e-2
+    crop_padding: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with.
+
+        Raises:
+            InputError: with the field, its value, and what is allowed.
+        """
+        super().__post_init__()
+        if self.crop_padding or self.label_smoothing or self.precision != "32-true":
+            raise InputError(
+                f"recipe: crop_padding={self.crop_padding}, label_smoothing={self.label_smoothing}, "
+                f"precision={self.precision!r}: detectors are trained on whole pictures with torchvision's losses, in "
+                "full precision; give 0, 0 and '32-true'."
+            )
+
+
 # Segmentation from random weights: AdamW learns more in few epochs than the papers' SGD.
 SCENES = SceneRecipe(epochs=60, optimizer="adamw", lr=1e-3, weight_decay=1e-2)
 
@@ -177,6 +202,8 @@ RECIPES: dict[str, Recipe] = {
     "vit": Recipe(epochs=100, optimizer="adamw", lr=1e-3, weight_decay=0.05),
     # The tasks with known answers of the demo.
     "demo": Recipe(epochs=3, lr=0.05, batch_size=64, crop_padding=0, flip=False, nesterov=True),
+    # A small detector on drawn pictures, whose textures would be others if they were mirrored.
+    "boxes": BoxRecipe(epochs=12, flip=False),
 }
 
 recipes = RECIPES  # the public name

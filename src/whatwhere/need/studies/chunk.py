@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from whatwhere.data import Split
+from whatwhere.data.boxes import BoxSplit
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.interventions import Intervention
 from whatwhere.lab.packed import pack, pack_arrays, unpack, unpack_arrays
@@ -35,7 +36,7 @@ from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.score import Evidence, Score
 from whatwhere.site import Site, Sites, evaluating
 
-AnySplit: TypeAlias = Split | SceneSplit
+AnySplit: TypeAlias = Split | SceneSplit | BoxSplit
 
 
 def seed_of_draw(seed: int, method: str, site: str, repeat: int, batch: int) -> int:

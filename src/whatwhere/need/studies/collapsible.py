@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from whatwhere.graph.flow import flow_of
 from whatwhere.graph.mixing import Places
+from whatwhere.need.decided import NO_COLLAPSE, deciding
 from whatwhere.network import Network
 from whatwhere.site import Site, Sites
 
@@ -23,6 +24,8 @@ def pooled_sites(net: Network, table: Sites, cuts: Iterable[Site]) -> tuple[list
         table: its sites.
         cuts: some of them.
     """
+    if deciding(net) is not None:
+        return [], [f"GAP+FC is left out: {NO_COLLAPSE}."]
     places = Places(flow_of(net, input_size=table.input_size), table)
     found = {cut: collapsible(places, cut) for cut in cuts}
     notes = [f"GAP+FC is left out at {c.name}: {GOES_ROUND}." for c, place in found.items() if place is None]

@@ -22,15 +22,18 @@ class Curve(Measured, Study["NeedResult"]):
     numbers equal those of full forward passes under the same shuffles, draw by draw.
 
     The loss is of a score. Without labels a network is compared with itself as it is: any folder of pictures will do.
-    Of scenes (pictures with label maps) it is mIoU, whose intervals draw pictures, or video segments, again.
+    Of scenes (pictures with label maps) it is mIoU, whose intervals draw pictures, or video segments, again. With boxes
+    it is a detector's mAP; a detector cannot be collapsed, and `reach=1` removes at one layer alone.
 
     Attributes:
-        data: hf/ID, a folder, known/what, known/where, known/surroundings, digits, drawn/streets or a folder of scenes;
-            in Python also what `load_data` returns.
-        score: accuracy, top5 (class labels); miou (label maps); r2, mae (numbers); without labels agreement with the
-            intact network, kl from its class probabilities, feature, the cosine with its features; a function or a
-            torchmetrics metric as package.module:name, in Python also as an object. If not given: miou for scenes,
-            accuracy with class labels, agreement without, feature for a network without classes.
+        data: hf/ID, a folder, known/what, known/where, known/surroundings, digits, drawn/streets or a folder of scenes,
+            drawn/boxes or a folder with VOCdevkit or COCO's annotations; in Python also what `load_data` returns.
+        score: accuracy, top5 (class labels); miou (label maps); r2, mae (numbers); map (COCO's), map50 (VOC's, the
+            whole area), map50-2007 (11 recalls), presence (of classes, wherever their boxes are); without labels
+            agreement with the intact network, kl from its class probabilities, feature, the cosine with its features; a
+            function or a torchmetrics metric as package.module:name, in Python also as an object. If not given: miou
+            for scenes, map with boxes, accuracy with class labels, agreement without, feature for a network without
+            classes.
         methods: shuffle modes (per-channel, shared, all, channel, channel-per-position, block, rows, columns, fixed);
             mean, each map constant at its mean; gap_fc, the collapsed network with summed kernels.
         sites: where to cut; every k x k convolution or residual block if not given.
@@ -41,14 +44,15 @@ class Curve(Measured, Study["NeedResult"]):
         within: what the recommendation may cost, in the score's own unit; of a score in per cent 0.01 is one point.
         limit: at most this many test pictures, balanced over the classes.
         seed: of the draws.
-        batch_size: pictures in a forward pass; they share each draw. If not given 128, of scenes 4; scenes of several
-            sizes need 1.
+        batch_size: pictures in a forward pass; they share each draw. If not given 128, of scenes 4, with boxes 16;
+            pictures of several sizes need 1 there.
 
     Examples:
         $ whatwhere need curve --model timm/resnet18 --pretrained true --data FOLDER --repeats 5 --out curve
         $ whatwhere need curve --model cifar/vgg16 --weights vgg16.safetensors --data hf/uoft-cs/cifar100 --limit 1000
         $ whatwhere need curve --model torchvision/lraspp_mobilenet_v3_large --pretrained true --data SCENES --reach 1
         $ whatwhere need curve --model timm/resnet18 --pretrained true --data PICTURES --score kl --within 0.1
+        $ whatwhere need curve --model detector --data drawn/boxes --score map --reach 1 --methods shared,per-channel
     """
 
     kind: ClassVar[str] = "dependency at test time"
@@ -81,7 +85,7 @@ def curve(
 
     Args:
         model: a name, a module or a `Network`.
-        data: a name, a folder, a `Data` or `Scenes`; the test split is measured.
+        data: a name, a folder, a `Data`, `Scenes` or `Boxes`; the test split is measured.
         out: folder for finished cells and the result; the same call resumes there.
         quiet: print no progress.
         **options: the other options of `Curve`.

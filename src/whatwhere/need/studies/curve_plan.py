@@ -9,8 +9,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from whatwhere.data import Data, Split
-from whatwhere.data.scenes import Scenes, SceneSplit
+from whatwhere.data import Split
+from whatwhere.data.boxes import BoxSplit
+from whatwhere.data.scenes import SceneSplit
 from whatwhere.depth import within_share
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
@@ -28,7 +29,7 @@ from whatwhere.need.studies.chunk import AnySplit, measure_plain
 from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
 from whatwhere.need.studies.curve_points import groups_of, intact_estimate, points_of
-from whatwhere.need.studies.curve_worker import CurveWorker, limited, placed, sized
+from whatwhere.need.studies.curve_worker import AnyData, CurveWorker, limited, placed, sized
 from whatwhere.need.studies.leaks import leak_notes
 from whatwhere.need.studies.recommend import at_chance, check_within, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
@@ -53,7 +54,7 @@ from whatwhere.training.evaluate import evaluate
 
 FIRST_BATCHES = 2  # measured with every draw, to learn how much draws matter
 CHUNK_BATCHES = 4
-PICTURES, SCENES = 128, 4  # in a forward pass, if nothing else is asked for
+PICTURES, SCENES, BOXES = 128, 4, 16  # in a forward pass, if nothing else is asked for
 ONE_CLASS = "A collapsed network (GAP+FC) says one class for the whole picture; shuffles and means keep the maps."
 FEW = 8  # pictures that are tried before anything is measured
 INTACT_CELL = Cell({"collapse": None}, "intact network")
@@ -75,7 +76,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
         self._read: dict[str, Tallies] = {}  # their results, by their cells' keys
 
     @cached_property
-    def data(self) -> Data | Scenes:
+    def data(self) -> AnyData:
         """The pictures, at most `limit` of them.
 
         Raises:
@@ -97,7 +98,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
     @cached_property
     def batch_size(self) -> int:
         """Pictures in a forward pass."""
-        return self.study.batch_size or (SCENES if isinstance(self.split, SceneSplit) else PICTURES)
+        usual = {SceneSplit: SCENES, BoxSplit: BOXES}
+        return self.study.batch_size or usual.get(type(self.split), PICTURES)
 
     @cached_property
     def score(self) -> Score:

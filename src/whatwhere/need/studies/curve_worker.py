@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from whatwhere.data import Data
+from whatwhere.data.boxes import Boxes, BoxSplit
 from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell
@@ -106,15 +107,21 @@ class CurveWorker(PreparedOnce):
             return measure_plain(net, self.split, self.batch_size, parts, meter, self.score, self.net).to_dict()
 
 
-def limited(data: Data | Scenes, limit: int | None) -> Data | Scenes:
+AnyData: TypeAlias = Data | Scenes | Boxes
+
+
+def limited(data: AnyData, limit: int | None) -> AnyData:
     """The pictures, or the test split alone with at most so many of them, balanced over the classes of pictures."""
-    few: Any = None if limit is None else {"test": data.test.take(limit)}  # of either kind
+    few: Any = None if limit is None else {"test": data.test.take(limit)}  # of any kind
     return data if few is None else replace(data, splits=few)
 
 
 def sized(net: Network, split: AnySplit) -> Network:
-    """A network that knows the size of its pictures; if it has none, that of the data. Scenes are never resized."""
-    known = net.input_size and not isinstance(split, SceneSplit)
+    """A network that knows the size of its pictures; if it has none, that of the data.
+
+    Scenes and pictures with boxes are never resized.
+    """
+    known = net.input_size and not isinstance(split, SceneSplit | BoxSplit)
     return net if known else replace(net, input_size=split.shape(net.preprocessing))
 
 

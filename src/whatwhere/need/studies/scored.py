@@ -12,15 +12,19 @@ from whatwhere.data import Split
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
 from whatwhere.imported import is_import_path
+from whatwhere.models.detectors import check_detector
+from whatwhere.need.decided import deciding
 from whatwhere.need.studies.chunk import AnySplit, beside
 from whatwhere.network import Network, running
 from whatwhere.scores.against_intact import AGREEMENT, main_tensor
+from whatwhere.scores.boxes import BOXES
 from whatwhere.scores.classes import ACCURACY, TOP5
 from whatwhere.scores.given import HOW, Here, function_score, is_metric, metric_score, object_at
 from whatwhere.scores.label_maps import MeanIoU
 from whatwhere.scores.named import NAMES, checked, for_output, score_named, usual_score
 from whatwhere.scores.score import Score
 from whatwhere.site import evaluating
+from whatwhere.training.evaluate_boxes import check_some
 from whatwhere.training.scores import check_several
 
 
@@ -38,6 +42,14 @@ def score_of(given: Any, split: AnySplit, net: Network, what: str = "data") -> S
     """
     score = _chosen(given, split, net)
     checked(score, split.comes_with, what)
+    if score.needs == "boxes":
+        check_detector(net, split.classes)
+        check_some(split)
+    if score.of_intact and deciding(net) is not None:
+        raise InputError(
+            f"{what}: score={score.name!r} compares scores of classes or features, and a detector gives boxes; give "
+            f"pictures with boxes, and one of {', '.join(BOXES)}."
+        )
     if score.needs in ("class labels", "label maps"):
         check_several(split.classes, what)
     return for_output(score, first_outputs(net, split, 1)[0]) if score is AGREEMENT else score
