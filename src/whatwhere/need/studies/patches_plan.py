@@ -24,7 +24,7 @@ from whatwhere.need.studies.patches import Patches
 from whatwhere.need.studies.patches_result import Cut, PatchesResult
 from whatwhere.need.studies.patches_worker import WHOLE, PatchesWorker, tally_of_cell, title_of
 from whatwhere.need.studies.recommend import at_chance, check_within
-from whatwhere.need.studies.scored import chance_of, described, first_output, score_of
+from whatwhere.need.studies.scored import chance_of, described, first_outputs, score_of
 from whatwhere.need.studies.tally import ONE_DRAW
 from whatwhere.network import Network
 from whatwhere.scores.against_intact import main_tensor
@@ -92,7 +92,7 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
             self.study.score, self.split, self.net, f"data={given!r}" if isinstance(given, str) else "data"
         )
         check_within(self.study.within, score)
-        if (axes := main_tensor(first_output(self.net, self.split)).ndim) != 2:
+        if (axes := main_tensor(first_outputs(self.net, self.split, 1)[0]).ndim) != 2:
             raise InputError(
                 f"model: the network gives a tensor of {axes} axes for pictures, a map whose positions move with the "
                 "patches; give one that gives scores or features (N, C)."
@@ -123,7 +123,7 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
     @property
     def _settings(self) -> dict[str, Any]:
         own = {name: getattr(self.study, name) for name in ("scope", "repeats", "seed", "batch_size")}
-        return own if self.score is ACCURACY else {**own, "score": self.score.name}
+        return own if self.score is ACCURACY else {**own, "score": self.score.identity}
 
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The intact pictures, then every grid."""
