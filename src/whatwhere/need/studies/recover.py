@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Freeze: TypeAlias = Literal["nothing", "prefix"]
 Norms: TypeAlias = Literal["learn", "keep"]
 Until: TypeAlias = Literal["end", "allowed"]
+Counted: TypeAlias = Literal["accuracy", "top5", "agreement"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Recover(Tuning, Measured, Study["RecoverResult"]):
             after the first epoch where the end of its interval on these is within what is allowed of the intact network
             as given. The control, which learns from the same pictures, is trained to the end.
         validation: the share that is held out.
+        score: accuracy; top5; agreement, with the network as it was given, for which test pictures need no labels.
 
     Examples:
         $ whatwhere need recover --model timm/resnet18 --pretrained true --data FOLDER --sites layer4.0 --out recover
@@ -74,3 +76,4 @@ class Recover(Tuning, Measured, Study["RecoverResult"]):
     allowed: float = 2.0
     until: Until = "end"
     validation: float = 0.2
+    score: Counted = "accuracy"

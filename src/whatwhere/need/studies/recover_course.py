@@ -31,13 +31,15 @@ from whatwhere.training.recipes import Recipe
 if TYPE_CHECKING:
     from whatwhere.need.studies.recover import Recover
 
-FREEZE, FROM, NORMS, DISTILL, UNTIL = (
+FREEZE, FROM, NORMS, DISTILL, UNTIL, SCORE = (
     "freeze",
     "frozen_before",
     "norms",
     "distill",
     "until",
+    "score",
 )  # in a cell's configuration
+COUNTED = ("accuracy", "top5", "agreement")  # scores of right and wrong pictures
 LEARNED, HELD = "learned", "held out"  # the parts of the training pictures
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 Kept: TypeAlias = dict[tuple[str | None, ...], Tensor]
@@ -59,6 +61,8 @@ def asked_of(study: Recover) -> dict[str, Any]:
         asked[NORMS] = study.norms
     if study.distill:
         asked[DISTILL] = {"weight": float(study.distill), "temperature": float(study.temperature)}
+    if study.score != "accuracy":
+        asked[SCORE] = study.score
     if study.until != "end":
         asked[UNTIL] = {"allowed": float(study.allowed), "validation": float(study.validation)}
     return asked
@@ -66,9 +70,11 @@ def asked_of(study: Recover) -> dict[str, Any]:
 
 def _check(study: Recover) -> None:
     choices = {"freeze": ("nothing", "prefix"), "norms": ("learn", "keep"), "until": ("end", "allowed")}
-    for name, known in choices.items():
+    for name, known in (choices | {"score": COUNTED}).items():
         if getattr(study, name) not in known:
-            raise InputError(f"{name}={getattr(study, name)!r}: choose {known[0]!r} or {known[1]!r}.")
+            raise InputError(f"{name}={getattr(study, name)!r}: choose {' or '.join(map(repr, known))}.")
+    if study.until != "end" and study.score != "accuracy":
+        raise InputError(f"score={study.score!r}: until='allowed' ends by accuracy; give until='end'.")
     ranges = {
         "distill": (0 <= study.distill <= 1, "a weight from 0 (labels alone) to 1 (the original's scores alone)"),
         "temperature": (0 < study.temperature < 1000, "a number above 0, such as 2"),

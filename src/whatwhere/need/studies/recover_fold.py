@@ -15,8 +15,18 @@ from whatwhere.intervals import PICTURES, SEEDS, Estimate, crossed_half_width, o
 from whatwhere.lab.packed import unpack
 from whatwhere.lab.rows import Row, accuracy, difference
 from whatwhere.lab.study import Finished
+from whatwhere.need.studies.curve_points import ITSELF
 from whatwhere.need.studies.recover_course import FROM, HIGH, LOW, MEAN
-from whatwhere.need.studies.recover_result import ACCURACY, BELOW, GAINED, GIVEN, RECOVERED, label_of, name_of
+from whatwhere.need.studies.recover_result import (
+    ACCURACY,
+    AGREEMENT,
+    BELOW,
+    GAINED,
+    GIVEN,
+    RECOVERED,
+    label_of,
+    name_of,
+)
 from whatwhere.need.studies.recover_worker import TEST
 from whatwhere.training.fit import ENOUGH
 
@@ -41,12 +51,14 @@ class Fold:
         shares: of the convolutions without spatial information, by site, in the order of the rows.
         seeds: in the order of the rows.
         frozen: whether prefixes were, so that each site has a control of its own.
+        score: of which pictures are right, by name.
     """
 
     done: Finished
     shares: Mapping[str, float]
     seeds: Sequence[int]
     frozen: bool = False
+    score: str = ACCURACY
 
     @cached_property
     def before(self) -> dict[str | None, Hits]:
@@ -105,8 +117,9 @@ class Fold:
 
     def _row(self, made: Made, tuned: bool, seeds: Sequence[int]) -> Row:
         own = [self.after[made, s] for s in seeds] if tuned else [self.before[made.site]]
-        measured = {ACCURACY: accuracy(np.stack(own))}
-        values = {ACCURACY: tuple(float(h.mean()) for h in own)}
+        itself = self.score == AGREEMENT and made.site is None and not tuned
+        measured = {self.score: _with_itself(len(own[0])) if itself else accuracy(np.stack(own))}
+        values = {self.score: tuple(float(h.mean()) for h in own)}
         for name, pairs in self._pairs(made, tuned, seeds).items():
             measured[name], values[name] = paired(pairs), tuple(float(gaps(p).mean()) for p in pairs)
         if tuned and (share := self._recovered(made.site, seeds)):
@@ -144,6 +157,11 @@ class Fold:
         gained = [gaps((own, self.before[site])) for own, _ in there]
         lost = [gaps((control, self.before[site])) for _, control in there]
         return share_of(gained, lost) if there else None
+
+
+def _with_itself(n: int) -> Estimate:
+    """Agreement of the network as it was given with itself, by definition."""
+    return Estimate(1.0, 1.0, 1.0, 0.0, n, 1, ITSELF)
 
 
 def _end_of(name: str, history: Sequence[Mapping[str, float]], epochs: int) -> str:

@@ -26,6 +26,7 @@ from whatwhere.need.studies.recover_fold import Fold
 from whatwhere.need.studies.recover_result import RecoverResult
 from whatwhere.need.studies.recover_worker import FILE, TEST, TUNE, RecoverWorker, fewer, for_pictures
 from whatwhere.network import Network
+from whatwhere.scores.named import ALONE
 from whatwhere.site import Site, Sites
 from whatwhere.site_table import list_sites
 
@@ -75,10 +76,11 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         """The pictures, at most as many as were asked for.
 
         Raises:
-            InputError: if they have no labels, or no order that can be repeated.
+            InputError: if they have no labels, where the score needs them, or no order that can be repeated.
         """
         given = self.study.data_source.data
-        check_labels(self.study.data, given.test)
+        if ALONE[self.study.score].needs:
+            check_labels(self.study.data, given.test)
         if not given.test.ordered or isinstance(given.train, LoaderSplit):
             raise InputError(
                 "data: fine-tuning draws an order of its own, and test pictures are compared one by one; give the "
@@ -206,7 +208,7 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         if not done.contents:
             raise InputError("no cell is finished; run the study without fold_only.")
         shares, seeds = self._finished(done)
-        folded = Fold(done, shares, seeds, frozen=FREEZE in self.asked)
+        folded = Fold(done, shares, seeds, frozen=FREEZE in self.asked, score=self.study.score)
         rows = tuple(folded.rows())
         return RecoverResult(
             rows,
@@ -227,7 +229,7 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
         return {site: depth[site] for site in (*self.sites, *others)}, list(seeds)
 
     def _notes(self, folded: Fold) -> Iterable[str]:
-        most = max((row.measured["accuracy"].repeats for row in folded.rows()), default=1)
+        most = max((row.measured[self.study.score].repeats for row in folded.rows()), default=1)
         yield SEEDS if most > 1 else ONE_SEED
         yield "Differences are paired: the same seed, the same pictures. The share recovered has Fieller's interval."
         yield from self._how()

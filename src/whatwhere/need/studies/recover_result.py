@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from whatwhere.intervals import Estimate
-from whatwhere.lab.rows import Row, RowsResult
+from whatwhere.lab.rows import Row, RowsResult, rows_figure
 from whatwhere.report.page import Report, Table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AGREEMENT = "agreement"  # with the network as it was given
 ACCURACY, BELOW, GAINED, RECOVERED = "accuracy", "below intact fine-tuned", "gained", "share recovered"
 GIVEN = "below intact as given"
 INTACT, TUNED = "intact", "fine-tuned"
 LEAD = (
     "A trained network is collapsed (GAP+FC) and fine-tuned. The control is the intact network, fine-tuned alike: "
-    "accuracy lost is what a network has less than the control, on the same test pictures."
+    "{} lost is what a network has less than the control, on the same test pictures."
 )
+NAMES = {ACCURACY: "accuracy", "top5": "top-5 accuracy", AGREEMENT: "agreement with the network as it was given"}
 
 
 def name_of(site: str | None, tuned: bool, before: str | None = None) -> str:
@@ -50,16 +55,25 @@ class RecoverResult(RowsResult):
     """
 
     kind: ClassVar[str] = "recover"
-    plotted: ClassVar[tuple[str, ...]] = (ACCURACY,)
 
     each: tuple[Row, ...] = ()
     cost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     weights: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
+    def score(self) -> str:
+        """What was measured: accuracy, top5 or agreement."""
+        return str(self.settings.get("score", ACCURACY))
+
+    @property
     def chance(self) -> float | None:
-        """The accuracy of a guess."""
-        return 1 / int(self.data["classes"])
+        """The score of a guess; none is known of agreement."""
+        return {ACCURACY: 1, "top5": 5}[self.score] / int(self.data["classes"]) if self.score != AGREEMENT else None
+
+    def plot(self) -> Figure:
+        """The rows one below the other, with their intervals."""
+        axis = f"{NAMES[self.score]} (%)"
+        return rows_figure(self.rows, (self.score,), chance=self.chance, title=self.title, x=axis)
 
     @property
     def title(self) -> str:
@@ -71,8 +85,8 @@ class RecoverResult(RowsResult):
         """How much of the lost accuracy came back, at each site."""
         shares = {site: e for site in self.sites if (e := self._measured(name_of(site, True), RECOVERED))}
         others = {site: e for site in self.sites if site not in shares and (e := self._measured(site, BELOW))}
-        kept = [_lossless(site, e) for site, e in others.items() if e.low <= 0]
-        back = " and ".join(_back(site, e) for site, e in shares.items())
+        kept = [_lossless(site, e, NAMES[self.score]) for site, e in others.items() if e.low <= 0]
+        back = " and ".join(_back(site, e, NAMES[self.score]) for site, e in shares.items())
         said = [f"Fine-tuning recovers {back}{self._basis(next(iter(shares)))}."] if back else []
         return " ".join([*said, *kept, *self._within()])
 
@@ -121,7 +135,7 @@ class RecoverResult(RowsResult):
         """The page's content."""
         return Report(
             title=f"How much does {self.settings['network']} recover from a collapse?",
-            lead=LEAD,
+            lead=LEAD.format(NAMES[self.score]),
             figures={"recover": self.plot()},
             tables=[
                 Table("Before and after fine-tuning", self.table()),
@@ -141,9 +155,9 @@ def in_order(lines: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     return [{name: line.get(name, "") for name in ordered} for line in lines]
 
 
-def _back(site: str, share: Estimate) -> str:
+def _back(site: str, share: Estimate, score: str) -> str:
     return (
-        f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}] of the accuracy that GAP+FC from "
+        f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}] of the {score} that GAP+FC from "
         f"{site} on had lost"
     )
 
@@ -155,8 +169,8 @@ def _verdict(below: Estimate, allowed: float) -> str:
     return f"{word}, {100 * below.mean:.2f} points below [{100 * below.low:.2f}, {100 * below.high:.2f}]"
 
 
-def _lossless(site: str, lost: Estimate) -> str:
+def _lossless(site: str, lost: Estimate, score: str) -> str:
     return (
-        f"GAP+FC from {site} on loses no significant accuracy even before fine-tuning: {100 * lost.mean:.2f} points "
+        f"GAP+FC from {site} on loses no significant {score} even before fine-tuning: {100 * lost.mean:.2f} points "
         f"[{100 * lost.low:.2f}, {100 * lost.high:.2f}]."
     )

@@ -21,14 +21,20 @@ from whatwhere.lab.trainer import Trainer
 from whatwhere.models.opened import WEIGHTS
 from whatwhere.models.saved import save, unsavable
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.studies.recover_course import FROM, Course, Kept
+from whatwhere.need.studies.chunk import measure_plain
+from whatwhere.need.studies.recover_course import FROM, SCORE, Course, Kept
+from whatwhere.need.studies.tally import Tally
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.named import ALONE
+from whatwhere.scores.score import Score
 from whatwhere.surgery import copied
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.fit import History
 
 TEST, TUNE = "test", "tune"
 FILE = ".safetensors"
+BATCH = 256  # pictures in a forward pass
 RECOVER = "whatwhere need recover"  # who writes
 
 
@@ -80,11 +86,19 @@ class RecoverWorker(PreparedOnce, Trainer):
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell."""
         net = self.network_at(config["site"])
+        score = ALONE[config.get(SCORE, ACCURACY.name)]
         if config["do"] == TEST:
-            return tested(place(net, self.device), self.data)
+            return self._tested(place(net, self.device), score)
         history = self._tuned(net, config)
         self.keep(net, config)
-        return {**tested(net, self.data), "epochs": history.epochs, "weights": self.kept(config)}
+        return {**self._tested(net, score), "epochs": history.epochs, "weights": self.kept(config)}
+
+    def _tested(self, net: Network, score: Score) -> dict[str, Any]:
+        """Which test pictures a network gets right, or agrees on with the network as it was given."""
+        if score is ACCURACY:
+            return tested(net, self.data)
+        original = place(self.network_at(None), self.device) if score.of_intact else None
+        return counted(net, self.data, score, original)
 
     def _tuned(self, net: Network, config: Mapping[str, Any]) -> History:
         """Fine-tune a network in place, or the part of it that is not frozen."""
@@ -107,6 +121,13 @@ def tested(net: Network, data: Data) -> dict[str, Any]:
     """Which test pictures a network gets right."""
     found = evaluate(net, data)
     return {"accuracy": found.accuracy, "n": found.n, "hits": pack(found.correct.numpy().astype(np.uint8))}
+
+
+def counted(net: Network, data: Data, score: Score, original: Network | None) -> dict[str, Any]:
+    """The same of another score of right and wrong pictures."""
+    found = measure_plain(net, data.test, BATCH, score=score, intact=original)
+    assert isinstance(found, Tally)
+    return {"score": float(found.rates.mean()), "n": len(found.hits), "hits": pack(found.hits)}
 
 
 def fewer(data: Data, pictures: int | None, limit: int | None) -> Data:
