@@ -422,3 +422,32 @@ def test_pictures_without_labels_bring_back_what_labels_do(trained):
     other = recover(trained, labelled, sites=("3",), freeze="prefix", recipe=replace(RECIPE, epochs=40))
     given, by_labels = values(found, "3")[0], values(other, "3, fine-tuned")[0]
     assert values(found, "3, fine-tuned")[0] >= max(given, by_labels - 0.1)
+
+
+def test_agreement_with_the_network_as_it_was_given_needs_no_labels(striped, tmp_path):
+    """The labels are forgotten; with the classes that the network names in their place, accuracy is the same number."""
+    named = {}
+    for name, split in data().splits.items():
+        images, _ = next(split.batches(len(split)))
+        with torch.no_grad():
+            named[name] = Split(name, split.source, striped.module(striped.prepared(images)).argmax(1), ["a", "b"])
+    plain = Data("plain", {n: Split(n, s.source, torch.full((len(s),), -1)) for n, s in named.items()})
+    options = {"distill": 1.0, "seeds": (0,)}
+    agreed = recover(striped, plain, tmp_path, score="agreement", **options)
+    right = recover(striped, Data("named", named), **options)
+    for row in ("0", "0, fine-tuned", "intact, fine-tuned"):
+        assert agreed[row].values["agreement"] == right[row].values["accuracy"]
+        assert {m: e for m, e in agreed[row].measured.items() if m != "agreement"} == {
+            m: e for m, e in right[row].measured.items() if m != "accuracy"
+        }
+    assert agreed["intact"].measured["agreement"].low == 1.0
+    assert "of the agreement with the network as it was given that GAP+FC from 0 on had lost" in agreed.conclusion
+    assert (agreed.chance, right.chance) == (None, 0.5)
+    assert "agreement lost" not in (page := (tmp_path / "index.html").read_text())
+    assert "agreement with the network as it was given lost" in page
+    with pytest.raises(InputError, match="these pictures have no labels"):
+        recover(striped, plain, **options)
+    with pytest.raises(InputError, match="score='agreement': until='allowed' ends by accuracy"):
+        recover(striped, data(), score="agreement", until="allowed")
+    with pytest.raises(InputError, match="score='kl': choose 'accuracy' or 'top5' or 'agreement'"):
+        recover(striped, data(), score="kl")
