@@ -268,5 +268,7 @@ def test_what_cannot_be_trained_is_refused(pictures) -> None:
         fit(load_model("ssd/small", width=0.25), blank, FEW, device="cpu")
     with pytest.raises(InputError, match="gives a Tensor in training, and boxes are learned by a detector"):
         fit(load_model("cifar/resnet20", classes=2, width=0.25), blank, FEW, device="cpu")
+    with pytest.raises(InputError, match=r"recipes\['boxes'\], or --recipe boxes"):
+        fit(load_model("ssd/small", width=0.25), blank, Recipe(epochs=1, batch_size=4), device="cpu")
     with pytest.raises(InputError, match="crop_padding=4"):
         replace(recipes["boxes"], crop_padding=4)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.data import Split
+from whatwhere.data.boxes import BoxSplit
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.devices import check_device
 from whatwhere.errors import InputError, TrainingDiverged
@@ -23,7 +24,7 @@ from whatwhere.training import checkpoint
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
 from whatwhere.training.objectives import Loss, Objective, Train, objective_of
-from whatwhere.training.recipes import Recipe
+from whatwhere.training.recipes import BoxRecipe, Recipe
 
 OnStep = Callable[[int, int], None]
 Until = Callable[[Network], Mapping[str, float]]
@@ -92,6 +93,10 @@ def fit(
     if len(train) < recipe.batch_size:
         raise InputError(
             f"batch_size={recipe.batch_size} is more than the {len(train)} training pictures; give a smaller one."
+        )
+    if isinstance(train, BoxSplit) and not isinstance(recipe, BoxRecipe):
+        raise InputError(
+            "recipe: pictures with boxes are learned by a BoxRecipe; give ww.recipes['boxes'], or --recipe boxes."
         )
     net = net if isinstance(net, Network) else Network(net)
     check_finite(net)
