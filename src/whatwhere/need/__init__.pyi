@@ -1,8 +1,8 @@
 from .averaging import pool as pool
 from .branch import SharedPrefix as SharedPrefix
+from .embedding_removal import Embedding as Embedding
 from .embedding_removal import embedding as embedding
-from .embeddings import Embedding as Embedding
-from .embeddings import embeddings_of as embeddings_of
+from .embedding_removal import embeddings_of as embeddings_of
 from .gap_fc import CollapseReport as CollapseReport
 from .gap_fc import collapse as collapse
 from .one_by_one import PointwiseReport as PointwiseReport

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from small_tokens import TRANSFORMERS, transformer
-from whatwhere.need.embeddings import Embedding, angles_in, embeddings_of
+from whatwhere.embedding_search import embeddings_of
 from whatwhere.network import Network
+from whatwhere.position_embeddings import Embedding
 
 KNOWN: dict[str, list[tuple[str, str, int, int]]] = {
     "vit": [("pos_embed", "absolute", 16, 1)],
@@ -85,11 +86,3 @@ class _Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).last_hidden_state[:, 0]
-
-
-def test_sines_and_cosines_in_either_order() -> None:
-    angle = torch.rand(5, 3)
-    for given in (torch.cat([angle.sin(), angle.cos()], -1), (angle.sin(), angle.cos()), (angle.cos(), angle.sin())):
-        sine, cosine = angles_in(given)
-        assert torch.allclose(sine, angle.sin())
-        assert torch.allclose(cosine, angle.cos())
