@@ -8,13 +8,12 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from whatwhere.embedding_search import embeddings_of as embeddings_of
 from whatwhere.errors import InputError, unknown
 from whatwhere.interventions import Intervention, When
+from whatwhere.need.embedding_search import embeddings_of
+from whatwhere.need.position_embeddings import Embedding, EmbeddingRemoval, How, Kind
 from whatwhere.need.shuffling import source_of
 from whatwhere.network import Network, as_module
-from whatwhere.position_embeddings import Embedding as Embedding
-from whatwhere.position_embeddings import EmbeddingRemoval, How, Kind
 from whatwhere.site import Sites
 
 NONE_FOUND = (

@@ -26,12 +26,12 @@ from whatwhere.lab.packed import pack, pack_arrays, unpack, unpack_arrays
 from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
 from whatwhere.need.branch import AtCut, Resume, SharedPrefix
+from whatwhere.need.position_embeddings import Embedding
 from whatwhere.need.studies.result import MEAN
 from whatwhere.need.studies.set_tally import SetTally
 from whatwhere.need.studies.tally import AnyTally, Place, Tallies, Tally, joined_tally
 from whatwhere.need.studies.temporary import INPUT, REMOVALS, at_input
 from whatwhere.network import Network
-from whatwhere.position_embeddings import Embedding
 from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.score import Evidence, Score
 from whatwhere.site import Site, Sites, evaluating

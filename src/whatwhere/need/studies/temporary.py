@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from whatwhere.embedding_search import embeddings_of
 from whatwhere.errors import InputError
 from whatwhere.interventions import Intervention
 from whatwhere.maps import prefix_of
 from whatwhere.need.averaging import pool
 from whatwhere.need.embedding_removal import embedding
+from whatwhere.need.embedding_search import embeddings_of
+from whatwhere.need.position_embeddings import Embedding
 from whatwhere.need.prefix_tokens import prefix
 from whatwhere.need.shuffling import MODES, shuffle
 from whatwhere.need.studies.result import GAP_FC, MEAN
 from whatwhere.network import Network
-from whatwhere.position_embeddings import Embedding
 from whatwhere.site import Site, Sites
 
 INPUT = "(input)"  # the place of what acts once, whatever the depth

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from whatwhere.layers import map_in
 from whatwhere.maps import as_maps, prefix_of
+from whatwhere.need.position_embeddings import Embedding, hands_out, put
 from whatwhere.network import Network, as_module, running
-from whatwhere.position_embeddings import Embedding, hands_out, put
 from whatwhere.site import Site, Sites, evaluating
 from whatwhere.site_table import list_sites
 from whatwhere.surgery import copied

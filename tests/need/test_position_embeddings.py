@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from whatwhere.position_embeddings import Embedding, angles_in, put
+from whatwhere.need.position_embeddings import Embedding, angles_in, put
 
 ORDER = torch.tensor([2, 0, 3, 1])
 

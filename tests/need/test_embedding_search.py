@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from small_tokens import TRANSFORMERS, transformer
-from whatwhere.embedding_search import embeddings_of
+from whatwhere.need.embedding_search import embeddings_of
+from whatwhere.need.position_embeddings import Embedding
 from whatwhere.network import Network
-from whatwhere.position_embeddings import Embedding
 
 KNOWN: dict[str, list[tuple[str, str, int, int]]] = {
     "vit": [("pos_embed", "absolute", 16, 1)],
