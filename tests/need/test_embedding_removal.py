@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from small_tokens import TRANSFORMERS, transformer
 from whatwhere.errors import InputError
 from whatwhere.need.embedding_removal import embedding
-from whatwhere.need.embeddings import embeddings_of
+from whatwhere.need.embedding_search import embeddings_of
 from whatwhere.network import Network
 
 PATCHED = ("vit", "pooled", "deit", "deit3", "registers", "clip", "eva", "dinov3", "beit", "torchvision")

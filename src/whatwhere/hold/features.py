@@ -67,8 +67,9 @@ def taps_of(
     Args:
         net: the network.
         which: `levels` (the last map of each resolution, pools and the classifier left out: the papers' f1 ... f5 of a
-            VGG), `resnet` (layer1 ... layer4, the paper's four), any selection of sites, or a sequence of these; `rgb`
-            in it is passed over, the raw input is `rgb_tap`.
+            VGG), `cuts` (where the network can be cut, as by `Sites.cuts`: of a transformer every block), `resnet`
+            (layer1 ... layer4, the paper's four), any selection of sites, or a sequence of these; `rgb` in it is passed
+            over, the raw input is `rgb_tap`.
         input_size: (C, H, W) of one input.
 
     Raises:
@@ -92,6 +93,8 @@ def _end(table: Sites, site: Site) -> tuple[int, int]:
 def _meant(table: Sites, part: Selection) -> list[Site]:
     if isinstance(part, str) and part == "levels":
         return levels(table)
+    if isinstance(part, str) and part == "cuts":
+        return [s for s in table.cuts if s.shape]
     return table.select(list(RESNET_TAPS) if isinstance(part, str) and part == "resnet" else part)
 
 

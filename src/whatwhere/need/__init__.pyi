@@ -1,13 +1,13 @@
 from .averaging import pool as pool
 from .branch import SharedPrefix as SharedPrefix
 from .embedding_removal import embedding as embedding
-from .embeddings import Embedding as Embedding
-from .embeddings import embeddings_of as embeddings_of
+from .embedding_search import embeddings_of as embeddings_of
 from .gap_fc import CollapseReport as CollapseReport
 from .gap_fc import collapse as collapse
 from .one_by_one import PointwiseReport as PointwiseReport
 from .one_by_one import pointwise as pointwise
 from .patch_shuffling import shuffle_patches as shuffle_patches
+from .position_embeddings import Embedding as Embedding
 from .prefix_tokens import prefix as prefix
 from .shuffling import MODES as MODES
 from .shuffling import shuffle as shuffle

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whatwhere.errors import InputError, unknown
 from whatwhere.interventions import Intervention, When
-from whatwhere.need.embeddings import Embedding, How, Kind, embeddings_of, put
-from whatwhere.need.shuffling import check_seed
+from whatwhere.need.embedding_search import embeddings_of
+from whatwhere.need.position_embeddings import Embedding, EmbeddingRemoval, How, Kind
+from whatwhere.need.shuffling import source_of
 from whatwhere.network import Network, as_module
-from whatwhere.site import Sites, tracing
+from whatwhere.site import Sites
 
 NONE_FOUND = (
     "no position embedding was found at this size of pictures: no parameter or buffer is added to a map position by "
@@ -66,69 +66,13 @@ def embedding(
         InputError: for an unknown choice, or if the network has no such embedding; it says what was looked for.
     """
     _check(how, kind, scope)
-    check_seed(seed)
+    rng = source_of(generator, seed)
     every = embeddings_of(net, table=table) if found is None else found
     chosen = [e for e in every if kind in (None, e.kind)]
     if not chosen:
         there = ", ".join(f"{e.name} ({e.kind})" for e in every)
         raise InputError(f"kind={kind!r}: there is none; this network has {there}." if every else f"net: {NONE_FOUND}")
-    rng = generator or torch.Generator().manual_seed(seed)
     return EmbeddingRemoval(as_module(net), chosen, how, rng, fixed=scope == "fixed", when=when)
-
-
-class EmbeddingRemoval(Intervention):
-    """Gives embeddings other values in every forward pass of the whole network, until closed.
-
-    Args:
-        module: the network.
-        embeddings: of it.
-        how: see `embedding`.
-        generator: source of the orders.
-        fixed: draw each order once.
-        when: see `embedding`.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        embeddings: Sequence[Embedding],
-        how: How,
-        generator: torch.Generator,
-        *,
-        fixed: bool = False,
-        when: When = "always",
-    ) -> None:
-        super().__init__(module, {}, when=when)
-        self.embeddings, self.how, self.generator, self.fixed = tuple(embeddings), how, generator, fixed
-        self._orders: dict[int, Tensor] = {}
-        self._in_place = ExitStack()
-
-    @property
-    def matched(self) -> tuple[str, ...]:
-        """The names of the embeddings."""
-        return tuple(e.name for e in self.embeddings)
-
-    def _install(self) -> None:
-        super()._install()
-        self._hook(self.module.register_forward_hook(lambda *_: self._in_place.close(), always_call=True))
-        self._undo.append(self._in_place.close)
-
-    def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        super()._begin(module, args)
-        if tracing.get() or not self._active(module):
-            return
-        self._in_place.close()
-        self._orders = self._orders if self.fixed else {}
-        for each in self.embeddings:
-            order = self._order(each.positions)
-            self._in_place.enter_context(put(list(each.changed(self.module, self.how, order))))
-            self.ran[each.name] += 1
-
-    def _order(self, positions: int) -> Tensor:
-        """The same for all embeddings of as many positions."""
-        if positions not in self._orders:
-            self._orders[positions] = torch.randperm(positions, generator=self.generator)
-        return self._orders[positions]
 
 
 def _check(how: str, kind: str | None, scope: str) -> None:

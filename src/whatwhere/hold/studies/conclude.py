@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from whatwhere.hold.features import RGB
 from whatwhere.hold.studies.pictures import PICTURES
 from whatwhere.hold.studies.readout_result import ALL, Row
+from whatwhere.hold.studies.token_controls import EMBEDDING, LABELS, PATCHES
 from whatwhere.hold.studies.variants import GIVEN, UNTRAINED
 
+SAID = {EMBEDDING: "the position embedding at its mean", PATCHES: "patches in a random order"}
 MORE, LESS, ALIKE = "more than", "less than", "neither clearly more nor clearly less than"
 
 
@@ -20,7 +22,8 @@ def conclude(rows: Sequence[Row]) -> str:
     targets = list(dict.fromkeys(r.target for r in chosen))
     best = {target: _best(chosen, target) for target in targets}
     first = best[targets[0]]
-    return " ".join([_first(first, _untrained(chosen, first)), *_others(best, targets[1:])])
+    fresh = _like(chosen, first, UNTRAINED)
+    return " ".join([_first(first, fresh), *_origin(chosen, first), *_others(best, targets[1:])])
 
 
 def _best(rows: Sequence[Row], target: str) -> Row:
@@ -28,8 +31,24 @@ def _best(rows: Sequence[Row], target: str) -> Row:
     return max([r for r in own if r.site != RGB] or own, key=lambda r: r.spc.mean)
 
 
-def _untrained(rows: Sequence[Row], best: Row) -> Row | None:
-    return next((r for r in rows if r.network == UNTRAINED and r.place == best.place), None)
+def _like(rows: Sequence[Row], best: Row, network: str) -> Row | None:
+    """The same read-out of another network."""
+    return next((r for r in rows if r.network == network and r.place == best.place), None)
+
+
+def _origin(rows: Sequence[Row], best: Row) -> list[str]:
+    """Where a transformer has it from: which of the two controls takes it away."""
+    found = {kind: r for kind, label in LABELS.items() if (r := _like(rows, best, label))}
+    if not found or best.site == RGB:
+        return []
+    lost = {kind for kind, r in found.items() if r.spc.high < best.spc.low}
+    said = [f"{SAID[kind]} {r.spc.mean:.2f} [{r.spc.low:.2f}, {r.spc.high:.2f}]" for kind, r in found.items()]
+    origin = {
+        frozenset({EMBEDDING}): "it comes from the embedding",
+        frozenset({PATCHES}): "it comes from what the pictures show where, or from their borders",
+        frozenset({EMBEDDING, PATCHES}): "it comes from the embedding and from what the pictures show where",
+    }.get(frozenset(lost), "neither is clearly less" if len(found) > 1 else "not clearly less")
+    return [f"With {', with '.join(said)}: {origin}."]
 
 
 def _first(best: Row, fresh: Row | None) -> str:

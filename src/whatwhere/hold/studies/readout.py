@@ -34,8 +34,8 @@ class Readout(Measured, Study["ReadoutResult"]):
     Attributes:
         data: hf/ID, a folder, known/what or digits, with or without labels; in Python also a `Data`.
         test_data: other pictures to test on, as in the paper.
-        sites: levels (the last map of each resolution), resnet (layer1 ... layer4), names, globs, or last 30%; rgb is
-            the raw input alone.
+        sites: levels (the last map of each resolution), cuts (every block), resnet (layer1 ... layer4), names, globs,
+            or last 30%; rgb is the raw input alone.
         targets: maps to predict: H, V, G, HS, VS; in Python also maps of your own by name.
         target_range: of the named targets.
         kernels: k of the k x k read-outs.
@@ -46,6 +46,8 @@ class Readout(Measured, Study["ReadoutResult"]):
         untrained: networks of the same architecture with fresh weights to measure as a control.
         paddings: zeros, reflect, replicate, circular, none, f-conv; the same weights under other paddings. If not
             given, circular, reflect and replicate, as far as the network can have them; [] for none.
+        token_controls: of a transformer, also measure it with its position embedding at the mean over positions, and
+            with the patches of each picture in a random order.
         blanks: pictures without content to test on: black, white, noise; [] for none.
         input_size: height and width of the pictures, instead of the network's own.
         pictures: at most this many to fit and to choose the penalty.
@@ -74,6 +76,7 @@ class Readout(Measured, Study["ReadoutResult"]):
     official: Settings = None
     untrained: int = 3
     paddings: tuple[str, ...] | None = None
+    token_controls: bool = True
     blanks: tuple[str, ...] = BLANKS
     input_size: int | None = None
     pictures: int = 500

@@ -19,6 +19,8 @@ from whatwhere.hold.studies.reading import Reading
 from whatwhere.hold.studies.readout import BLANKS, Readout
 from whatwhere.hold.studies.readout_result import ReadoutResult
 from whatwhere.hold.studies.readout_worker import ReadoutWorker
+from whatwhere.hold.studies.token_controls import NOTES as NOTES_OF
+from whatwhere.hold.studies.token_controls import token_controls
 from whatwhere.hold.studies.variants import GIVEN, Shape, Variant, cell_of, identity, possible, sized, variants_of
 from whatwhere.hold.targets import targets_of
 from whatwhere.lab.cells import Cell
@@ -107,7 +109,10 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
     @cached_property
     def _possible(self) -> tuple[list[Variant], list[str]]:
         shape = self.reading.shape(self.net)
-        return possible(self.asked, self.net, shape, strict=self.study.paddings is not None)
+        found, notes = possible(self.asked, self.net, shape, strict=self.study.paddings is not None)
+        asked = self.study.token_controls and self.reading.sites
+        controls = [Variant(kind) for kind in token_controls(self.net, shape)] if asked else []
+        return [*found, *controls], [*notes, *(NOTES_OF[v.kind] for v in controls)]
 
     def shared(self) -> Mapping[str, Any]:
         """The network, the pictures and what is read out."""

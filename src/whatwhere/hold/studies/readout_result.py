@@ -38,7 +38,8 @@ class Row:
     """One read-out of one network, on one kind of pictures.
 
     Attributes:
-        network: `network` (as given), `untrained`, `padding MODE`, or `shuffled positions`.
+        network: `network` (as given), `untrained`, `padding MODE`, `embedding at its mean`, `patches permuted`, or
+            `shuffled positions`.
         readout: `ridge` or `official`.
         site: what was read: a site, `all` of them together, or `rgb`, the raw input.
         depth_share: share of the convolutions at or after the (first) site, in [0, 1].

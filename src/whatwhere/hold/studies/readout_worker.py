@@ -55,9 +55,11 @@ class ReadoutWorker(PreparedOnce):
     def __call__(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Run one cell."""
         variant, reading = Variant(**config), self.reading
-        net = variant.build(self.net, reading.shape(self.net))
+        shape = reading.shape(self.net)
+        net = variant.build(self.net, shape)
         title, control = f"position in {variant.title}", variant.kind == GIVEN
-        with placed(net, self.device), Meter(title, _passes(reading)) as meter:
+        acting = variant.acting(net, shape)
+        with placed(net, self.device), acting, Meter(title, _passes(reading)) as meter:
             found: Mapping[str, Any] = measure(net, reading, control=control, on_batch=meter.advance)
         return found
 

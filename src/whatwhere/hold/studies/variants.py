@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from whatwhere.errors import InputError, unknown
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.hold.padding import PADDINGS, with_padding
+from whatwhere.hold.studies import token_controls
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.sources import place
 from whatwhere.network import Network
@@ -28,7 +29,8 @@ class Variant:
     """One network to measure.
 
     Attributes:
-        kind: `network` (as given), `untrained` (fresh weights), or `padding` (the same weights, another padding).
+        kind: `network` (as given), `untrained` (fresh weights), `padding` (the same weights, another padding), or one
+            of `token_controls`, for a while.
         mode: of `padding`.
         seed: of `untrained`.
     """
@@ -40,7 +42,9 @@ class Variant:
     @property
     def label(self) -> str:
         """How results call it; seeds of an untrained network share one label."""
-        return f"padding {self.mode}" if self.kind == PADDING else self.kind
+        if self.kind == PADDING:
+            return f"padding {self.mode}"
+        return token_controls.LABELS.get(self.kind, self.kind)
 
     @property
     def title(self) -> str:
@@ -57,9 +61,15 @@ class Variant:
         Raises:
             InputError: if the network cannot have that padding, or has nothing to pad.
         """
-        if self.kind == GIVEN:
-            return net
-        return untrained(net, self.seed) if self.kind == UNTRAINED else self._padded(net, input_size)
+        if self.kind == UNTRAINED:
+            return untrained(net, self.seed)
+        return self._padded(net, input_size) if self.kind == PADDING else net
+
+    def acting(self, net: Network, input_size: Shape) -> AbstractContextManager[object]:
+        """What is done to the network while it is measured."""
+        if self.kind in token_controls.LABELS:
+            return token_controls.acting(self.kind, net, input_size, self.seed)
+        return nullcontext()
 
     def _padded(self, net: Network, input_size: Shape) -> Network:
         made = with_padding(net, self.mode, input_size=input_size)  # type: ignore[arg-type]

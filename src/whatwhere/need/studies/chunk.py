@@ -25,12 +25,12 @@ from whatwhere.interventions import Intervention
 from whatwhere.lab.packed import pack, pack_arrays, unpack, unpack_arrays
 from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
-from whatwhere.need.averaging import pool
 from whatwhere.need.branch import AtCut, Resume, SharedPrefix
-from whatwhere.need.shuffling import shuffle
+from whatwhere.need.position_embeddings import Embedding
 from whatwhere.need.studies.result import MEAN
 from whatwhere.need.studies.set_tally import SetTally
 from whatwhere.need.studies.tally import AnyTally, Place, Tallies, Tally, joined_tally
+from whatwhere.need.studies.temporary import INPUT, REMOVALS, at_input
 from whatwhere.network import Network
 from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.score import Evidence, Score
@@ -53,11 +53,12 @@ class Removals:
         net: the network, trained.
         table: its sites.
         cuts: where it is cut.
-        methods: modes of `shuffle`, and `mean`.
+        methods: of `temporary.REMOVALS`.
         reach: how far a removal goes: "from" a cut to the end, or a number of cuts (1: only this one).
         seed: of all draws.
         batch_size: pictures that share a draw.
         score: that is measured.
+        embeddings: the network's position embeddings, where a method acts on them.
     """
 
     net: Network
@@ -68,6 +69,7 @@ class Removals:
     seed: int
     batch_size: int
     score: Score = ACCURACY
+    embeddings: tuple[Embedding, ...] = ()
 
     def selection(self, cut: Site) -> str | list[Site]:
         """What is removed at a cut, for `Sites.select`."""
@@ -78,18 +80,20 @@ class Removals:
 
     def removal(self, method: str, cut: Site, repeat: int, batch: int) -> Intervention:
         """The intervention of one draw."""
-        if method == MEAN:
-            return pool(self.net, self.selection(cut), table=self.table)
-        seed = seed_of_draw(self.seed, method, cut.name, repeat, batch)
-        return shuffle(self.net, self.selection(cut), mode=method, seed=seed, table=self.table)  # type: ignore[arg-type]
+        act, seed = REMOVALS[method].act, seed_of_draw(self.seed, method, cut.name, repeat, batch)
+        if cut.name == INPUT:
+            return act(self.net, None, seed=seed, table=self.table, found=self.embeddings)
+        return act(self.net, self.selection(cut), seed=seed, table=self.table)
 
     @cached_property
     def entries(self) -> Mapping[Site, Sequence[Site]]:
         """The cuts by the first place that a removal there touches; everything before it is shared."""
         found: dict[Site, list[Site]] = defaultdict(list)
         for cut in self.cuts:
-            removal = self.removal(self.methods[0], cut, 0, 0)
+            removal = self.removal(MEAN, cut, 0, 0)  # acts where the others do, or before
             found[min((*removal.inputs, *removal.shortcuts), key=lambda s: s.order)].append(cut)
+        if any(REMOVALS[m].where == "input" for m in self.methods):
+            found[self.table[0]].append(at_input(self.table))
         return found
 
     def batches(self, rows: range) -> range:
@@ -109,7 +113,7 @@ class Removals:
             for entry, cuts in self.entries.items()
             for cut in cuts
             for method in self.methods
-            for repeat in range(repeats[method, cut.name])
+            for repeat in range(repeats.get((method, cut.name), 0))
         }
         return {**draws, None: float(total) * (2 if self.score.of_intact else 1)}
 

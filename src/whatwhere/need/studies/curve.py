@@ -34,8 +34,11 @@ class Curve(Measured, Study["NeedResult"]):
             function or a torchmetrics metric as package.module:name, in Python also as an object. If not given: miou
             for scenes, map with boxes, accuracy with class labels, agreement without, feature for a network without
             classes.
-        methods: shuffle modes (per-channel, shared, all, channel, channel-per-position, block, rows, columns, fixed);
-            mean, each map constant at its mean; gap_fc, the collapsed network with summed kernels.
+        methods: shuffle modes (per-channel, shared, all, channel, channel-per-position, block, rows, columns, fixed;
+            per-channel-sample and shared-sample draw for each picture); mean, each map constant at its mean; merge-2,
+            merge-4, means of neighbours; gap_fc, the collapsed network with summed kernels. Of transformers also
+            prefix-mean, prefix-swap (class token and registers of other pictures), and at the input, once,
+            embedding-zero, embedding-mean, embedding-permute.
         sites: where to cut; every k x k convolution or residual block if not given.
         reach: from removes from the cut to the end, 1 at the cut only, n at the cut and the n - 1 after it.
         repeats: draws of every shuffle.

@@ -24,7 +24,7 @@ from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.weights import random_weights
 from whatwhere.need.cuts import cuts_of
 from whatwhere.need.gap_fc import collapse
-from whatwhere.need.shuffling import MODES, check_seed
+from whatwhere.need.shuffling import check_seed
 from whatwhere.need.studies.chunk import AnySplit, measure_plain
 from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
@@ -32,7 +32,7 @@ from whatwhere.need.studies.curve_points import groups_of, intact_estimate, poin
 from whatwhere.need.studies.curve_worker import AnyData, CurveWorker, limited, placed, sized
 from whatwhere.need.studies.leaks import leak_notes
 from whatwhere.need.studies.recommend import at_chance, check_within, recommend
-from whatwhere.need.studies.result import GAP_FC, INTACT, MEAN, NeedResult, Point, Recommendation, title_of
+from whatwhere.need.studies.result import GAP_FC, INTACT, NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.scored import chance_of, described, score_of
 from whatwhere.need.studies.tally import (
     ONE_DRAW,
@@ -44,6 +44,7 @@ from whatwhere.need.studies.tally import (
     read,
     tally_of,
 )
+from whatwhere.need.studies.temporary import REMOVALS, check_places, places, token_notes
 from whatwhere.need.studies.typed import collapse_command, recover_command, share_text, trained_command
 from whatwhere.network import Network
 from whatwhere.scores.classes import ACCURACY, TOP5
@@ -69,7 +70,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     def __init__(self, study: Curve) -> None:
         super().__init__(study)
-        self.methods = checked_names("methods", as_tuple(study.methods), (*MODES, MEAN, GAP_FC))
+        self.methods = checked_names("methods", as_tuple(study.methods), (*REMOVALS, GAP_FC))
         self.shuffles = tuple(m for m in self.methods if m != GAP_FC)
         check_options(study)
         self._named: list[Cell] = []  # chunks, in order
@@ -179,7 +180,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
         if "collapse" in cell.config:
             return pictures * before.get(cell.config["collapse"], whole)
         first, last = cell.config["rows"]
-        drawn = sum(n * (whole - before[place_of(name)[1]]) for name, n in cell.config["draws"].items())
+        drawn = sum(n * (whole - before.get(place_of(name)[1], 0)) for name, n in cell.config["draws"].items())
         return (last - first) * (whole + drawn)
 
     def chunks(self, done: Finished) -> list[Cell]:
@@ -197,7 +198,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     def _draws(self, done: Finished) -> dict[Place, int]:
         """How many draws each place gets next: all, or as few as its interval so far allows."""
-        every = {(m, c.name): 1 if m == MEAN else self.study.repeats for c in self.cuts for m in self.shuffles}
+        there = places(self.shuffles, self.cuts)
+        every = {(m, site): self.study.repeats if REMOVALS[m].drawn else 1 for m, site in there}
         if self.study.tolerance is None or not self._named:
             return every
         so_far = self._measured(done)
@@ -219,8 +221,11 @@ class CurvePlan(Plan[Curve, NeedResult]):
         """Try a few pictures on the device, on which the costs in the recommendation are measured, too.
 
         Raises:
-            InputError: for a device that is not there, or a network that gives no scores for these pictures.
+            InputError: for a device that is not there, a network that gives no scores for these pictures, or a method
+                that it has no place for.
         """
+        last = len(self.split) % self.batch_size or self.batch_size
+        check_places(self.shuffles, self.net, self.table, self.cuts, min(last, len(self.split)))
         net = placed(self.study.network_source, self.split, how.device)
         if not isinstance(self.split, Split) or self.score not in (ACCURACY, TOP5):
             measure_plain(net, self.split.take(FEW), min(FEW, self.batch_size), score=self.score)
@@ -286,7 +291,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
         }
 
     def _draws_note(self) -> list[str]:
-        return [ONE_DRAW] if self.study.repeats == 1 and set(self.shuffles) - {MEAN} else []
+        return [ONE_DRAW] if self.study.repeats == 1 and any(REMOVALS[m].drawn for m in self.shuffles) else []
 
     def _collapsed(self, done: Finished) -> Tallies:
         """The collapsed networks that are finished, with the intact one, without which no drop is known."""
@@ -305,7 +310,8 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     def _notes(self, intact: Estimate, done: Finished) -> tuple[str, ...]:
         leaks = leak_notes(self.net, self.table, self.cuts) if self.shuffles and self.study.reach == "from" else []
-        own = (*random_weights(self.net), *self._knows_nothing(intact), *leaks, *self._draws_note())
+        tokens = token_notes(self.methods, self.net, self.table, self.cuts)
+        own = (*random_weights(self.net), *self._knows_nothing(intact), *tokens, *leaks, *self._draws_note())
         one_class = [ONE_CLASS] if GAP_FC in self.methods and self.score.needs == "label maps" else []
         return (*own, *self.pooled[1], *self._refused(done), *one_class, *done.notes())
 

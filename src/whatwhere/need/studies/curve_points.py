@@ -13,6 +13,7 @@ from whatwhere.intervals import Estimate
 from whatwhere.need.studies.result import Point
 from whatwhere.need.studies.set_tally import Groups
 from whatwhere.need.studies.tally import AnyTally, Tallies
+from whatwhere.need.studies.temporary import INPUT, at_input
 from whatwhere.scores.score import Score
 from whatwhere.site import Site, Sites
 
@@ -40,7 +41,7 @@ def intact_estimate(tally: AnyTally, score: Score, groups: Groups) -> Estimate:
 
 def points_of(tallies: Tallies, table: Sites, score: Score, groups: Groups) -> list[Point]:
     """The points of some tallies and the intact network on the same pictures; the last cut first."""
-    places = {s.name: s for s in table}
+    places = {**{s.name: s for s in table}, INPUT: at_input(table)}
     removed: list[tuple[Site, str, Any]] = [(places[p[1]], p[0], t) for p, t in tallies.items() if p]
     found = []
     for site, method, t in sorted(removed, key=lambda r: -r[0].order):

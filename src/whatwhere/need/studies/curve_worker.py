@@ -20,6 +20,7 @@ from whatwhere.lab.sources import GivenData, GivenNetwork, Held, place
 from whatwhere.need.gap_fc import collapse
 from whatwhere.need.studies.chunk import AnySplit, Removals, cost, measure, measure_plain
 from whatwhere.need.studies.tally import place_of, written
+from whatwhere.need.studies.temporary import embeddings_for
 from whatwhere.network import Network
 from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.score import Score
@@ -75,7 +76,8 @@ class CurveWorker(PreparedOnce):
         table = list_sites(self.net, input_size=self.split.shape(self.net.preprocessing))
         sites = {s.name: s for s in table}
         cuts = [sites[name] for name in self.cuts]
-        return Removals(self.net, table, cuts, self.methods, self.reach, self.seed, self.batch_size, self.score)
+        how = (self.methods, self.reach, self.seed, self.batch_size, self.score)
+        return Removals(self.net, table, cuts, *how, embeddings_for(self.methods, self.net, table))
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell; one that was interrupted goes on where it stopped."""

@@ -29,6 +29,15 @@ LABELS = {
     "pointwise-average": "1 x 1 convolutions after 3 x 3 averages",
     "pointwise-max": "1 x 1 convolutions after 3 x 3 maxima",
     TRUNCATED: "truncated",
+    "per-channel-sample": "shuffle, per-channel, each picture its own",
+    "shared-sample": "shuffle, shared, each picture its own",
+    "merge-2": "means of 2 x 2",
+    "merge-4": "means of 4 x 4",
+    "prefix-mean": "prefix tokens, mean of the batch",
+    "prefix-swap": "prefix tokens of other pictures",
+    "embedding-zero": "position embedding zeroed",
+    "embedding-mean": "position embedding, mean of all positions",
+    "embedding-permute": "position embedding permuted",
 }
 PROTOCOLS = {
     "test-time": "A trained network is tested without spatial information from each site on, without retraining.",
@@ -47,8 +56,8 @@ class Point:
     """One removal.
 
     Attributes:
-        method: a mode of `shuffle`, `mean`, `gap_fc`, or another removal of `removals.REMOVALS`.
-        site: where it begins; "" for the intact network.
+        method: a removal of `temporary.REMOVALS` or of `removals.REMOVALS`.
+        site: where it begins; "" for the intact network, "(input)" for what acts once, whatever the depth.
         depth_share: share of the convolutions without spatial information, in [0, 1].
         score: what was measured: accuracy in [0, 1], say; of which score it is, the result's `score` says.
         drop: what was lost against the intact network on the same pictures (or seeds), positive where the score got

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from small_tokens import TRANSFORMERS, transformer
-from whatwhere.need.embeddings import Embedding, angles_in, embeddings_of
+from whatwhere.need.embedding_search import embeddings_of
+from whatwhere.need.position_embeddings import Embedding
 from whatwhere.network import Network
 
 KNOWN: dict[str, list[tuple[str, str, int, int]]] = {
@@ -85,11 +86,3 @@ class _Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).last_hidden_state[:, 0]
-
-
-def test_sines_and_cosines_in_either_order() -> None:
-    angle = torch.rand(5, 3)
-    for given in (torch.cat([angle.sin(), angle.cos()], -1), (angle.sin(), angle.cos()), (angle.cos(), angle.sin())):
-        sine, cosine = angles_in(given)
-        assert torch.allclose(sine, angle.sin())
-        assert torch.allclose(cosine, angle.cos())
