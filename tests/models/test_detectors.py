@@ -9,8 +9,9 @@ from whatwhere.data.boxes import Objects
 from whatwhere.errors import InputError
 from whatwhere.models.detectors import Detector, detector, from_torchvision, is_detector
 from whatwhere.models.load import load_model
+from whatwhere.need.averaging import pool
 from whatwhere.need.cuts import cuts_of
-from whatwhere.need.shuffling import pool, shuffle
+from whatwhere.need.shuffling import shuffle
 from whatwhere.site import evaluating
 from whatwhere.site_table import list_sites
 
