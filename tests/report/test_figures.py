@@ -60,10 +60,11 @@ def test_the_legend_covers_no_point() -> None:
 
 
 def test_no_two_lines_look_alike() -> None:
-    f = figure(*(Line(f"line {i}", X, Y) for i in range(7)))
+    f = figure(*(Line(f"line {i}", X, Y) for i in range(14)))
     drawn = [line for line in f.axes[0].lines if str(line.get_label()).startswith("line")]
-    assert len({line.get_color() for line in drawn}) == 7
-    assert len({line.get_marker() for line in drawn}) == 7
+    assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == 14
+    assert len({line.get_marker() for line in drawn}) == 14
+    assert len({line.get_color() for line in drawn[:7]}) == 7
 
 
 def test_any_number_of_levels() -> None:

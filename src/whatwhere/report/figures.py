@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and --help does not ne
 
 # Okabe and Ito's palette, and a marker each, so that colour is never the only difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
+MARKERS = "osD^vPX<>hp*8d"  # of the lines that have a colour for the second time others, and these are dashed
 KINDS = ("svg", "png")  # of the files of a figure
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -58,7 +58,7 @@ def curve_figure(
     references: Sequence[Line] = (),
     *,
     title: str = "",
-    x: str = "share of convolutions without spatial information, from the last (%)",
+    x: str = "share of layers without spatial information, from the last (%)",
     y: str = "accuracy (%)",
     unit: str = "%",
 ) -> Figure:
@@ -89,7 +89,7 @@ def curve_figure(
             named = f"{label}: {level:.{digits}f} {unit}".strip()
             axes.axhline(level, color="0.25", lw=1, ls=dashes, label=named, zorder=2)
         for i, line in enumerate(lines):
-            _draw(axes, line, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+            _draw(axes, line, *look(i))
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.set_title(title, loc="left", fontsize=11)
@@ -98,8 +98,14 @@ def curve_figure(
     return figure
 
 
-def _draw(axes: Axes, line: Line, colour: str, marker: str) -> None:
-    axes.plot(line.x, line.y, marker=marker, ms=6, mec="white", lw=1.7, color=colour, label=line.label, zorder=3)
+def look(number: int) -> tuple[str, str]:
+    """Colour and style of a line by its number, from 0; no two of the first fourteen look alike."""
+    dashed = number // len(COLOURS) % 2
+    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)] + ("--" if dashed else "-")
+
+
+def _draw(axes: Axes, line: Line, colour: str, style: str) -> None:
+    axes.plot(line.x, line.y, style, ms=6, mec="white", lw=1.7, color=colour, label=line.label, zorder=3)
     if line.low:
         errors = np.abs(np.array([line.low, line.high]) - np.array(line.y))
         shown = np.isfinite(errors).all(0) & (errors.max(0) > 0)  # a bar without length would look like a measurement

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whatwhere.report.figures import COLOURS, MARKERS, STYLE, Line
+from whatwhere.report.figures import STYLE, Line, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,8 +78,8 @@ def _name_vertical(axes: Sequence[Any], panels: Mapping[str, Any], y: str | Mapp
 
 
 def _panel_line(axes: Any, line: Line, number: int) -> None:
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    axes.plot(line.x, line.y, marker=marker, ms=5, mec="white", lw=1.5, color=colour, label=line.label)
+    colour, style = look(number)
+    axes.plot(line.x, line.y, style, ms=5, mec="white", lw=1.5, color=colour, label=line.label)
     if line.low:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, lw=0)
 
