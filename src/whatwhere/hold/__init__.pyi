@@ -1,4 +1,5 @@
 from .border import padding_pattern as padding_pattern
+from .constant import constant_pattern as constant_pattern
 from .features import Group as Group
 from .features import Reader as Reader
 from .features import Tap as Tap
