@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from whatwhere.data import Data, Split
 from whatwhere.data.boxes import Boxes, BoxSplit
 from whatwhere.data.scenes import Scenes, SceneSplit
+from whatwhere.errors import InputError
 from whatwhere.intervals import binomial
 from whatwhere.network import Network, check_finite, running
 from whatwhere.site import evaluating
@@ -99,7 +100,22 @@ def evaluate(
     return evaluate_scenes(net, split) if isinstance(split, SceneSplit) else _evaluate(net, split, batch_size)
 
 
-def _evaluate(net: Network, split: Split, batch_size: int) -> Evaluation:
+def evaluate_among(net: Network, split: Split, k: int, *, batch_size: int = 256) -> Evaluation:
+    """The same of pictures, each right where its label is among the k highest scores.
+
+    Args:
+        net: the network.
+        split: pictures with labels.
+        k: how many.
+        batch_size: pictures in a forward pass.
+
+    Raises:
+        InputError: as by `evaluate`; for fewer than k + 1 scores.
+    """
+    return _evaluate(net, split, batch_size, k)
+
+
+def _evaluate(net: Network, split: Split, batch_size: int, k: int = 1) -> Evaluation:
     check_several(split.classes)
     correct, loss = [], 0.0
     with evaluating(net.module):
@@ -109,9 +125,15 @@ def _evaluate(net: Network, split: Split, batch_size: int) -> Evaluation:
             check_scores(output, labels)
             _warn_of_more(output.shape[1], split)
             scores, labels = output.float(), labels.to(output.device)
-            correct.append((scores.argmax(1) == labels).cpu())
+            correct.append(_right(scores, labels, k).cpu())
             loss += nn.functional.cross_entropy(scores, labels, reduction="sum").item()
     return Evaluation(torch.cat(correct), loss / len(split))
+
+
+def _right(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    if scores.shape[1] <= k:
+        raise InputError(f"the network gives {scores.shape[1]} scores, of which the highest {k} hold any label.")
+    return (scores.topk(k).indices == labels[:, None]).any(1) if k > 1 else scores.argmax(1) == labels
 
 
 def _warn_of_more(scores: int, split: Split) -> None:

@@ -19,6 +19,7 @@ from whatwhere.need.studies.trained import Trained
         ({"shares": (54,)}, r"shares=\[54\]: give shares from 0 to 1"),
         ({"seeds": ()}, r"seeds=\(\)"),
         ({"within": 5.0}, "within=5"),
+        ({"score": "top-5"}, "Did you mean 'top5'"),
     ],
 )
 def test_what_no_cell_could_give_is_refused_before_anything_is_trained(given, message, tmp_path):
@@ -48,6 +49,7 @@ def test_what_cells_share_leaves_seeds_shares_and_methods_open():
     assert set(shared) == {"model", "options", "data", "recipe", "repeats"}
     assert shared == study(seeds=(5,), shares=(1.0,), matrix=(), methods=("gap_fc",)).planned().shared()
     assert shared["options"] == {"classes": 10, "width": 0.07}
+    assert study(score="top5").planned().shared() == {**shared, "score": "top5"}
     assert study(width=1.0).planned().options == {"classes": 10}
 
 

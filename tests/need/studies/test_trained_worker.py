@@ -9,8 +9,9 @@ from small_classifier import small_classifier
 from whatwhere.data import Split
 from whatwhere.data.sources import Memory
 from whatwhere.lab.packed import unpack
-from whatwhere.need.studies.trained_worker import build, draws_of, removed, trained_with
+from whatwhere.need.studies.trained_worker import build, draws_of, removed, score_in, trained_with
 from whatwhere.need.studies.trained_worker import tested as measured
+from whatwhere.scores.classes import ACCURACY
 
 
 def pictures(n: int = 20) -> Split:
@@ -66,7 +67,8 @@ def test_nothing_is_removed_from_the_intact_and_the_collapsed_network():
 
 def test_a_test_is_an_evaluation_for_each_draw():
     net, split = small_classifier(), pictures()
-    found = measured(net, split, "per-channel", "0", [torch.Generator().manual_seed(s) for s in (1, 2)])
+    draws = [torch.Generator().manual_seed(s) for s in (1, 2)]
+    found = measured(net, split, "per-channel", "0", draws, ACCURACY)
     runs = []
     for seed in (1, 2):
         with ww.need.shuffle(net, "0:", mode="per-channel", generator=torch.Generator().manual_seed(seed)):
@@ -75,5 +77,18 @@ def test_a_test_is_an_evaluation_for_each_draw():
     assert found["accuracy"] == pytest.approx(np.mean(found["accuracies"]))
     assert unpack(found["hits"]).tolist() == (runs[0].correct.long() + runs[1].correct.long()).tolist()
     assert (found["n"], found["repeats"]) == (20, 2)
-    plain = measured(net, split, "intact", None, [torch.Generator()])
+    plain = measured(net, split, "intact", None, [torch.Generator()], ACCURACY)
     assert plain["accuracy"] == ww.evaluate(net, split).accuracy
+
+
+def test_a_test_of_more_than_the_highest_score():
+    net, split = small_classifier(), pictures()
+    found = measured(net, split, "intact", None, [torch.Generator()], score_in({"score": "top5"}))
+    expected = []
+    with torch.no_grad():
+        for images, labels in split.batches(1):
+            scores = net.module(net.prepared(images))[0].tolist()
+            expected.append(sum(s > scores[int(labels)] for s in scores) < 5)
+    assert unpack(found["hits"]).tolist() == expected
+    assert 0 < sum(expected) < 20
+    assert score_in({}) is ACCURACY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from whatwhere.lab.options import Learned
 from whatwhere.lab.study import Study
@@ -34,6 +34,7 @@ class Trained(Learned, Study["NeedResult"]):
         plain_shares: shares (0 is intact) also trained without augmentation, by GAP+FC.
         repeats: draws for each test under a shuffle.
         within: accuracy that the recommendation may cost, from 0 to 1; 0.01 is one point.
+        score: accuracy, or top5.
 
     Examples:
         $ whatwhere need trained --model cifar/vgg16 --data hf/uoft-cs/cifar100 --workers 2 --out fan2020
@@ -51,3 +52,4 @@ class Trained(Learned, Study["NeedResult"]):
     plain_shares: tuple[float, ...] = ()
     repeats: int = 10
     within: float = 0.01
+    score: Literal["accuracy", "top5"] = "accuracy"

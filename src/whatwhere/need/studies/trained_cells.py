@@ -16,6 +16,7 @@ from whatwhere.need.shuffling import MODES
 from whatwhere.need.studies.removals import REMOVALS, share_left
 from whatwhere.need.studies.result import GAP_FC, INTACT
 from whatwhere.need.studies.trained import Trained
+from whatwhere.scores.classes import ACCURACY
 from whatwhere.site import Site
 from whatwhere.training.recipes import Recipe
 
@@ -67,6 +68,7 @@ class TrainedCells:
         cuts: where the network can be cut.
         pictures: to train and to test on.
         flops: of the intact network, for one picture.
+        score: that is measured.
     """
 
     model: str
@@ -77,6 +79,7 @@ class TrainedCells:
     cuts: Sequence[Site]
     pictures: tuple[int, int]
     flops: int
+    score: str = ACCURACY.name
 
     def cut(self, share: float) -> Site:
         """The site from which on a share of the convolutions loses spatial information."""
@@ -94,6 +97,7 @@ class TrainedCells:
             "data": self.data,
             "recipe": self.recipe.to_dict(),
             "repeats": self.repeats,
+            **({} if self.score == ACCURACY.name else {"score": self.score}),
         }
 
     def train(self, method: str, share: float, seed: int, *, plain: bool = False) -> Cell:

@@ -10,6 +10,7 @@ from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.packed import checked_repeats
+from whatwhere.lab.rows import checked_names
 from whatwhere.lab.study import Finished, Plan, Run
 from whatwhere.models.load import load_model
 from whatwhere.need.cuts import cuts_of
@@ -18,13 +19,14 @@ from whatwhere.need.studies.labels import check_labels
 from whatwhere.need.studies.recommend import at_chance, check_within, recommend
 from whatwhere.need.studies.removals import REMOVALS
 from whatwhere.need.studies.result import NeedResult, Point, Recommendation, title_of
-from whatwhere.need.studies.scored import commonest
+from whatwhere.need.studies.scored import chance_of, described
 from whatwhere.need.studies.trained import Trained
 from whatwhere.need.studies.trained_cells import Grid, TrainedCells
 from whatwhere.need.studies.trained_fold import Fold
-from whatwhere.need.studies.trained_worker import TrainedWorker
+from whatwhere.need.studies.trained_worker import TrainedWorker, score_in
 from whatwhere.need.studies.typed import trained_network
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY, TOP5, TopK
 from whatwhere.site_table import list_sites
 from whatwhere.training.recipes import Recipe
 
@@ -47,6 +49,7 @@ class TrainedPlan(Plan[Trained, NeedResult]):
             raise InputError(f"width={study.width!r}: give a number above 0.")
         self.recipe = study.how
         checked_repeats(study.repeats)
+        checked_names("score", (study.score,), (ACCURACY.name, TOP5.name))
         check_within(study.within)
 
     @cached_property
@@ -81,6 +84,7 @@ class TrainedPlan(Plan[Trained, NeedResult]):
             cuts_of(table),
             (len(data.train), len(data.test)),
             table.total_flops,
+            self.study.score,
         )
 
     def shared(self) -> Mapping[str, Any]:
@@ -115,7 +119,13 @@ class TrainedPlan(Plan[Trained, NeedResult]):
             recommendation=self._advice([p for p in intact if not p.group], [p for p in points if not p.group]),
             notes=tuple(folded.notes()),
             commands=self._commands(folded, points),
+            score=described(self.score),
         )
+
+    @property
+    def score(self) -> TopK:
+        """What is measured."""
+        return score_in({"score": self.study.score})
 
     def _title(self) -> str:
         model, width = self.study.model, self.study.width
@@ -127,10 +137,11 @@ class TrainedPlan(Plan[Trained, NeedResult]):
         return {title_of(p): trained_network(self.named, p.method, p.site, folded.example(p)) for p in places}
 
     def _advice(self, intact: Sequence[Point], points: Sequence[Point]) -> Recommendation | None:
-        within, labels = self.study.within, self.data.test.labels
+        within, chance = self.study.within, chance_of(self.score, self.data.test)
         if not points:
             return None
-        chance = max(1 / len(self.data.classes), commonest(labels))
-        if intact and intact[0].accuracy.mean <= chance:
-            return Recommendation(at_chance(intact[0].accuracy, chance), within)
-        return recommend(points, within, self.net, lambda site: collapse(self.net, site), retrained=True)
+        if intact and chance is not None and intact[0].score.mean <= chance:
+            return Recommendation(at_chance(intact[0].score, chance, self.score), within)
+        return recommend(
+            points, within, self.net, lambda site: collapse(self.net, site), retrained=True, score=self.score
+        )

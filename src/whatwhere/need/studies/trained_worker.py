@@ -19,10 +19,11 @@ from whatwhere.need.shuffling import shuffle
 from whatwhere.need.studies.removals import REMOVALS, operated
 from whatwhere.need.studies.result import INTACT
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY, TOP5, TopK
 from whatwhere.site import Sites
 from whatwhere.site_table import list_sites
 from whatwhere.surgery import count_parameters
-from whatwhere.training.evaluate import evaluate
+from whatwhere.training.evaluate import evaluate_among
 
 FIXED = "fixed"
 STILL = (INTACT, *REMOVALS)  # nothing is drawn when these are tested
@@ -49,7 +50,7 @@ class TrainedWorker(Trainer):
                 generators={"shuffle": draws},
             )
         return {
-            **tested(net, test, method, site, draws_of(config, seed, own=True)),
+            **tested(net, test, method, site, draws_of(config, seed, own=True), score_in(config)),
             "epochs": history.epochs,
             "best": history.best,
             "parameters": count_parameters(net.module),
@@ -60,7 +61,8 @@ class TrainedWorker(Trainer):
     def _test(self, config: Mapping[str, Any]) -> dict[str, Any]:
         trained = config["trained"]
         net = place(self.load(build(trained), trained), self.device)
-        return tested(net, self.data.test, config["method"], config["site"], draws_of(config, trained["seed"]))
+        draws = draws_of(config, trained["seed"])
+        return tested(net, self.data.test, config["method"], config["site"], draws, score_in(trained))
 
 
 def build(config: Mapping[str, Any]) -> Network:
@@ -100,15 +102,25 @@ def draws_of(config: Mapping[str, Any], seed: int, *, own: bool = False) -> list
     return [torch.Generator().manual_seed(seed + TESTED_WITH)] * (1 if method in STILL else repeats)
 
 
+def score_in(config: Mapping[str, Any]) -> TopK:
+    """The score of a training cell."""
+    return TOP5 if config.get("score") == TOP5.name else ACCURACY
+
+
 def tested(
-    net: Network, split: Split, method: str, site: str | None, draws: Sequence[torch.Generator]
+    net: Network,
+    split: Split,
+    method: str,
+    site: str | None,
+    draws: Sequence[torch.Generator],
+    score: TopK,
 ) -> dict[str, Any]:
     """Accuracy under a method's shuffle, once for each source of draws; one that comes again goes on drawing."""
     table = None if method in STILL else list_sites(net)
     runs = []
     for generator in draws:
         with removed(net, method, site, generator, table):
-            runs.append(evaluate(net, split))
+            runs.append(evaluate_among(net, split, score.k))
     hits = np.sum([r.correct.numpy() for r in runs], axis=0)
     accuracies = [r.accuracy for r in runs]
     return {
