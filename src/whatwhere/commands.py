@@ -45,7 +45,6 @@ def sites(
 
     Examples:
         $ whatwhere sites --model timm/resnet18 --kind conv --select "last 30%"
-        $ whatwhere sites --model timm/resnet18 --padding true
         $ whatwhere sites --model timm/resnet18 --pretrained true --select "layer*" --receptive true --data FOLDER
     """
     from whatwhere.errors import unknown
@@ -121,7 +120,6 @@ def train(
 
     Examples:
         $ whatwhere train --model cifar/vgg16 --data hf/uoft-cs/cifar100 --out trained
-        $ whatwhere train --model cifar/resnet20 --data digits --recipe demo --out trained
         $ whatwhere train --model ssd/small --data drawn/boxes --recipe boxes --out detector
     """
     from pathlib import Path

@@ -37,7 +37,7 @@ def test_torchvisions_names_are_shown() -> None:
         InputError, match=r"'torchvision/deeplabv3_resnet5' matches nothing.* 'torchvision/deeplabv3_resnet50'"
     ):
         load_model("torchvision/deeplabv3_resnet5")
-    with pytest.raises(InputError, match=r"width=0\.5 is for cifar/… and pspnet/…"):
+    with pytest.raises(InputError, match=r"width=0\.5 is for cifar/…, pspnet/… and ssd/…"):
         load_model("torchvision/lraspp_mobilenet_v3_large", width=0.5)
     with pytest.raises(
         InputError, match=r"its weights give 21 scores, not classes=4; leave one of pretrained and classes"

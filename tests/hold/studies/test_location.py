@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import whatwhere as ww
+from small_engine import Elsewhere
 from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.hold.studies import location_worker
@@ -106,8 +107,8 @@ def test_other_pictures_in_the_same_folder_are_refused(named, by_name):
 
 
 @pytest.mark.slow
-def test_workers_give_the_same_numbers(by_name):
-    assert location_test("digits", how={"workers": 1}, **NAMED).rows == by_name.rows
+def test_another_process_would_find_the_same(by_name):
+    assert location_test("digits", how={"engine": Elsewhere()}, **NAMED).rows == by_name.rows
 
 
 def test_pictures_given_as_an_object_do_not_go_to_workers(pictures):

@@ -4,6 +4,7 @@ import pytest
 
 import whatwhere as ww
 from small_classifier import small_classifier as network
+from small_engine import Elsewhere
 from whatwhere.errors import InputError
 from whatwhere.hold.studies.pattern import Pattern, pattern
 from whatwhere.hold.studies.pattern_result import PatternResult
@@ -72,9 +73,9 @@ NAMED = {"classes": 10, "width": 0.125, "sites": ("features.0",), "pictures": 6,
 
 
 @pytest.mark.slow
-def test_workers_give_the_same_numbers(tmp_path):
+def test_another_process_would_find_the_same(tmp_path):
     here = run("cifar/vgg11", "digits", tmp_path / "here", **NAMED)
-    there = run("cifar/vgg11", "digits", tmp_path / "there", how={"workers": 1}, **NAMED)
+    there = run("cifar/vgg11", "digits", tmp_path / "there", how={"engine": Elsewhere()}, **NAMED)
     assert there.rows == here.rows
     cells = [sorted(f.name for f in (tmp_path / side / "cells").iterdir()) for side in ("here", "there")]
     assert cells[0] == cells[1]

@@ -9,6 +9,7 @@ from torch import nn
 
 import whatwhere as ww
 from small_classifier import small_classifier as network
+from small_engine import Elsewhere
 from small_readout import FEW, position
 from whatwhere.errors import InputError
 from whatwhere.hold.official import Official
@@ -214,10 +215,10 @@ NAMED = {"classes": 10, "width": 0.125, "untrained": 1, "sites": ("features.0",)
 
 
 @pytest.mark.slow
-def test_workers_give_the_same_numbers(tmp_path):
+def test_another_process_would_find_the_same(tmp_path):
     own = {**NAMED, "targets": {"mine": np.arange(256.0).reshape(16, 16) / 256}}
     here = position("cifar/vgg11", "digits", tmp_path / "here", paddings=["circular"], **own)
-    there = position("cifar/vgg11", "digits", tmp_path / "there", {"workers": 1}, paddings=["circular"], **own)
+    there = position("cifar/vgg11", "digits", tmp_path / "there", {"engine": Elsewhere()}, paddings=["circular"], **own)
     assert there.rows == here.rows
     cells = [sorted(f.name for f in (tmp_path / side / "cells").iterdir()) for side in ("here", "there")]
     assert cells[0] == cells[1]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whatwhere as ww
+from small_engine import Elsewhere
 from small_stripes import data, network, pictures
 from whatwhere.cli import main
 from whatwhere.data import Data, Split
@@ -289,12 +290,12 @@ def test_from_the_command_line_to_a_network_in_python(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("cifar/vgg11: ")
 
 
-def test_networks_that_are_kept_elsewhere_and_by_two_processes(tmp_path):
+def test_networks_that_are_kept_elsewhere_as_another_process_would(tmp_path):
     net = ww.load_model("cifar/vgg11", classes=10, width=0.07)
     folder = ww.save(ww.hold.with_padding(net, "circular"), tmp_path / "net")
     small = {"epochs": 1, "batch_size": 32, "pictures": 64, "limit": 30, "augment": False}
     study = ww.need.Recover(str(folder), "digits", sites=("features.22",), seeds=(0, 1), **small)
-    found = study.run(tmp_path / "out", quiet=True, workers=2, weights_folder=tmp_path / "scratch")
+    found = study.run(tmp_path / "out", quiet=True, engine=Elsewhere(), weights_folder=tmp_path / "scratch")
     for row in ("features.22, fine-tuned", "intact, fine-tuned"):
         for kept, accuracy in zip(found.weights[row], found[row].values["accuracy"], strict=True):
             tuned = ww.load_model(tmp_path / "scratch" / kept)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import whatwhere as ww
+from small_engine import Elsewhere
 from small_trained import RECIPE, study
 from whatwhere.errors import InputError
 from whatwhere.intervals import Estimate
@@ -186,8 +187,8 @@ def test_tests_that_are_missing_are_named(folder, result, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_gives_the_same(folder, result, tmp_path):
-    study(shares=(1.0,), matrix=(), methods=("per-channel",), seeds=(0,)).run(tmp_path, workers=1, quiet=True)
+def test_another_process_would_find_the_same(folder, result, tmp_path):
+    study(shares=(1.0,), matrix=(), methods=("per-channel",), seeds=(0,)).run(tmp_path, engine=Elsewhere(), quiet=True)
     both = {f.name: json.loads(f.read_text())["result"] for f in (tmp_path / "cells").iterdir()}
     assert len(both) == 2
     for name, found in both.items():

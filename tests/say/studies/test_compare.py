@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import whatwhere as ww
+from small_engine import Elsewhere
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.data.sources import Memory
@@ -270,7 +271,7 @@ def test_leakage_without_an_edit_is_what_was_measured(said):
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_does(street_folder, tmp_path, no_page):
+def test_another_process_would_find_the_same(street_folder, tmp_path, no_page):
     net = ww.load_model("pspnet/resnet18", classes=10, width=0.125)
     save_weights(net.module, tmp_path / "net.safetensors")
     study = ww.say.Compare(
@@ -284,7 +285,7 @@ def test_two_processes_find_what_one_does(street_folder, tmp_path, no_page):
         batch_size=4,
     )
     alone = study.run(tmp_path / "alone", quiet=True)
-    both = study.run(tmp_path / "both", quiet=True, workers=2)
+    both = study.run(tmp_path / "both", quiet=True, engine=Elsewhere())
     assert both.rows == alone.rows
     assert {f.name for f in (tmp_path / "both" / "cells").iterdir()} == {
         f.name for f in (tmp_path / "alone" / "cells").iterdir()

@@ -52,10 +52,7 @@ class Curve(Measured, Study["NeedResult"]):
 
     Examples:
         $ whatwhere need curve --model timm/resnet18 --pretrained true --data FOLDER --repeats 5 --out curve
-        $ whatwhere need curve --model cifar/vgg16 --weights vgg16.safetensors --data hf/uoft-cs/cifar100 --limit 1000
-        $ whatwhere need curve --model torchvision/lraspp_mobilenet_v3_large --pretrained true --data SCENES --reach 1
         $ whatwhere need curve --model timm/resnet18 --pretrained true --data PICTURES --score kl --within 0.1
-        $ whatwhere need curve --model detector --data drawn/boxes --score map --reach 1 --methods shared,per-channel
     """
 
     kind: ClassVar[str] = "dependency at test time"
