@@ -57,7 +57,7 @@ NETWORKS = {
     "collapsed fresh": lambda: ww.need.collapse(vgg(), "last 38%", init="fresh", seed=4),
     "pointwise": lambda: ww.need.pointwise(resnet(), "layers.1.0", local="max"),
     "pointwise by size": lambda: ww.need.pointwise(
-        ww.load_model("timm/tf_efficientnet_lite0", classes=3), "blocks.3.0"
+        replace(ww.load_model("timm/tf_efficientnet_lite0", classes=3), input_size=(3, 64, 64)), "blocks.3.0"
     ),
     "truncated": lambda: ww.need.truncate(vgg(), "last 38%", seed=4),
     "recalibrated": lambda: ww.use.recalibrate(resnet(), "ms_sar", scales=(1, 2), ratio=4),
