@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import whatwhere as ww
+from small_engine import Elsewhere
 from whatwhere import wings
 from whatwhere.cli import main
 from whatwhere.errors import InputError
@@ -59,12 +60,12 @@ def test_a_fifth_instrument_has_a_command_with_help():
 
 
 @pytest.mark.slow
-def test_a_fifth_instrument_resumes_runs_on_a_worker_and_has_a_page(tmp_path, registered):
+def test_a_fifth_instrument_resumes_would_run_elsewhere_and_has_a_page(tmp_path, registered):
     out = tmp_path / "out"
     how = ("toywing", "brightness", "--data", "digits", "--out", out, "--pictures", 20)
     toy(*how, "--quadrants", "top-left")
     first = cells(out)
-    said = toy(*how, "--workers", 1)
+    said = toy(*how)
     assert "The brightest quadrant is" in said
     assert f"open {out / 'index.html'}" in said
     assert len(first) == 1
@@ -75,8 +76,9 @@ def test_a_fifth_instrument_resumes_runs_on_a_worker_and_has_a_page(tmp_path, re
     assert here.to_frame().shape == (4, 2)
     from toywing.brightness import Brightness
 
-    alone = Brightness("digits", pictures=20).run(quiet=True)
-    assert sorted(map(str, alone.rows)) == sorted(map(str, here.rows))
+    for engine in (None, Elsewhere()):
+        alone = Brightness("digits", pictures=20).run(quiet=True, engine=engine)
+        assert sorted(map(str, alone.rows)) == sorted(map(str, here.rows))
 
 
 def test_a_fifth_instrument_refuses_a_foreign_folder_and_a_wrong_option(tmp_path, registered, capsys):

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whatwhere as ww
+from small_engine import Elsewhere
 from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.lab import parts
@@ -275,11 +276,11 @@ def named(trained, tmp_path_factory) -> dict:
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_same(named, tmp_path):
+def test_another_process_would_find_the_same(named, tmp_path):
     options = {"sites": ("features.11", "features.15"), "repeats": 2, "batch_size": 10}
     study = ww.need.Curve(**named, **options)
     alone = study.run(tmp_path / "alone", quiet=True)
-    both = study.run(tmp_path / "both", workers=2, quiet=True)
+    both = study.run(tmp_path / "both", engine=Elsewhere(), quiet=True)
     assert (alone.points, alone.notes) == (both.points, both.notes)
     names = [{f.name for f in (tmp_path / which / "cells").iterdir()} for which in ("alone", "both")]
     assert names[0] == names[1]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import whatwhere as ww
+from small_choice import on_demand
 from whatwhere.cli import main
 from whatwhere.data.street_objects import CONFUSED, DIFFERENCE
 from whatwhere.errors import InputError
@@ -89,6 +90,7 @@ def test_a_folder_of_another_study_is_refused_before_anything_is_trained(fake, s
     assert fake == []
 
 
+@on_demand
 @pytest.mark.slow
 def test_a_small_demo_is_the_comparison_of_the_network_it_trained(shrunk, tmp_path):
     found = ww.say.Demo().run(tmp_path, quiet=True)
