@@ -46,6 +46,14 @@ def test_without_padding_all_positions_are_alike() -> None:
     assert not found.pattern.any()
 
 
+@pytest.mark.parametrize(("channels", "count"), [(1, 3), (3, 9), (12, 15)])
+def test_networks_of_many_channels_see_each_alone(channels: int, count: int) -> None:
+    net = ww.Network(nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1)), input_size=(channels, 6, 6))
+    (found,) = constant_pattern(net, sites="0")
+    assert found.n == count
+    assert 0 < found.share < 1
+
+
 def test_a_transformer_marks_by_its_embedding_alone() -> None:
     net = transformer("vit")
     marked = constant_pattern(net, sites="blocks.*")

@@ -11,7 +11,7 @@ from whatwhere.data import Data, Split
 from whatwhere.errors import InputError
 from whatwhere.intervals import binomial
 from whatwhere.network import Network, grey
-from whatwhere.training.evaluate import Evaluation, evaluate
+from whatwhere.training.evaluate import Evaluation, evaluate, evaluate_among
 
 MakeSplit = Callable[..., Split]
 MakeNet = Callable[..., Network]
@@ -176,3 +176,16 @@ def test_a_scripted_network_is_evaluated_as_the_plain_one(pictures: MakeSplit, s
     net, split = small_net(), pictures()
     scripted = replace(net, module=torch.jit.trace(net.module.eval(), torch.zeros(1, *split.shape())))
     assert torch.equal(evaluate(scripted, split).correct, evaluate(net, split).correct)
+
+
+def test_among_the_highest_scores_ties_go_to_the_first_class(pictures: MakeSplit) -> None:
+    class Told(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([3.0, 1.0, 1.0]).repeat(len(x), 1)
+
+    split, net = pictures(), Network(Told())
+    found = evaluate_among(net, split, 2)
+    assert found.correct.tolist() == [int(label) in (0, 1) for label in split.labels]
+    assert evaluate_among(net, split, 1).correct.tolist() == evaluate(net, split).correct.tolist()
+    with pytest.raises(InputError, match="gives 3 scores, of which the highest 3 hold any label"):
+        evaluate_among(net, split, 3)

@@ -63,7 +63,8 @@ def constant_pattern(
         net: the network; it is left alone, and runs in evaluation mode.
         sites: of whose output maps; `cuts`: where the network can be cut (of a transformer each block); see `taps_of`.
         colours: values of the channels, in [0, 1], of pictures as they are before the network's preprocessing; None:
-            black, white and all between whose channels are 0 or 1 (of three channels eight colours), and grey.
+            grey, and all colours whose channels are 0 or 1 (of three channels eight); of more than three channels grey,
+            black, white, and each channel alone.
         input_size: (C, H, W) of a picture; None takes the network's own.
 
     Returns:
@@ -83,11 +84,19 @@ def constant_pattern(
 
 def _checked(colours: Sequence[Sequence[float]] | None, channels: int) -> list[tuple[float, ...]]:
     if colours is None:
-        return [*product((0.0, 1.0), repeat=channels), (0.5,) * channels]
+        return [*_corners(channels), (0.5,) * channels]
     found = [tuple(map(float, c)) for c in colours]
     if not found or any(len(c) != channels or not all(0 <= v <= 1 for v in c) for c in found):
         raise InputError(f"colours={colours!r}: give one or more, each {channels} values from 0 to 1.")
     return found
+
+
+def _corners(channels: int) -> list[tuple[float, ...]]:
+    """All colours whose channels are 0 or 1; of more than three channels black, white, and each channel alone."""
+    if channels <= 3:
+        return list(product((0.0, 1.0), repeat=channels))
+    alone = [tuple(float(i == c) for i in range(channels)) for c in range(channels)]
+    return [(0.0,) * channels, (1.0,) * channels, *alone]
 
 
 def _pictures(colours: Sequence[tuple[float, ...]], size: tuple[int, int, int]) -> Tensor:

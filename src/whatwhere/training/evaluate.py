@@ -15,6 +15,7 @@ from whatwhere.data.scenes import Scenes, SceneSplit
 from whatwhere.errors import InputError
 from whatwhere.intervals import binomial
 from whatwhere.network import Network, check_finite, running
+from whatwhere.scores.classes import among_highest
 from whatwhere.site import evaluating
 from whatwhere.training.evaluate_boxes import BoxEvaluation, evaluate_boxes
 from whatwhere.training.evaluate_scenes import SceneEvaluation, evaluate_scenes
@@ -133,7 +134,7 @@ def _evaluate(net: Network, split: Split, batch_size: int, k: int = 1) -> Evalua
 def _right(scores: Tensor, labels: Tensor, k: int) -> Tensor:
     if scores.shape[1] <= k:
         raise InputError(f"the network gives {scores.shape[1]} scores, of which the highest {k} hold any label.")
-    return (scores.topk(k).indices == labels[:, None]).any(1) if k > 1 else scores.argmax(1) == labels
+    return among_highest(scores, labels, k)
 
 
 def _warn_of_more(scores: int, split: Split) -> None:

@@ -4,6 +4,8 @@ import pytest
 
 from small_need import estimate, found
 from whatwhere.need.studies.result import Entry, NeedResult, Point, Recommendation, line_of, title_of
+from whatwhere.need.studies.scored import described
+from whatwhere.scores.classes import TOP5
 
 
 def points() -> tuple[Point, ...]:
@@ -66,6 +68,7 @@ def test_the_papers_curve_is_drawn_beside_the_papers_network_on_its_pictures_alo
     assert len(papers(network="cifar/vgg16", classes=100)) == 2  # with and without augmentation
     assert papers(network="cifar/vgg16", classes=10) == papers(network="cifar/vgg11", classes=100) == []
     assert papers(network="cifar/vgg16", classes=100, protocol="test-time") == []
+    assert papers(network="cifar/vgg16", classes=100, score=described(TOP5)) == []  # the paper's are accuracies
 
 
 def test_the_page_compares_the_networks_before_and_after():

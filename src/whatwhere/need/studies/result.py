@@ -232,7 +232,7 @@ class NeedResult(Result):
         return line_of(label, [*group, *points], self.measured)
 
     def _references(self) -> list[Line]:
-        on_cifar100 = self.data.get("classes") == 100
+        on_cifar100 = self.data.get("classes") == 100 and self.measured is ACCURACY  # what the paper shows
         if not self.network.startswith(REFERENCE_MODEL) or not on_cifar100 or self.protocol != "train-and-test":
             return []
         plain = any(p.group for p in self.points)
