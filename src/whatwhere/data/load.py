@@ -105,7 +105,7 @@ def load_pictures(source: Source, *, image_column: str | None = None, label_colu
         name = source if isinstance(source, str) else type(source).__name__
         raise InputError(
             f"data={name!r} holds scenes (pictures with label maps), and pictures with class labels are needed here; "
-            "`whatwhere say` takes scenes."
+            "`whatwhere need curve` and `whatwhere say` take scenes."
         )
     if _have_boxes(source):
         name = source if isinstance(source, str) else type(source).__name__

@@ -11,11 +11,8 @@ from small_finished import finished
 from whatwhere.data import Data, Split
 from whatwhere.data.sources import Memory
 from whatwhere.lab.cells import Cell
-from whatwhere.lab.sources import GivenNetwork
 from whatwhere.need.studies.curve_plan import INTACT_CELL, collapse_cell
-from whatwhere.need.studies.curve_worker import limited, placed, sized
 from whatwhere.need.studies.tally import Tally, read
-from whatwhere.network import Network
 
 
 def split(n: int = 20) -> Split:
@@ -28,30 +25,6 @@ def plan(**options):
     return ww.need.Curve(
         small_classifier(), data, **{"methods": ("mean", "gap_fc"), "batch_size": 8, **options}
     ).planned()
-
-
-def test_a_limit_leaves_the_test_pictures_alone_and_as_many_of_every_class():
-    data = Data("both", {"train": split(), "test": split()})
-    assert limited(data, None) is data
-    few = limited(data, 10)
-    assert list(few.splits) == ["test"]
-    assert sorted(few.test.labels.tolist()) == list(range(10))
-
-
-def test_a_network_without_a_size_gets_that_of_the_pictures():
-    plain = Network(small_classifier().module)
-    assert sized(plain, split()).input_size == (3, 16, 16)
-    assert plain.input_size is None
-    known = small_classifier()
-    assert sized(known, split()) is known
-
-
-def test_a_network_given_as_an_object_is_never_moved_itself():
-    given = GivenNetwork.of(small_classifier())
-    assert placed(given, split(), "auto") is given.net
-    elsewhere = placed(given, split(), "meta")
-    assert elsewhere.module[0].weight.device.type == "meta"
-    assert given.net.module[0].weight.device.type == "cpu"
 
 
 def test_cells_are_what_they_say(tmp_path):

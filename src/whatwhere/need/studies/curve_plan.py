@@ -29,8 +29,9 @@ from whatwhere.need.studies.chunk import AnySplit, measure_plain
 from whatwhere.need.studies.collapsible import pooled_sites
 from whatwhere.need.studies.curve import Curve
 from whatwhere.need.studies.curve_points import groups_of, intact_estimate, points_of
-from whatwhere.need.studies.curve_worker import AnyData, CurveWorker, limited, placed, sized
+from whatwhere.need.studies.curve_worker import CurveWorker
 from whatwhere.need.studies.leaks import leak_notes
+from whatwhere.need.studies.on_pictures import AnyData, check_steady, limited, placed, sized
 from whatwhere.need.studies.recommend import at_chance, check_within, recommend
 from whatwhere.need.studies.result import GAP_FC, INTACT, NeedResult, Point, Recommendation, title_of
 from whatwhere.need.studies.scored import chance_of, described, score_of
@@ -84,11 +85,7 @@ class CurvePlan(Plan[Curve, NeedResult]):
             InputError: if they have no fixed order.
         """
         data = limited(self.study.data_source.given, self.study.limit)
-        if data.test.unsteady:
-            raise InputError(
-                f"data: the DataLoader {data.test.unsteady}, and pictures are compared one by one over several runs; "
-                "give its Dataset (load_data(loader.dataset)), or a DataLoader in a fixed order."
-            )
+        check_steady(data)
         return data
 
     @property
@@ -237,19 +234,20 @@ class CurvePlan(Plan[Curve, NeedResult]):
 
     def worker(self, how: Run) -> CurveWorker:
         """Measures one chunk, or one collapsed network."""
+        study = self.study
         return CurveWorker(
-            self.study.network_source,
-            self.study.data_source,
-            self.study.limit,
-            tuple(c.name for c in self.cuts),
-            self.shuffles,
-            self.study.reach,
-            self.study.seed,
-            self.batch_size,
-            how.folder,
-            Cell(self.shared()).key,
-            how.device,
-            self.score,
+            network=study.network_source,
+            pictures=study.data_source,
+            limit=study.limit,
+            cuts=tuple(c.name for c in self.cuts),
+            methods=self.shuffles,
+            reach=study.reach,
+            seed=study.seed,
+            batch_size=self.batch_size,
+            folder=how.folder,
+            study=Cell(self.shared()).key,
+            device=how.device,
+            score=self.score,
         )
 
     def fold(self, done: Finished) -> NeedResult:

@@ -19,7 +19,7 @@ from whatwhere.need.patch_shuffling import SCOPES, check_divides, checked_grid
 from whatwhere.need.shuffling import check_seed
 from whatwhere.need.studies.chunk import measure_plain
 from whatwhere.need.studies.curve_points import intact_estimate
-from whatwhere.need.studies.curve_worker import limited, placed, sized
+from whatwhere.need.studies.on_pictures import check_steady, limited, placed, sized
 from whatwhere.need.studies.patches import Patches
 from whatwhere.need.studies.patches_result import Cut, PatchesResult
 from whatwhere.need.studies.patches_worker import WHOLE, PatchesWorker, tally_of_cell, title_of
@@ -65,14 +65,10 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
         Raises:
             InputError: if they are scenes, or have no fixed order.
         """
-        data: Any = limited(self.study.data_source.data, self.study.limit)
-        if data.test.unsteady:
-            raise InputError(
-                f"data: the DataLoader {data.test.unsteady}, and pictures are compared one by one over several runs; "
-                "give its Dataset (load_data(loader.dataset)), or a DataLoader in a fixed order."
-            )
-        found: Data = data
-        return found
+        found: Any = limited(self.study.data_source.data, self.study.limit)
+        check_steady(found)
+        data: Data = found
+        return data
 
     @property
     def split(self) -> Split:
@@ -141,17 +137,17 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
         """Measures one grid."""
         o = self.study
         return PatchesWorker(
-            o.network_source,
-            o.data_source,
-            o.limit,
-            o.scope,
-            o.repeats,
-            o.seed,
-            o.batch_size,
-            how.folder,
-            Cell(self.shared()).key,
-            how.device,
-            self.score,
+            network=o.network_source,
+            pictures=o.data_source,
+            limit=o.limit,
+            scope=o.scope,
+            repeats=o.repeats,
+            seed=o.seed,
+            batch_size=o.batch_size,
+            folder=how.folder,
+            study=Cell(self.shared()).key,
+            device=how.device,
+            score=self.score,
         )
 
     def fold(self, done: Finished) -> PatchesResult:

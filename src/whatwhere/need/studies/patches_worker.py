@@ -4,82 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from whatwhere.lab.cells import Cell
-from whatwhere.lab.once import PreparedOnce
 from whatwhere.lab.parts import Parts
 from whatwhere.lab.progress import Meter
-from whatwhere.lab.sources import GivenData, GivenNetwork
 from whatwhere.need.patch_shuffling import INPUT, shuffle_patches
-from whatwhere.need.studies.chunk import AnySplit, beside, packed, seed_of_draw, tally_of_draws, unpacked
-from whatwhere.need.studies.curve_worker import limited, placed
+from whatwhere.need.studies.chunk import beside, packed, seed_of_draw, tally_of_draws, unpacked
+from whatwhere.need.studies.on_pictures import OnPictures
 from whatwhere.need.studies.tally import AnyTally, joined_tally
-from whatwhere.network import Network
-from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.score import Score
 from whatwhere.site import evaluating
 
 WHOLE = 1  # the grid of a picture as it is
 
 
-@dataclass(frozen=True)
-class PatchesWorker(PreparedOnce):
+@dataclass(frozen=True, kw_only=True)
+class PatchesWorker(OnPictures):
     """Measures one grid.
 
     Attributes:
-        network: where it is.
-        pictures: where they are.
-        limit: of test pictures.
         scope: see `shuffle_patches`.
         repeats: draws of a grid.
-        seed: of the draws.
-        batch_size: pictures in a forward pass.
-        folder: of the study; what a cell under way has measured is kept in it.
-        study: stands for all that the cells of the folder share.
-        device: for a network by name; `auto` leaves an object where it is.
-        score: that is measured.
     """
 
-    network: GivenNetwork
-    pictures: GivenData
-    limit: int | None
     scope: Any
     repeats: int
-    seed: int
-    batch_size: int
-    folder: Path
-    study: str
-    device: str = "auto"
-    score: Score = ACCURACY
-
-    @cached_property
-    def split(self) -> AnySplit:
-        """The test pictures."""
-        return limited(self.pictures.data, self.limit).test
-
-    @cached_property
-    def net(self) -> Network:
-        """The network, on its device."""
-        return placed(self.network, self.split, self.device)
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Run one cell; one that was interrupted goes on where it stopped."""
         cell = Cell(config)
-        with Parts(self._kept(cell), {"study": self.study, "cell": config}) as parts:
+        with Parts(self.kept(cell), {"study": self.study, "cell": config}) as parts:
             return self._measured(int(config["grid"]), parts)
-
-    def stored(self, cell: Cell) -> None:
-        """A cell whose result is stored needs no parts."""
-        self._kept(cell).unlink(missing_ok=True)
-
-    def _kept(self, cell: Cell) -> Path:
-        return self.folder / "checkpoints" / f"{cell.key}.json"
 
     def _measured(self, grid: int, parts: Parts) -> dict[str, Any]:
         """The evidence of every draw; a batch is decoded once for all of them."""
