@@ -18,7 +18,7 @@ demo: setup ## small networks on tasks with a known answer; ends with a page to 
 demo-say: setup ## a segmentation network that speaks in concepts; ends with a page to open
 	$(BIN)/whatwhere say demo --out demo-say
 
-test: setup ## everything that must hold
+test: setup ## what must hold; WHATWHERE_LARGE=1 adds the costly networks
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 coverage: setup ## docs/coverage.md: every operation on some 80 networks, an hour; goes on where it stopped

@@ -1,4 +1,4 @@
-"""What is left to `make coverage`, `make demo-say` and `WHATWHERE_LARGE=1`: the tests of every change have twelve minutes."""
+"""What is left out unless `WHATWHERE_LARGE=1` is set: the tests of every change have twelve minutes."""
 
 import os
 from collections.abc import Iterable

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import whatwhere as ww
-from small_choice import on_demand
 from whatwhere.data import Data
 from whatwhere.data.known_answer import TEXTURES, nuisances, render, texture_bank
 from whatwhere.data.load import load_data
@@ -160,7 +159,6 @@ def test_only_surrounding_regions_distinguish_the_same_windows(method):
     assert method == "ms_sar" or difference < 1e-5
 
 
-@on_demand
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "least", "most"), [("ms_sar", 0.9, 1.0), ("se", 0.4, 0.6)])
 def test_ms_sar_learns_it_and_squeeze_and_excitation_stays_at_chance(pictures, method, least, most):

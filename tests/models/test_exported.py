@@ -2,7 +2,6 @@
 
 import builtins
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import whatwhere as ww
+from small_choice import on_demand
 from whatwhere.errors import InputError
 from whatwhere.models import exported
 from whatwhere.models.exported import SUFFIX, check_names, export
@@ -97,7 +97,7 @@ def test_a_file_gives_the_networks_scores_for_any_number_of_pictures(name: str, 
     check(SMALL[name](), format, tmp_path)
 
 
-@pytest.mark.skipif(not os.environ.get("WHATWHERE_LARGE"), reason="`make coverage` too; WHATWHERE_LARGE=1 runs it")
+@on_demand
 @pytest.mark.parametrize("format", SUFFIX)
 @pytest.mark.parametrize("name", LARGE)
 def test_files_of_large_networks(name: str, format: str, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Recalibration put into networks, by their own families."""
 
-import os
 from collections import OrderedDict
 from typing import Any
 
@@ -13,13 +12,13 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
 
 import whatwhere as ww
+from small_choice import on_demand
 from small_gates import branches_gone, shut
 from small_nets import HAND, LIBRARIES, PAPERS, SIZE, drawn
 from whatwhere.errors import InputError
 from whatwhere.use import MSSAR, SE, recalibrate
 from whatwhere.use.recalibrated import Recalibrated
 
-left_out = pytest.mark.skipif(not os.environ.get("WHATWHERE_LARGE"), reason="takes minutes; WHATWHERE_LARGE=1 runs it")
 ONNX = "ONNX export needs onnx, onnxscript and onnxruntime: pip install -e '.[dev]'"
 
 
@@ -32,12 +31,12 @@ def gates(module):
     [
         ("cifar/resnet20", 9),
         ("torchvision/resnet18", 8),
-        pytest.param("torchvision/resnet50", 16, marks=left_out),
+        pytest.param("torchvision/resnet50", 16, marks=on_demand),
         ("timm/resnet18", 8),
-        pytest.param("torchvision/densenet121", 58, marks=left_out),
-        pytest.param("torchvision/wide_resnet50_2", 16, marks=left_out),
-        pytest.param("timm/resnext50_32x4d", 16, marks=left_out),
-        pytest.param("timm/densenet121", 58, marks=left_out),
+        pytest.param("torchvision/densenet121", 58, marks=on_demand),
+        pytest.param("torchvision/wide_resnet50_2", 16, marks=on_demand),
+        pytest.param("timm/resnext50_32x4d", 16, marks=on_demand),
+        pytest.param("timm/densenet121", 58, marks=on_demand),
     ],
 )
 def test_every_block_gets_one_and_the_outputs_stay_what_they_were(name, blocks):
@@ -414,7 +413,7 @@ LARGE |= {
 }  # `make coverage` too
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=left_out if n in LARGE else ()) for n in REAL])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=on_demand if n in LARGE else ()) for n in REAL])
 def test_gates_stand_right_in_networks_of_the_libraries(name):
     check_gates(*built(name), REAL[name])
 
@@ -494,7 +493,7 @@ class Mixed(nn.Module):
         return x + nn.functional.conv2d(x, self.weight)
 
 
-def test_branches_without_a_place_are_left_out_and_named():
+def test_branches_without_a_place_are_on_demand_and_named():
     net = Mixed(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 1)))
     report = recalibrate(net, "se", ratio=1, input_size=(3, 8, 8)).surgery
     assert [r.name for r in report.inserted] == ["layers.2"]
