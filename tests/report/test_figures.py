@@ -67,6 +67,15 @@ def test_no_two_lines_look_alike() -> None:
     assert len({line.get_color() for line in drawn[:7]}) == 7
 
 
+def test_a_long_label_is_whole() -> None:
+    f = curve_figure([LINE], {}, y="divergence from the intact network's class probabilities, in nats,", unit="")
+    f.draw_without_rendering()
+    box = f.axes[0].yaxis.get_label().get_window_extent()
+    assert box.y0 >= 0
+    assert box.y1 <= f.bbox.y1
+    assert box.x0 >= 0
+
+
 def test_any_number_of_levels() -> None:
     levels = {f"level {i}": 10.0 * i for i in range(5)}
     assert len(labels(curve_figure([LINE], levels))) == 6

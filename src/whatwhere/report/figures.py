@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and --help does not ne
 # Okabe and Ito's palette, and a marker each, so that colour is never the only difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX<>hp*8d"  # of the lines that have a colour for the second time others, and these are dashed
+ALONG = 44  # letters of a label that the vertical axis is long enough for
 KINDS = ("svg", "png")  # of the files of a figure
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -91,7 +93,7 @@ def curve_figure(
         for i, line in enumerate(lines):
             _draw(axes, line, *look(i))
         axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set_ylabel(textwrap.fill(y, ALONG))
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_ylim(bottom=0 if unit or least >= 0 else None)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)  # beside the axes it hides no point

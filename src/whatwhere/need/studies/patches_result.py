@@ -129,7 +129,7 @@ class PatchesResult(Result):
                 worse: "" if r.drop is None else score.shown(r.drop.mean),
                 f"{worse} 95 %": self._interval(r.drop),
                 "95 % covers": r.score.covers,
-                "draws": len(r.values),
+                "draws": len(r.values) or "",
                 "pictures": r.score.n,
             }
             for r in self.rows
