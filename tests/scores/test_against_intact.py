@@ -102,3 +102,8 @@ def test_outputs_without_such_a_score_are_refused():
         values(AGREEMENT, torch.zeros(3, 5, 4), torch.zeros(3, 5, 4))
     with pytest.raises(InputError, match=r"'feature': the features have shape \(3, 4\), the intact network's \(3, 5\)"):
         values(FEATURE, torch.zeros(3, 4), torch.zeros(3, 5))
+
+
+def test_an_axis_is_named_without_what_only_a_sentence_needs() -> None:
+    assert KL.axis == "divergence from the intact network's class probabilities, in nats"
+    assert AGREEMENT.axis == "agreement with the intact network (%)"

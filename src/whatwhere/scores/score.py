@@ -160,7 +160,7 @@ class Score:
     @property
     def axis(self) -> str:
         """Of a figure: "accuracy (%)"."""
-        return f"{self.phrase} (%)" if self.unit else self.phrase
+        return f"{self.phrase} (%)" if self.unit else self.phrase.rstrip(",")
 
     def shown(self, x: float, *, sign: bool = False, digits: int = 2) -> str:
         """A number of this score, or a difference of two, as it is shown, without the unit."""
