@@ -1,15 +1,19 @@
 """The course of a fine-tuning: what is asked of it, which pictures it has, and the quick way beside the slow one."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import whatwhere as ww
 from small_stripes import data, network, pictures
+from whatwhere.data import Split
 from whatwhere.errors import InputError
 from whatwhere.intervals import over_networks
 from whatwhere.need.studies import recover_course
-from whatwhere.need.studies.recover_course import Course, Within, asked_of, parted
+from whatwhere.need.studies.recover_course import Course, Within, asked_of, parted, right_of
+from whatwhere.need.studies.recover_values import scores_of
+from whatwhere.scores.classes import TOP5
 from whatwhere.training.distil import Asked, Remembered
 from whatwhere.training.fit import fit
 
@@ -190,3 +194,18 @@ def test_the_control_is_trained_to_the_end():
         assert (options["until"] is None) == (site is None)
         history = fit(net, train, made.recipe, device="cpu", seed=0, **options)
         assert len(history.epochs) == (1 if site else 3)
+
+
+def test_a_training_ends_by_the_score_that_was_asked_for():
+    """Top-5 of scores that are written out: a slow count of the five highest."""
+    held = Split("held", pictures("stripes", 40, 0).source, torch.arange(40) % 8, list("abcdefgh"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = ww.Network(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 8)), name="n", input_size=SIZE)
+    rows = zip(scores_of(net, held), held.labels, strict=True)
+    slow = [int(label) in sorted(range(8), key=lambda c: -row[c])[:5] for row, label in rows]
+    assert 0.4 < sum(slow) / 40 < 1
+    assert right_of(net, held, TOP5).tolist() == slow
+    record = Within(held, np.ones(40, dtype=bool), 50.0, TOP5)(net)
+    assert record["behind"] == pytest.approx(1 - sum(slow) / 40)
+    assert record["enough"] == (record["behind_high"] <= 0.5)

@@ -118,7 +118,10 @@ def test_pictures_without_labels_teach_scores_alone(asked):
     study = ww.need.Recover(network(), unlabelled(), sites=("0",), recipe=RECIPE, **asked)
     with pytest.raises(InputError, match=r"the training pictures have no labels.*distill=1, until='end'"):
         study.planned().check(ww.Run())
-    ww.need.Recover(network(), unlabelled(), sites=("0",), recipe=RECIPE, distill=1).planned().check(ww.Run())
+    alone = {"sites": ("0",), "recipe": RECIPE, "distill": 1}
+    ww.need.Recover(network(), unlabelled(), **alone).planned().check(ww.Run())
+    ends = {"until": "allowed", "allowed": 50, "validation": 0.5, "score": "agreement"}
+    ww.need.Recover(network(), unlabelled(), **alone, **ends).planned().check(ww.Run())
 
 
 def test_too_few_pictures_for_a_step_are_seen_without_those_held_out():

@@ -1,5 +1,7 @@
 """The curve's table, figure and words, from points that are written out."""
 
+from dataclasses import replace
+
 import pytest
 
 from small_need import estimate, found
@@ -105,3 +107,18 @@ def test_a_line_has_the_ends_of_its_intervals():
 def test_it_is_read_back(tmp_path):
     found(0.9, 0.5).save(tmp_path)
     assert NeedResult.load(tmp_path) == found(0.9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("reach", "said"), [(1, "at each site alone, without"), (3, "at 3 sites, from each one on, without")]
+)
+def test_what_is_removed_at_some_sites_is_not_called_a_share(reach: int, said: str) -> None:
+    """The axis, the table and the lead name a place, not how much went; only what is collapsed goes to the end."""
+    some = replace(result("test-time"), settings={"reach": reach})
+    assert said in some.lead
+    assert some.lead.endswith("(GAP+FC: from each site to the end).")
+    assert some.plot().axes[0].get_xlabel() == "share of layers from the site on (%)"
+    assert {"from the site on %", "share %"} & set(some.table()[0]) == {"from the site on %"}
+    whole = result("test-time")
+    assert "without spatial information from each site on" in whole.lead
+    assert "without spatial information" in whole.plot().axes[0].get_xlabel()

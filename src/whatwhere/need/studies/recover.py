@@ -47,7 +47,7 @@ class Recover(Tuning, Measured, Study["RecoverResult"]):
         distill: weight, from 0 to 1, of the divergence from the original network's softened scores; the labels' loss
             has the rest. With 1, training pictures need no labels.
         temperature: that softens the scores: they are divided by it.
-        allowed: points of accuracy that a network may be below the intact one; the conclusion says whether it is shown
+        allowed: points of the score that a network may be below the intact one; the conclusion says whether it is shown
             to be within, by the end of the interval.
         until: end trains all epochs. allowed holds out a share of the training pictures and stops a collapsed network
             after the first epoch where the end of its interval on these is within what is allowed of the intact network

@@ -19,12 +19,16 @@ from whatwhere.errors import InputError
 from whatwhere.frozen import NOTHING, Frozen
 from whatwhere.graph.halves import Halves
 from whatwhere.lab.rows import difference
-from whatwhere.need.studies.recover_values import Behind, Values, behind, fits, in_parts, scores_of
+from whatwhere.need.studies.chunk import measure_plain
+from whatwhere.need.studies.recover_values import BATCH, Behind, Values, behind, fits, in_parts, scores_of
+from whatwhere.need.studies.tally import Tally
 from whatwhere.network import Network
+from whatwhere.scores.classes import ACCURACY
+from whatwhere.scores.named import ALONE
+from whatwhere.scores.score import Score
 from whatwhere.site import Site, evaluating
 from whatwhere.site_table import list_sites
 from whatwhere.training.distil import Asked, Distil, Remembered, Teacher
-from whatwhere.training.evaluate import evaluate
 from whatwhere.training.fit import ENOUGH
 from whatwhere.training.recipes import Recipe
 
@@ -73,8 +77,6 @@ def _check(study: Recover) -> None:
     for name, known in (choices | {"score": COUNTED}).items():
         if getattr(study, name) not in known:
             raise InputError(f"{name}={getattr(study, name)!r}: choose {' or '.join(map(repr, known))}.")
-    if study.until != "end" and study.score != "accuracy":
-        raise InputError(f"score={study.score!r}: until='allowed' ends by accuracy; give until='end'.")
     ranges = {
         "distill": (0 <= study.distill <= 1, "a weight from 0 (labels alone) to 1 (the original's scores alone)"),
         "temperature": (0 < study.temperature < 1000, "a number above 0, such as 2"),
@@ -117,6 +119,12 @@ def _part(split: Split, rows: Tensor) -> Split:
     return Split(split.name, Rows(split.source, rows), split.labels[rows], split.classes)
 
 
+def _named(split: Split, scores: Tensor) -> Split:
+    """The same pictures, or values in their place, with the classes that scores (N, classes) name as labels."""
+    other = Split(split.name, split.source, scores.argmax(1), [str(i) for i in range(scores.shape[1])])
+    return Values(other, split.values) if isinstance(split, Values) else other
+
+
 @dataclass
 class Within:
     """Says after an epoch whether a network is shown to be within what is allowed of the intact one.
@@ -124,16 +132,18 @@ class Within:
     Attributes:
         held: pictures that nothing is learned from.
         right: (N,) which of them the intact network has right.
-        allowed: points of accuracy.
+        allowed: points of the score.
+        score: of right and wrong pictures, by their labels.
     """
 
     held: Split
     right: NDArray[np.bool_]
     allowed: float
+    score: Score = ACCURACY
 
     def __call__(self, net: Network) -> dict[str, float]:
         """How far the network is below the intact one on these pictures, with its 95 % interval."""
-        own = evaluate(net, self.held).correct.numpy()
+        own = right_of(net, self.held, self.score)
         e = difference(self.right[None], own[None])
         ends = {LOW: e.low, MEAN: e.mean, HIGH: e.high, "held_out": e.n}
         return {**ends, ENOUGH: e.high <= self.allowed / 100}
@@ -258,5 +268,16 @@ class Course:
     def _within(self, held: Split | None, served: Split | None) -> Within | None:
         if held is None or served is None:
             return None
-        right = evaluate(self.original, held).correct.numpy()
-        return Within(served, right, self.config[UNTIL]["allowed"])
+        score, allowed = ALONE[self.config.get(SCORE, ACCURACY.name)], self.config[UNTIL]["allowed"]
+        if not score.of_intact:
+            return Within(served, right_of(self.original, held, score), allowed, score)
+        # To agree with the intact network is to be right where its classes are the labels.
+        scores = scores_of(self.original, held)
+        return Within(_named(served, scores), np.ones(len(held), dtype=bool), allowed)
+
+
+def right_of(net: Network, split: Split, score: Score) -> NDArray[np.bool_]:
+    """(N,) which pictures a network has right."""
+    found = measure_plain(net, split, BATCH, score=score)
+    assert isinstance(found, Tally)
+    return found.hits.astype(bool)

@@ -180,10 +180,11 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
             InputError: if nothing can be learned, or a step has too few pictures.
         """
         size, given, module = self.recipe.batch_size, self.data.train, self.net.module
-        if bool((given.labels < 0).any()) and (UNTIL in self.asked or self.study.distill < 1):
+        ends = UNTIL in self.asked and bool(ALONE[self.study.score].needs)
+        if bool((given.labels < 0).any()) and (ends or self.study.distill < 1):
             raise InputError(
                 "data: the training pictures have no labels; give pictures in class folders, or learn the original's "
-                "scores alone: distill=1, until='end'."
+                "scores alone: distill=1, until='end' (or score='agreement')."
             )
         train, _ = parted(given, self.asked)
         if size > len(train):

@@ -43,6 +43,8 @@ PROTOCOLS = {
     "test-time": "A trained network is tested without spatial information from each site on, without retraining.",
     "train-and-test": "Each network is trained and tested without spatial information from its site on.",
 }
+ALONE = "A trained network is tested without spatial information {where}, without retraining{but}."
+DEPTH = "share of layers from the site on (%)"  # along the axis where only some of them are without
 POINTS, OLD = ("intact", "points"), "accuracy"  # of a result's points; what their score is called in result.json
 COSTS = {
     "parameters": ("parameters", "{:,.0f}"),
@@ -58,7 +60,8 @@ class Point:
     Attributes:
         method: a removal of `temporary.REMOVALS` or of `removals.REMOVALS`.
         site: where it begins; "" for the intact network, "(input)" for what acts once, whatever the depth.
-        depth_share: share of the convolutions without spatial information, in [0, 1].
+        depth_share: share of the convolutions from the site on, in [0, 1]; all of them are without spatial information
+            but where `reach` is a number of sites.
         score: what was measured: accuracy in [0, 1], say; of which score it is, the result's `score` says.
         drop: what was lost against the intact network on the same pictures (or seeds), positive where the score got
             worse; None for the intact.
@@ -165,6 +168,20 @@ class NeedResult(Result):
         return Score(**self.score) if self.score else ACCURACY
 
     @property
+    def reach(self) -> str | int:
+        """How far a removal goes: "from" its site to the end, or a number of sites (1: only its own)."""
+        return self.settings.get("reach", "from")
+
+    @property
+    def lead(self) -> str:
+        """What was done, in a sentence."""
+        if self.reach == "from":
+            return PROTOCOLS[self.protocol]
+        where = "at each site alone" if self.reach == 1 else f"at {self.reach} sites, from each one on"
+        but = " (GAP+FC: from each site to the end)" if any(p.method == GAP_FC for p in self.points) else ""
+        return ALONE.format(where=where, but=but)
+
+    @property
     def conclusion(self) -> str:
         """The recommendation, if there is one."""
         return self.recommendation.text if self.recommendation else ""
@@ -201,7 +218,8 @@ class NeedResult(Result):
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each point, shares and their drops in per cent."""
-        return [_row(p, self.measured) for p in self.records()]
+        share = "share %" if self.reach == "from" else "from the site on %"
+        return [_row(p, self.measured, share) for p in self.records()]
 
     def plot(self) -> Figure:
         """The curve: the score over the share of convolutions without spatial information."""
@@ -209,14 +227,15 @@ class NeedResult(Result):
         lines = [self._line(label) for label in dict.fromkeys(p.label for p in self.points)]
         levels = {f"intact{f' ({p.group})' if p.group else ''}": score.scale * p.score.mean for p in self.intact}
         title = f"{self.network} on {self.data.get('name', 'data')}"
-        return curve_figure(lines, levels, self._references(), title=title, y=score.axis, unit=score.unit)
+        x = {} if self.reach == "from" else {"x": DEPTH}
+        return curve_figure(lines, levels, self._references(), title=title, y=score.axis, unit=score.unit, **x)
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
         measured = {"data": self.data, "preprocessing": self.preprocessing, "settings": self.settings}
         return Report(
             title=f"How much where does {self.network} need?",
-            lead=PROTOCOLS[self.protocol],
+            lead=self.lead,
             figures={"curve": self.plot()},
             tables=[Table(f"{self.measured.title} at every depth", self.table()), *self._matrix_table()],
             notes=self.notes,
@@ -267,8 +286,8 @@ def line_of(label: str, points: Sequence[Point], score: Score = ACCURACY) -> Lin
     )
 
 
-def _row(p: Point, score: Score) -> dict[str, Any]:
-    row = {"method": p.label, "site": p.site or "-", "share %": f"{100 * p.depth_share:.0f}"}
+def _row(p: Point, score: Score, share: str) -> dict[str, Any]:
+    row = {"method": p.label, "site": p.site or "-", share: f"{100 * p.depth_share:.0f}"}
     worse = "drop" if score.higher_is_better else "rise"
     return {
         **row,
