@@ -177,6 +177,7 @@ COMMANDS = {
     "need patches": f"need patches {NET} {DIGITS} --grids 2",
     "need trained": TRAINED,
     "need collapse": f"need collapse {NET} --out c",
+    "audit": f"audit {NET} {DIGITS}",
     "need pointwise": f"need pointwise {NET} --out c",
     "need truncate": f"need truncate {NET} --out c",
     "need recover": f"need recover {NET} {DIGITS}",
@@ -198,6 +199,10 @@ COMMANDS = {
 SURGERY = {"need collapse", "need pointwise", "need truncate"}
 WITHOUT_DEVICE = {"export", "sites", "report", *SURGERY, "say explain", "say intervene"}
 THERE_IS_NONE = ("there is no option --device", "Options: --")
+WRONG |= {
+    f"audit {NET} {DIGITS} --minutes 0": ("minutes=0", "give a time above 0, such as 5"),
+    f"audit {NET} {DIGITS} --without holt": ("without='holt'", "hold"),
+}
 WRONG |= {
     f"{typed} --device {device}": THERE_IS_NONE if name in WITHOUT_DEVICE else (f"device={device!r}", "give 'auto' or")
     for name, typed in COMMANDS.items()

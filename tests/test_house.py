@@ -30,7 +30,7 @@ FOR_INSTRUMENTS = {
     "maps",
 }
 FRONT = {"cli", "arguments", "commands", "wings"}
-UPSTAIRS = {*FRONT, *WINGS}
+UPSTAIRS = {*FRONT, *WINGS, "audits"}  # audits ask all wings
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMED = {f: ".".join(("whatwhere", *f.relative_to(SOURCE).with_suffix("").parts)) for f in FILES}
 FACES = ["whatwhere", *(f"whatwhere.{w}" for w in WINGS), "whatwhere.data", "whatwhere.models"]
@@ -181,8 +181,8 @@ def test_tests_mirror_the_sources():
     for file in tests.rglob("test_*.py"):
         where = file.relative_to(tests)
         name = where.name.removeprefix("test_")
-        of_claims = where.parts[0] == "reproductions" and [*(tests.parent / "reproductions").rglob(name)]
-        if where.name not in whole and not (SOURCE / where.parent / name).exists() and not of_claims:
+        beside = where.parts[0] in ("reproductions", "benchmarks") and [*(tests.parent / where.parts[0]).rglob(name)]
+        if where.name not in whole and not (SOURCE / where.parent / name).exists() and not beside:
             lone.append(str(where))
     assert lone == []
 

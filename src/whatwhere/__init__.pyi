@@ -2,6 +2,8 @@ from . import hold as hold
 from . import need as need
 from . import say as say
 from . import use as use
+from .audits.study import Audit as Audit
+from .audits.study import audit as audit
 from .costs import cost as cost
 from .data.load import load_data as load_data
 from .errors import InputError as InputError

@@ -23,7 +23,10 @@ WINGS = [
     "whatwhere.say",
 ]
 # Commands that belong to no wing.
-TOP = {name: f"whatwhere.commands:{name}" for name in ("sites", "train", "evaluate", "export", "report")}
+TOP = {
+    "audit": "whatwhere.audits.study:Audit",
+    **{name: f"whatwhere.commands:{name}" for name in ("sites", "train", "evaluate", "export", "report")},
+}
 
 
 def wings() -> dict[str, str]:
@@ -44,7 +47,8 @@ def commands_of(package: str) -> Mapping[str, str]:
 
 def result_classes() -> dict[str, type[Result]]:
     """By kind, the classes of all studies' results."""
-    every = [loaded(where) for package in WINGS for where in commands_of(package).values()]
+    named = [where for package in WINGS for where in commands_of(package).values()]
+    every = [loaded(where) for where in (*TOP.values(), *named)]
     results = [loaded(c.result) for c in every if isinstance(c, type) and issubclass(c, Study)]
     return {r.kind: r for r in results}
 

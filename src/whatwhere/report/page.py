@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from whatwhere.files import refuse_foreign, write_text
+from whatwhere.report.charts import Chart, Strip, as_script
 from whatwhere.report.figures import KINDS, rendered, save_figure
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Report:
         facts: nested plain values: data, settings, versions, hardware.
         pages: other pages to link to, by label.
         commands: what makes that which was measured, to be copied, by label.
+        commands_title: above these.
+        verdict: the conclusion sentence by sentence, where it has several.
+        charts: what the page draws itself; with any of them its tables are folded, and can be sorted.
     """
 
     title: str
@@ -57,6 +61,9 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
+    commands_title: str = "Commands that make these networks"
+    verdict: Sequence[str] = ()
+    charts: Sequence[Chart | Strip] = ()
 
 
 def write_report(folder: Path, report: Report, *, overwrite: bool = False) -> Path:
@@ -109,8 +116,10 @@ def as_html(report: Report) -> str:
     loader = jinja2.PackageLoader("whatwhere", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["wordy"] = wordy
-    images = {name: _inline(figure) for name, figure in report.figures.items()}
-    return environment.get_template("page.html").render(report=report, images=images, facts=flattened(report.facts))
+    drawn = {chart.name for chart in report.charts}
+    images = {name: _inline(figure) for name, figure in report.figures.items() if name not in drawn}
+    facts, charts = flattened(report.facts), as_script(report.charts)
+    return environment.get_template("page.html").render(report=report, images=images, facts=facts, charts=charts)
 
 
 def wordy(rows: Sequence[Mapping[str, object]]) -> set[str]:

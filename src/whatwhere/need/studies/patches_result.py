@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from whatwhere.intervals import Estimate
 from whatwhere.lab.result import SCHEMA_VERSION, Result
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line, curve_figure
 from whatwhere.report.page import Report, Table
 from whatwhere.scores.classes import ACCURACY
@@ -17,6 +18,7 @@ from whatwhere.scores.score import Score
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ALONG = "patches along a side of the picture"
 LEAD = (
     "Each picture is cut into g x g patches, which change places at random. A trained network that still recognises it "
     "reads what is inside of the patches, and not where they are."
@@ -137,16 +139,30 @@ class PatchesResult(Result):
 
     def plot(self) -> Figure:
         """The score over the number of patches along a side."""
-        score = self.measured
-        chance = {} if self.chance is None else {"a guess": score.scale * self.chance}
         return curve_figure(
             [self.line(f"{self.network}, patches shuffled")],
-            {"as it is": score.scale * self.rows[0].score.mean, **chance},
+            self._levels,
             title=f"{self.network} on {self.data.get('name', 'data')}",
-            x="patches along a side of the picture",
-            y=score.axis,
-            unit=score.unit,
+            x=ALONG,
+            y=self.measured.axis,
+            unit=self.measured.unit,
         )
+
+    @property
+    def _levels(self) -> dict[str, float]:
+        scale = self.measured.scale
+        chance = {} if self.chance is None else {"a guess": scale * self.chance}
+        return {"as it is": scale * self.rows[0].score.mean, **chance}
+
+    def chart(self, name: str = "curve", title: str = "") -> Chart:
+        """The same, as the page draws it.
+
+        Args:
+            name: of the chart.
+            title: above it; the score's if not given.
+        """
+        line, title = self.line("patches shuffled"), title or f"{self.measured.title} for every grid"
+        return Chart(name, title, ALONG, self.measured.axis, [line], self._levels)
 
     def line(self, label: str) -> Line:
         """The score over the patches along a side, with its intervals."""
@@ -166,6 +182,7 @@ class PatchesResult(Result):
             title=f"How local is what {self.network} recognises?",
             lead=LEAD,
             figures={"curve": self.plot()},
+            charts=[self.chart()],
             tables=[Table(f"{self.measured.title} for every grid", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from whatwhere.intervals import Estimate
 from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.need.studies.reference import REFERENCE_MODEL, reference_curve
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line, curve_figure
 from whatwhere.report.page import Report, Table
 from whatwhere.scores.classes import ACCURACY
@@ -44,6 +45,7 @@ PROTOCOLS = {
     "train-and-test": "Each network is trained and tested without spatial information from its site on.",
 }
 ALONE = "A trained network is tested without spatial information {where}, without retraining{but}."
+SHARE = "share of layers without spatial information, from the last (%)"
 DEPTH = "share of layers from the site on (%)"  # along the axis where only some of them are without
 POINTS, OLD = ("intact", "points"), "accuracy"  # of a result's points; what their score is called in result.json
 COSTS = {
@@ -223,12 +225,37 @@ class NeedResult(Result):
 
     def plot(self) -> Figure:
         """The curve: the score over the share of convolutions without spatial information."""
-        score = self.measured
-        lines = [self._line(label) for label in dict.fromkeys(p.label for p in self.points)]
-        levels = {f"intact{f' ({p.group})' if p.group else ''}": score.scale * p.score.mean for p in self.intact}
         title = f"{self.network} on {self.data.get('name', 'data')}"
-        x = {} if self.reach == "from" else {"x": DEPTH}
-        return curve_figure(lines, levels, self._references(), title=title, y=score.axis, unit=score.unit, **x)
+        score, x = self.measured, self._across
+        return curve_figure(
+            self.lines, self._levels, self._references(), title=title, x=x, y=score.axis, unit=score.unit
+        )
+
+    def chart(self, name: str = "curve", title: str = "") -> Chart:
+        """The same, as the page draws it.
+
+        Args:
+            name: of the chart.
+            title: above it; the score's if not given.
+        """
+        lines, references = self.lines, self._references()
+        title = title or f"{self.measured.title} at every depth"
+        controls = [line.label for line in references]
+        return Chart(name, title, self._across, self.measured.axis, [*lines, *references], self._levels, controls)
+
+    @property
+    def lines(self) -> list[Line]:
+        """A curve for each removal."""
+        return [self._line(label) for label in dict.fromkeys(p.label for p in self.points)]
+
+    @property
+    def _levels(self) -> dict[str, float]:
+        scale = self.measured.scale
+        return {f"intact{f' ({p.group})' if p.group else ''}": scale * p.score.mean for p in self.intact}
+
+    @property
+    def _across(self) -> str:
+        return SHARE if self.reach == "from" else DEPTH
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
@@ -237,6 +264,7 @@ class NeedResult(Result):
             title=f"How much where does {self.network} need?",
             lead=self.lead,
             figures={"curve": self.plot()},
+            charts=[self.chart()],
             tables=[Table(f"{self.measured.title} at every depth", self.table()), *self._matrix_table()],
             notes=self.notes,
             conclusion=self.conclusion,

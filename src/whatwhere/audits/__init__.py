@@ -1,0 +1,1 @@
+"""All four questions about one network: one command, one page."""

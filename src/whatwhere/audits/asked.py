@@ -1,0 +1,208 @@
+"""What an audit asks, part by part: the study of each, with what fits into the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from whatwhere import hold, need, use
+from whatwhere.audits.budget import Budget, Speed, speed_of
+from whatwhere.audits.known import known_answers
+from whatwhere.audits.study import Audit
+from whatwhere.costs import cost
+from whatwhere.data import Split
+from whatwhere.data.boxes import BoxSplit
+from whatwhere.data.scenes import SceneSplit
+from whatwhere.errors import InputError
+from whatwhere.lab.sources import place
+from whatwhere.lab.study import Run, Study, run_study
+from whatwhere.need.studies.chunk import AnySplit
+from whatwhere.need.studies.on_pictures import sized
+from whatwhere.network import Network
+from whatwhere.receptive import receptive_fields
+from whatwhere.site import Site, Sites
+from whatwhere.site_table import list_sites
+
+CHECK, SPEED, NEED, PATCHES, HOLD, FIELDS, USE, SAY = (
+    "check",
+    "speed",
+    "need",
+    "patches",
+    "hold",
+    "fields",
+    "use",
+    "say",
+)
+PARTS = (CHECK, NEED, PATCHES, HOLD, FIELDS, USE, SAY)  # what may be left out
+METHODS = ("per-channel", "mean")
+GRIDS = (2, 4, 8)
+READ_SIZE = 14  # height and width of the features that are read
+GATES = ("se", "ms_sar")
+TARGETS = ("H", "V", "G")
+NO_CONCEPTS = (
+    "a bottleneck that speaks in concepts needs pictures with label maps, and a segmentation network; for those, "
+    "whatwhere say compare."
+)
+SAY_TAKES = (
+    "a bottleneck must be trained, which takes longer than an audit: whatwhere say compare {words} --sites {site} "
+    "--out say"
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A network and pictures, and what is asked of them.
+
+    Attributes:
+        study: the options.
+        how: where it runs.
+    """
+
+    study: Audit
+    how: Run
+
+    @cached_property
+    def split(self) -> AnySplit:
+        """The test pictures."""
+        return self.study.data_source.given.test
+
+    @cached_property
+    def net(self) -> Network:
+        """The network, which knows the size of the pictures."""
+        return place(sized(self.study.network_source.net, self.split), self.how.device)
+
+    @cached_property
+    def table(self) -> Sites:
+        """Its sites, at the size of the pictures."""
+        return list_sites(self.net, input_size=self.split.shape(self.net.preprocessing))
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether one answer is given of the whole picture."""
+        return not isinstance(self.split, SceneSplit | BoxSplit)
+
+    @cached_property
+    def places(self) -> list[Site]:
+        """Where it can be asked: its cuts; of a network with few of them every part that mixes positions."""
+        cuts = [s for s in self.table.cuts if s.shape]
+        mixing = [s for s in self.table if s.is_spatial_conv and s.shape]
+        return cuts if len(cuts) > 2 or not mixing else mixing
+
+    @property
+    def reach(self) -> str | int:
+        """Of a classifier from a place to the end; elsewhere there alone, since the answer itself is a map."""
+        cuts = {s.name for s in self.table.cuts}
+        return "from" if self.is_classifier and all(s.name in cuts for s in self.places) else 1
+
+    def options(self) -> dict[str, Any]:
+        """The network and the pictures, as every study takes them."""
+        names = ("model", "data", "weights", "pretrained", "classes", "width")
+        return {name: getattr(self.study, name) for name in names}
+
+    def run(self, study: Study[Any], part: str) -> dict[str, Any]:
+        """A study's result in a folder of its own, as plain values."""
+        how = Run(self.how.folder / part, device=self.how.device, quiet=self.how.quiet)
+        plain: dict[str, Any] = run_study(study, how).to_dict()
+        return plain
+
+
+def check(asked: Asked, budget: Budget | None) -> dict[str, Any]:
+    """The tool's own answers to what is known."""
+    return {"known": [asdict(k) for k in known_answers()]}
+
+
+def speed(asked: Asked, budget: Budget | None) -> dict[str, Any]:
+    """How fast the network is here."""
+    return speed_of(asked.net, asked.split, asked.table).to_dict()
+
+
+def _need(asked: Asked, budget: Budget) -> dict[str, Any]:
+    collapse = asked.is_classifier and asked.reach == "from"
+    chosen = budget.need(len(asked.split), collapse=collapse, reach=asked.reach)
+    methods = (*METHODS, *(("gap_fc",) if collapse else ()))
+    judged: dict[str, Any] = {"within": asked.study.within, "score": asked.study.score, "seed": asked.study.seed}
+    return asked.run(need.Curve(**asked.options(), **chosen, **judged, methods=methods), NEED)
+
+
+def _patches(asked: Asked, budget: Budget) -> dict[str, Any]:
+    if not isinstance(asked.split, Split):
+        raise InputError("patches of the picture are shuffled for classifiers; of scenes the answer is a map itself.")
+    height, width = asked.split.shape(asked.net.preprocessing)[1:]
+    grids = [g for g in GRIDS if height % g == 0 and width % g == 0]
+    chosen = budget.patches(len(asked.split), grids)
+    judged: dict[str, Any] = {"within": asked.study.within, "score": asked.study.score, "seed": asked.study.seed}
+    return asked.run(need.Patches(**asked.options(), **chosen, **judged), PATCHES)
+
+
+def _hold(asked: Asked, budget: Budget) -> dict[str, Any]:
+    chosen = budget.hold(_pictures(asked), READ_SIZE)
+    how: dict[str, Any] = {"targets": TARGETS, "kernels": (1,), "untrained": 2, "blanks": (), "seed": asked.study.seed}
+    study = hold.Readout(**asked.options(), **chosen, **how, paddings=_circular(asked.net))
+    return asked.run(study, HOLD)
+
+
+def _pictures(asked: Asked) -> int:
+    """That a read-out may take: of all splits."""
+    return sum(len(split) for split in asked.study.data_source.given.splits.values())
+
+
+def _circular(net: Network) -> tuple[str, ...]:
+    try:
+        hold.with_padding(net, "circular")
+    except InputError:
+        return ()
+    return ("circular",)
+
+
+def _fields(asked: Asked, budget: Budget) -> dict[str, Any]:
+    chosen = budget.fields(len(asked.split))
+    if not isinstance(asked.split, Split):
+        raise InputError("receptive fields are measured on pictures of one size with or without class labels.")
+    found = receptive_fields(asked.net, asked.split, chosen["sites"], pictures=chosen["pictures"], batch_size=4)
+    return {"size": list(found.size), "pictures": found.pictures, "fields": [asdict(f) for f in found.fields]}
+
+
+def _use(asked: Asked, budget: Budget) -> dict[str, Any]:
+    plain = cost(asked.net, batch=4, seconds=0.3)
+    rows = [{"method": "none", "places": 0, **plain.to_dict()}]
+    for method in GATES:
+        gated = use.recalibrate(asked.net, method)
+        report = gated.module.__dict__["surgery"]
+        rows.append({"method": method, "places": len(report.inserted), **cost(gated, batch=4, seconds=0.3).to_dict()})
+    return {"rows": rows}
+
+
+def _say(asked: Asked, budget: Budget) -> dict[str, Any]:
+    if not isinstance(asked.split, SceneSplit):
+        raise InputError(NO_CONCEPTS)
+    raise InputError(SAY_TAKES.format(words=" ".join(words_of(asked.study)), site=asked.places[-1].name))
+
+
+def words_of(study: Audit) -> list[str]:
+    """The network and the pictures as a command takes them; as far as they were given by name."""
+    words = []
+    for name in ("model", "data", "weights", "width", "classes"):
+        value = getattr(study, name)
+        if value is not None and value != 1.0:
+            words += [f"--{name}", str(value) if isinstance(value, str | int | float) else name.upper()]
+    return [*words, *(["--pretrained", "true"] if study.pretrained else [])]
+
+
+Part = Callable[[Asked, Any], dict[str, Any]]
+ASK: Mapping[str, Part] = {
+    CHECK: check,
+    SPEED: speed,
+    NEED: _need,
+    PATCHES: _patches,
+    HOLD: _hold,
+    FIELDS: _fields,
+    USE: _use,
+    SAY: _say,
+}
+
+
+def budget_of(asked: Asked, measured: Mapping[str, Any]) -> Budget:
+    """The seconds that there are for the parts, and where they can be asked."""
+    return Budget(Speed(**measured), 60 * asked.study.minutes, asked.table, asked.places)

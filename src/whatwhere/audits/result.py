@@ -1,0 +1,121 @@
+"""What an audit found: every part's own result, why the others are missing, and one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whatwhere.audits.drawn import charts_of
+from whatwhere.audits.measured import Measured
+from whatwhere.audits.verdict import verdict
+from whatwhere.report.page import Report, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGES = {"need": "Need, in full", "patches": "Need, in the picture itself, in full", "hold": "Hold, in full"}
+
+
+@dataclass(frozen=True)
+class AuditResult(Measured):
+    """How much *where* a network needs, holds, could use and say: the answer, and its page."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """The verdict."""
+        return verdict(self)
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict, as one text."""
+        return "\n".join(self.sentences)
+
+    def records(self) -> Iterable[Mapping[str, Any]]:
+        """A row for each place, with all that is known of it."""
+        return self.table()
+
+    def table(self) -> list[dict[str, Any]]:
+        """One line for each place: what shuffling it costs, what is read out of it, how far it sees."""
+        return [self._line(site) for site in self.sites]
+
+    def _line(self, site: Mapping[str, Any]) -> dict[str, Any]:
+        name = site["name"]
+        return {
+            "site": name,
+            "share %": f"{100 * site['depth_share']:.0f}",
+            **self._lost(name),
+            **self._held(name),
+            **self._seen(name),
+        }
+
+    def _lost(self, site: str) -> dict[str, str]:
+        score, need = self.measured, self.need
+        found = next((p for p in need.points if p.site == site and p.method == "per-channel"), None) if need else None
+        drop = found.drop if found else None
+        worse = "drop" if score.higher_is_better else "rise"
+        return {
+            f"{worse}, shuffled": score.shown(drop.mean) if drop else "",
+            "95 %": f"[{score.shown(drop.low)}, {score.shown(drop.high)}]" if drop else "",
+        }
+
+    def _held(self, site: str) -> dict[str, str]:
+        rows = self.hold.of(target="H", inputs="pictures", site=site) if self.hold else []
+        fresh = self.hold.of("untrained", target="H", inputs="pictures", site=site) if self.hold else []
+        return {
+            "SPC of H": f"{rows[0].spc.mean:.2f}" if rows else "",
+            "untrained": f"{fresh[0].spc.mean:.2f}" if fresh else "",
+        }
+
+    def _seen(self, site: str) -> dict[str, str]:
+        fields = {f["site"]: f for f in self.parts.get("fields", {}).get("fields", ())}
+        return {"sees half within (px)": f"{fields[site]['r50']['mean']:.0f}" if site in fields else ""}
+
+    def plot(self) -> Figure:
+        """The curve, or whatever else was measured first."""
+        for found in (self.need, self.hold, self.patches):
+            if found is not None:
+                return found.plot()
+        from matplotlib.figure import Figure
+
+        return Figure()
+
+    def report(self, folder: Path | None = None) -> Report:
+        """The page's content."""
+        pages = {PAGES[name]: f"{name}/index.html" for name in PAGES if name in self.parts}
+        where, minutes = self.data.get("name", "data"), self.settings["minutes"]
+        return Report(
+            title=f"How much where is in {self.network}?",
+            lead=f"Asked on {where}, with {_minutes(minutes)} of time. What was left out is in the last table.",
+            charts=list(charts_of(self)),
+            tables=[Table("Place by place", self.table()), *self._tables()],
+            notes=self.notes,
+            conclusion=self.conclusion,
+            verdict=self.sentences,
+            facts={"data": self.data, "preprocessing": self.preprocessing, **self.settings, **self.provenance},
+            pages=pages,
+            commands=self.commands,
+            commands_title="What to do next",
+        )
+
+    @property
+    def commands(self) -> Mapping[str, str]:
+        """What to type next, by what it is for."""
+        need = self.need
+        site = need.recommendation.site if need and need.recommendation else None
+        made = [(label, c) for label, c in need.commands.items() if site and f" {site} " in f"{label} "] if need else []
+        return dict(made)
+
+    def _tables(self) -> list[Table]:
+        left = [{"part": part, "left out, because": why} for part, why in self.left_out.items()]
+        gates = list(self.parts.get("use", {}).get("rows", ()))
+        return [
+            Table("What gates would cost", gates),
+            Table("Known answers, asked first", self.known),
+            Table("Left out", left),
+        ]
+
+
+def _minutes(n: float) -> str:
+    return f"{n:g} minute{'' if n == 1 else 's'}"

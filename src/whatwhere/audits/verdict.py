@@ -1,0 +1,106 @@
+"""The answer in three sentences: what the network needs, what it holds, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from whatwhere.intervals import Estimate
+from whatwhere.need.studies.result import GAP_FC, NeedResult, Point
+from whatwhere.scores.score import Score
+
+if TYPE_CHECKING:
+    from whatwhere.audits.measured import Measured
+
+SHUFFLED, CIRCULAR = "per-channel", "padding circular"
+
+
+def verdict(found: Measured) -> list[str]:
+    """Three sentences, fewer where parts are missing."""
+    return [*_needs(found), *_holds(found), *_does(found)]
+
+
+def _needs(found: Measured) -> Iterator[str]:
+    need = found.need
+    if need is None:
+        return
+    score, intact = need.measured, need.intact[0].score
+    rows = sorted((p for p in need.points if p.method == SHUFFLED and p.drop), key=lambda p: p.depth_share)
+    where = found.data.get("name", "data")
+    start = f"{found.network} has {_estimate(intact, score)} {score.label} on {intact.n:,} pictures of {where}"
+    yield f"{start}. {_where(rows, need, score)}" if rows else f"{start}."
+
+
+def _where(rows: Sequence[Point], need: NeedResult, score: Score) -> str:
+    """Where it begins to lose by shuffling, and how much."""
+    lost = [p for p in rows if p.drop and p.drop.low > 0]
+    alone = need.reach != "from"
+    if not lost:
+        return "No place was found where shuffling its features is shown to cost it anything."
+    first = lost[0]
+    place = f"at {first.site} alone" if alone else f"from {first.site} on (the last {100 * first.depth_share:.0f} %)"
+    most = max(lost, key=lambda p: p.drop.mean if p.drop else 0.0)
+    deepest = f" (at most {_lost(most, score)}, {'at' if alone else 'from'} {most.site})" if most is not first else ""
+    kept = [p for p in rows if p.depth_share < first.depth_share]
+    without = f"; the last {100 * kept[-1].depth_share:.0f} % are not shown to need any" if kept and not alone else ""
+    return f"It needs to know where: shuffled {place} it loses {_lost(first, score)}{deepest}{without}."
+
+
+def _lost(point: Point, score: Score) -> str:
+    assert point.drop
+    return _estimate(point.drop, score, points=True)
+
+
+def _estimate(e: Estimate, score: Score, *, points: bool = False) -> str:
+    unit = score.points if points else f" {score.unit}" if score.unit else ""
+    return f"{score.shown(e.mean, digits=1)}{unit} [{score.shown(e.low, digits=1)}, {score.shown(e.high, digits=1)}]"
+
+
+def _holds(found: Measured) -> Iterator[str]:
+    hold = found.hold
+    if hold is None:
+        return
+    rows = hold.of(target="H", inputs="pictures")
+    single = [r for r in rows if r.site not in ("all", "rgb")]
+    if not single:
+        return
+    best = max(single, key=lambda r: r.spc.mean)
+    spc = f"SPC {best.spc.mean:.2f} [{best.spc.low:.2f}, {best.spc.high:.2f}]"
+    fresh, other = (
+        next((r for r in hold.of(network, target="H", inputs="pictures") if r.site == best.site), None)
+        for network in ("untrained", CIRCULAR)
+    )
+    beside = f", untrained networks' {fresh.spc.mean:.2f}" if fresh else ""
+    from_padding = (
+        f", {other.spc.mean:.2f} with circular padding: zero padding gives most of it"
+        if other and other.spc.mean < best.spc.mean / 2
+        else f", {other.spc.mean:.2f} with circular padding"
+        if other
+        else ""
+    )
+    held = "holds absolute position" if best.spc.low > 0.2 else "holds little absolute position"
+    yield f"It {held}: columns are read out of {best.site} with {spc} (1 is perfect){beside}{from_padding}."
+
+
+def _does(found: Measured) -> Iterator[str]:
+    """What to do: collapse it where that is shown to cost little enough, else what the mildest collapse costs."""
+    need = found.need
+    advice = need.recommendation if need else None
+    if need is None or advice is None:
+        return
+    if advice.site:
+        yield f"A smaller network would do. {advice.text}"
+        return
+    drops = {p: p.drop for p in need.points if p.method == GAP_FC and p.drop}
+    if not drops:
+        yield f"Keep it as it is. {advice.text}"
+        return
+    mildest = min(drops, key=lambda p: drops[p].mean)
+    score, cost = need.measured, drops[mildest]
+    open_ = "" if cost.low > advice.within else " More pictures would tell whether that is so."
+    allowed = f"{score.shown(advice.within, digits=1)}{score.points} were allowed"
+    yield (
+        f"Keep its late spatial resolution: the mildest collapse without retraining (GAP+FC from {mildest.site} on) "
+        f"costs {_estimate(cost, score, points=True)}, and {allowed}.{open_} Fine-tuning may bring some of it back "
+        "(whatwhere need recover)."
+    )

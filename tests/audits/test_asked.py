@@ -1,0 +1,60 @@
+"""Where an audit asks, and how it would be typed."""
+
+from torch import nn
+
+import whatwhere as ww
+from small_audit import network, pictures
+from whatwhere.audits import asked
+from whatwhere.audits.asked import Asked, words_of
+from whatwhere.audits.study import Audit
+from whatwhere.errors import InputError
+
+
+def test_a_classifier_is_asked_from_its_cuts_to_the_end():
+    found = Asked(Audit(network(), pictures()), ww.Run())
+    assert [s.name for s in found.places] == ["0", "2", "4"]
+    assert found.reach == "from"
+
+
+def test_with_few_cuts_every_part_that_mixes_is_asked_alone():
+    """A network whose answer joins its first map: nothing behind it is a cut."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x):
+            first = self.a(x)
+            return self.head((first + self.c(self.b(first))).mean((2, 3)))
+
+    found = Asked(Audit(ww.Network(Joined().eval(), input_size=(3, 8, 8)), pictures()), ww.Run())
+    assert [s.name for s in found.places] == ["a", "b", "c"]
+    assert found.reach == 1
+
+
+def test_the_words_of_a_command():
+    study = Audit("cifar/vgg11", "digits", weights="w.safetensors", width=0.5)
+    assert words_of(study) == [
+        "--model",
+        "cifar/vgg11",
+        "--data",
+        "digits",
+        "--weights",
+        "w.safetensors",
+        "--width",
+        "0.5",
+    ]
+    assert words_of(Audit("timm/resnet18", "F", pretrained=True))[-2:] == ["--pretrained", "true"]
+    assert words_of(Audit(network(), pictures()))[:4] == ["--model", "MODEL", "--data", "DATA"]
+
+
+def test_a_network_that_cannot_take_another_padding_is_read_without_it(monkeypatch):
+    assert asked._circular(network()) == ("circular",)
+
+    def refused(*_):
+        raise InputError("its zeros are written by hand")
+
+    monkeypatch.setattr(asked.hold, "with_padding", refused)
+    assert asked._circular(network()) == ()

@@ -1,0 +1,55 @@
+"""What fits: against a count of forward passes by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import whatwhere as ww
+from small_audit import network, pictures
+from whatwhere.audits.budget import DRAWS, LEAST, SHARES, Budget, Speed, speed_of, spread
+
+
+def budget(seconds: float) -> Budget:
+    table = ww.sites(network(), input_size=(3, 8, 8))
+    return Budget(Speed(0.01, 0.002, table.total_flops), seconds, table, table.cuts)
+
+
+def test_sites_are_spread_and_end_with_the_last():
+    sites = [SimpleNamespace(name=str(i)) for i in range(10)]
+    assert [s.name for s in spread(sites, 3)] == ["2", "6", "9"]
+    assert spread(sites, 10) == sites
+    assert spread(sites, 20) == sites
+
+
+def test_the_curve_gets_as_many_pictures_as_its_passes_leave_time_for():
+    made = budget(100.0)
+    before = [s.flops_before / made.speed.flops for s in made.places]
+    passes = 1 + sum((1 - b) * (DRAWS + 1) for b in before) + sum(before)
+    chosen = made.need(10_000, collapse=True, reach="from")
+    assert chosen["limit"] == int(SHARES["need"] * 100 / (0.002 + passes * 0.01))
+    assert chosen["sites"] == [s.name for s in made.places]
+    assert made.need(100, collapse=True, reach="from")["limit"] == 100
+    assert made.need(10_000, collapse=False, reach=1)["limit"] > chosen["limit"]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 10.0, 1000.0])
+def test_less_time_never_means_more_and_some_pictures_stay(seconds):
+    less, more = budget(seconds), budget(2 * seconds)
+    for a, b in ((less.hold(500, 14), more.hold(500, 14)), (less.fields(500), more.fields(500))):
+        assert a["pictures"] <= b["pictures"]
+        assert a["pictures"] >= 4
+    assert less.patches(500, (2, 4))["limit"] >= LEAST
+    chosen = less.hold(500, 14)
+    assert 0 < chosen["test_pictures"] <= chosen["pictures"] <= 500
+
+
+def test_the_shares_leave_time_for_what_is_fixed():
+    assert sum(SHARES.values()) < 1
+
+
+def test_the_speed_is_of_seconds_a_picture():
+    net, data = network(), pictures(8)
+    speed = speed_of(net, data.test, ww.sites(net))
+    assert 0 < speed.forward < 1
+    assert 0 < speed.serve < 1
+    assert speed.flops == ww.sites(net).total_flops

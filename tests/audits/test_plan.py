@@ -1,0 +1,82 @@
+"""An audit from beginning to end: its parts, resumed, and what cannot be asked."""
+
+import json
+
+import pytest
+
+import whatwhere as ww
+from small_audit import network, pictures
+from whatwhere.audits import asked, plan
+from whatwhere.errors import InputError
+
+QUICK = {"minutes": 0.01, "without": ("check",)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("audit")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return ww.audit(network(), pictures(), out=folder, quiet=True, **QUICK)
+
+
+def test_every_part_is_there_or_says_why_not(found):
+    assert set(found.parts) == {"need", "patches", "hold", "fields"}
+    assert found.left_out["check"] == "it was not asked for (--without)."
+    assert "residual block" in found.left_out["use"]
+    assert "label maps" in found.left_out["say"]
+    assert not [why for why in found.left_out.values() if "fault" in why]
+    assert len(found.sentences) == 3
+
+
+def test_the_numbers_are_those_of_the_studies(found, folder):
+    """Each part's folder holds its study, as the command of its own would write it."""
+    assert ww.load_result(folder / "need").points == found.need.points
+    assert ww.load_result(folder / "hold").rows == found.hold.rows
+    own = json.loads((folder / "need" / "study.json").read_text())
+    net, data = network(), pictures()
+    chosen = {"methods": own["methods"], "sites": own["cuts"], "limit": found.need.intact[0].score.n}
+    again = ww.need.curve(net, data, **chosen, repeats=2, quiet=True)
+    assert set(own["methods"]) == {"per-channel", "mean"}
+    assert list(again.points) == [p for p in found.need.points if p.method != "gap_fc"]
+
+
+def test_what_is_finished_is_not_asked_again(folder, monkeypatch):
+    monkeypatch.setattr(plan, "ASK", {})
+    again = ww.audit(network(), pictures(), out=folder, quiet=True, **QUICK)
+    assert set(again.parts) == {"need", "patches", "hold", "fields"}
+    with pytest.raises(InputError, match="another"):
+        ww.audit(network(), pictures(), out=folder, quiet=True, **{**QUICK, "minutes": 3})
+
+
+def test_a_part_that_breaks_takes_no_other_along(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("no such thing")
+
+    monkeypatch.setattr(plan, "ASK", {**asked.ASK, "hold": broken})
+    found = ww.audit(network(), pictures(), quiet=True, minutes=0.01, without=("check", "patches", "fields", "use"))
+    assert set(found.parts) == {"need"}
+    assert found.left_out["hold"] == "it failed, which is a fault of whatwhere: ZeroDivisionError: no such thing"
+
+
+def test_without_labels_it_is_asked_how_far_it_moves_from_itself():
+    found = ww.audit(network(), pictures(labels=False), quiet=True, minutes=0.01, without=("check", "hold", "fields"))
+    assert found.measured.name == "agreement"
+    assert "agreement" in found.conclusion
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"minutes": 0}, "minutes=0: give a time above 0, such as 5"),
+        ({"minutes": float("nan")}, "minutes=nan: give a time above 0"),
+        ({"without": ("holt",)}, "hold"),
+        ({"seed": 0.5}, "seed=0.5"),
+        ({"score": "acuracy"}, "accuracy"),
+    ],
+)
+def test_what_cannot_work_is_refused_first(options, said):
+    with pytest.raises(InputError, match=said):
+        ww.audit(network(), pictures(), quiet=True, **options)

@@ -1,0 +1,60 @@
+"""The result: kept and read again, its table and its page."""
+
+import json
+
+import whatwhere as ww
+from small_audit import EVIL, audit, need, page
+from whatwhere.audits.result import AuditResult
+
+
+def test_it_is_kept_and_read_again(tmp_path):
+    found = audit()
+    found.save(tmp_path)
+    again = ww.load_result(tmp_path)
+    assert isinstance(again, AuditResult)
+    assert again.conclusion == found.conclusion
+    assert again.table() == found.table()
+    assert again.known == [{"question": "q", "expected": "e", "found": "f", "right": True}]
+
+
+def test_a_line_for_each_place():
+    last = audit().table()[-1]
+    assert last == {
+        "site": "s0",
+        "share %": "33",
+        "drop, shuffled": "0.00",
+        "95 %": "[-2.00, 2.00]",
+        "SPC of H": "0.80",
+        "untrained": "0.90",
+        "sees half within (px)": "3",
+    }
+
+
+def test_the_page_has_the_answer_what_was_left_out_and_its_own_data():
+    text = page(audit())
+    assert "It needs to know where" in text
+    assert "because" in text
+    data = text.split('id="charts">')[1].split("</script>")[0]
+    assert [c["name"] for c in json.loads(data)] == ["strip", "need", "hold"]
+    assert len(text) < 2_000_000
+
+
+def test_names_of_the_users_are_escaped_in_data_and_text():
+    evil = AuditResult.from_dict({**audit().to_dict(), "network": EVIL, "left_out": {"say": EVIL}})
+    sites = tuple({**s, "name": EVIL + s["name"]} for s in evil.sites)
+    text = page(AuditResult.from_dict({**evil.to_dict(), "sites": sites}))
+    assert EVIL not in text
+    assert "\\u003cscript\\u003ealert" in text
+
+
+def test_commands_are_those_of_the_recommended_network():
+    advised = need((0.0, 0.3), site="s0")
+    commands = {"GAP+FC from s0 on (the last 50 %)": "do it", "GAP+FC from s1 on (the last 100 %)": "not"}
+    found = audit(need=type(advised).from_dict({**advised.to_dict(), "commands": commands}))
+    assert list(found.commands.values()) == ["do it"]
+
+
+def test_without_any_part_there_is_a_figure_all_the_same():
+    empty = AuditResult("net", {}, {}, {"minutes": 1.0}, (), {})
+    assert empty.plot().get_axes() == []
+    assert empty.conclusion == ""

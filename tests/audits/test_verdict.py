@@ -1,0 +1,44 @@
+"""The three sentences, from numbers that are given."""
+
+import pytest
+
+from small_audit import audit, hold, need
+from whatwhere.audits.verdict import verdict
+
+
+def test_three_sentences():
+    needs, holds, does = verdict(audit())
+    assert needs == (
+        "net has 80.0 % [78.0, 82.0] accuracy on 50 pictures of d. It needs to know where: shuffled from s1 on (the last "
+        "67 %) it loses 30.0 points [28.0, 32.0] (at most 50.0 points [48.0, 52.0], from s2); the last 33 % are not shown "
+        "to need any."
+    )
+    assert holds == (
+        "It holds absolute position: columns are read out of s0 with SPC 0.80 [0.78, 0.82] (1 is perfect), untrained "
+        "networks' 0.90, 0.10 with circular padding: zero padding gives most of it."
+    )
+    assert does == (
+        "Keep its late spatial resolution: the mildest collapse without retraining (GAP+FC from s0 on) costs 0.0 points "
+        "[-2.0, 2.0], and 1.0 points were allowed. More pictures would tell whether that is so. Fine-tuning may bring "
+        "some of it back (whatwhere need recover)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (need((0.0, 0.0)), "No place was found where shuffling its features is shown to cost it anything."),
+        (need((0.2, 0.1)), "shuffled from s0 on (the last 50 %) it loses 20.0 points [18.0, 22.0]."),
+        (need((0.1, 0.2), site="s0"), "A smaller network would do. Collapse it."),
+        (hold(0.1, 0.09), "It holds little absolute position: columns are read out of s0 with SPC 0.10 [0.08, 0.12]"),
+        (hold(0.5, 0.4), "0.40 with circular padding."),
+    ],
+)
+def test_what_is_said_of_other_numbers(found, said):
+    part = "need" if hasattr(found, "points") else "hold"
+    assert said in " ".join(verdict(audit(**{part: found})))
+
+
+def test_a_part_that_is_missing_is_not_talked_about():
+    assert len(verdict(audit(hold=hold()))) == 1
+    assert verdict(audit(need=need()))[0].startswith("net has")
