@@ -274,7 +274,8 @@ def _check_run(plan: Plan[Any, Any], how: Run) -> None:
 
 def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
     """Run what is missing, round by round: what some cells do is known once others are finished."""
-    from whatwhere.lab.engines import engine_for, run_cells  # torch
+    from whatwhere.lab.engines import engine_for  # torch
+    from whatwhere.lab.running import run_cells
 
     plan.check(how)
     _announce(plan, how, store)
