@@ -9,13 +9,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from whatwhere.errors import InputError
+from whatwhere.lab.resources import RAY, Resources
 
 DIED = (
     "a worker process died, most often because a script that starts workers has no "
@@ -42,23 +44,45 @@ class Engine(Protocol):
 
 
 @contextmanager
-def engine_for(workers: int = 0, engine: Engine | None = None) -> Iterator[Engine]:
-    """The engine that runs cells: one that was given, processes of this machine, or this process.
+def engine_for(
+    workers: int = 0,
+    engine: str | Engine | None = None,
+    resources: Resources | None = None,
+    folder: Path | None = None,
+) -> Iterator[Engine]:
+    """The engine that runs cells: one that was given, one by name, processes of this machine, or this process.
 
     Args:
         workers: 0 is this process; N are N processes, which share the cores and stay until the end.
-        engine: given instead.
+        engine: given instead: an object, or a name that `check_engine` takes.
+        resources: of each cell, with an engine by name.
+        folder: of the study, where jobs of SLURM are kept.
 
     Raises:
-        InputError: if `workers` is negative, both are given, or a worker process died.
+        InputError: if `workers` is negative, both are given, the engine is not there, or a worker process died.
     """
     if workers < 0 or (workers and engine):
         raise InputError(f"workers={workers}: give 0 (this process), a number of processes, or an engine instead.")
-    if engine or not workers:
+    if isinstance(engine, str):
+        with _named(engine, resources or Resources(), folder or Path()) as named:
+            yield named
+    elif engine or not workers:
         yield engine or Here()
-        return
-    with Processes(workers) as processes:
-        yield processes
+    else:
+        with Processes(workers) as processes:
+            yield processes
+
+
+def _named(engine: str, resources: Resources, folder: Path) -> AbstractContextManager[Engine]:
+    """Imported only where it is asked for: each needs a package that not everyone has."""
+    name, _, address = engine.partition(":")
+    if name == RAY:
+        from whatwhere.lab.on_ray import OnRay
+
+        return OnRay(address, resources)
+    from whatwhere.lab.on_slurm import OnSlurm
+
+    return OnSlurm(name, resources, folder)
 
 
 class Here:
