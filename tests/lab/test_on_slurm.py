@@ -134,12 +134,48 @@ def test_what_sbatch_refuses_is_told(tmp_path: Path, slurm: Path) -> None:
         OnSlurm("slurm", FULL, tmp_path).submit(int, {})
 
 
-def test_local_jobs_run_side_by_side_and_fail_as_cells_do(tmp_path: Path, light: Path) -> None:
-    store, cells = Store(tmp_path / "out", {}), squares(2)
+def test_a_local_job_is_a_process_of_its_own(tmp_path: Path, light: Path) -> None:
+    store, cells, telling = Store(tmp_path / "out", {}), squares(1), Telling(tmp_path / "out" / "told", 0.1)
     with engine_for(0, "submitit-local", Resources(), tmp_path / "out") as engine:
-        run_cells(cells, Telling(tmp_path / "out" / "told", 0.1), store, engine, quiet=True)
-    assert [store.load(c)["square"] for c in cells] == [0, 1]
-    assert len({pid for _, pid in Telling(tmp_path / "out" / "told").told("began")} - {os.getpid()}) == 2
+        run_cells(cells, telling, store, engine, quiet=True)
+    assert store.load(cells[0]) == {"square": 0}
+    assert {pid for _, pid in telling.told("began")} != {os.getpid()}
+
+
+class Counted:
+    """A job that ends at the second look; how many there are at once."""
+
+    now, most = 0, 0
+
+    def __init__(self) -> None:
+        Counted.now += 1
+        Counted.most = max(Counted.most, Counted.now)
+        self.looks = 0
+
+    def done(self) -> bool:
+        self.looks += 1
+        Counted.now -= self.looks == 2
+        return self.looks >= 2
+
+    def exception(self) -> None:
+        return None
+
+    def result(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize(("name", "most"), [("submitit-local", 2), ("slurm", 5)])
+def test_this_machine_runs_no_more_jobs_than_it_has_cores_and_slurm_queues_all(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(on_slurm, "EVERY", 0.001)
+    monkeypatch.setattr(on_slurm, "_submitted", lambda *_: Counted())
+    Counted.now = Counted.most = 0
+    engine = OnSlurm(name, Resources(cpus_per_cell=2), tmp_path)
+    handles = [engine.submit(int, {}) for _ in range(5)]
+    assert [h.result() for h in handles] == [7] * 5
+    assert (Counted.most, Counted.now) == (most, 0)
 
 
 def test_debug_jobs_run_in_this_process(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class OnSlurm:
     def __init__(self, name: str, resources: Resources, folder: Path) -> None:
         self._threads, self._sent = resources.cpus_per_cell, list[Sent]()
         self._folder = folder.absolute() / JOBS / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
+        self._most = max(1, (os.cpu_count() or 1) // (self._threads or 1)) if name == LOCAL else None  # nobody queues
         self._executor = _executor(name, self._folder)
         self._executor.update_parameters(**parameters(resources))
 
@@ -60,9 +61,13 @@ class OnSlurm:
             InputError: if sbatch refuses it.
         """
         job = Job(function, os.getcwd(), self._threads)
-        sent = Sent(lambda: _submitted(self._executor, job, configuration))
+        sent = Sent(lambda: _submitted(self._executor, job, configuration), self._room)
         self._sent.append(sent)
         return sent
+
+    def _room(self) -> bool:
+        """Whether another job may be queued."""
+        return self._most is None or sum(sent.queued for sent in self._sent) < self._most
 
     def __enter__(self) -> OnSlurm:
         """Nothing is queued before the first cell."""
@@ -84,19 +89,28 @@ class Sent:
 
     Args:
         submit: queues its job; asked again where a job was killed.
+        room: whether a job may be queued now.
     """
 
-    def __init__(self, submit: Callable[[], Any]) -> None:
-        self._submit, self._left = submit, RETRIES
-        self._job = submit()
-        self._looked = 0.0
+    def __init__(self, submit: Callable[[], Any], room: Callable[[], bool]) -> None:
+        self._submit, self._room, self._left = submit, room, RETRIES
+        self._job: Any = submit() if room() else None
+        self._looked, self._over = 0.0, False
+
+    @property
+    def queued(self) -> bool:
+        """Whether it has a job that has not ended, as far as it was looked at."""
+        return self._job is not None and not self._over
 
     def done(self) -> bool:
         """Whether its job has ended, and is not to be sent again."""
-        if time.monotonic() - self._looked < EVERY:
+        if self._job is None and self._room():
+            self._job = self._submit()
+        if self._job is None or time.monotonic() - self._looked < EVERY:
             return False
         self._looked = time.monotonic()
-        return bool(self._job.done()) and not self._sent_again()
+        self._over = bool(self._job.done()) and not self._sent_again()
+        return self._over
 
     def _sent_again(self) -> bool:
         from submitit.core.utils import FailedJobError, UncompletedJobError
@@ -111,11 +125,14 @@ class Sent:
 
     def result(self) -> Any:
         """What the function returned; raises what became of its last job otherwise."""
+        while not self.done():
+            time.sleep(EVERY)
         return self._job.result()
 
     def cancel(self) -> None:
         """End its job."""
-        self._job.cancel(check=False)
+        if self._job is not None:
+            self._job.cancel(check=False)
 
 
 def parameters(resources: Resources) -> dict[str, Any]:
