@@ -35,11 +35,21 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         finally:
             Path(name).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own way
-        why = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot write {path}: {why}. {_advice(error, path)}; "
-            "what was finished before is kept, and the same command goes on from there."
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: Exception) -> InputError:
+    """An error for a file that cannot be written, with what helps.
+
+    Args:
+        path: the file.
+        error: what was raised.
+    """
+    why = getattr(error, "strerror", None) or error
+    return InputError(
+        f"cannot write {path}: {why}. {_advice(error, path)}; "
+        "what was finished before is kept, and the same command goes on from there."
+    )
 
 
 def _advice(error: Exception, path: Path) -> str:

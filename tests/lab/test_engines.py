@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-import whatwhere
-from whatwhere.errors import InputError, TrainingDiverged
+from small_process import TESTS, gone, light_in, wait_for
+from whatwhere.errors import InputError
 from whatwhere.lab import engines
 from whatwhere.lab.cells import Cell, Store
-from whatwhere.lab.engines import Engine, Task, _deaf_children, _portable, engine_for
-from whatwhere.lab.engines import run_cells as run_on
+from whatwhere.lab.engines import Engine, _deaf_children, engine_for
+from whatwhere.lab.running import run_cells as run_on
 from whatwhere.lab.study import Worker
+from whatwhere.lab.tasks import Task
 
 # What cells do here; at the top of the module, so that worker processes find it.
 
@@ -85,29 +86,6 @@ def run_cells(
     """As `run_study` runs a round."""
     with engine_for(workers, engine) as chosen:
         return run_on(cells, worker, store, chosen, quiet=quiet)
-
-
-def wait_for(file: Path, seconds: float = 90) -> str:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if file.exists() and file.read_text():
-            return file.read_text()
-        time.sleep(0.05)
-    raise TimeoutError(file)
-
-
-def gone(pid: int, seconds: float = 20) -> bool:
-    """Whether a process ends; one that nobody has waited for (a zombie) has ended too."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        stat = Path(f"/proc/{pid}/stat")
-        try:
-            if stat.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def squares(n: int) -> list[Cell]:
@@ -214,20 +192,6 @@ def test_workers_must_be_a_number_of_processes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"workers=-1: give 0 \(this process\), a number"):
         run_cells([], work, Store(tmp_path, {}), workers=-1)
     assert run_cells([], work, Store(tmp_path, {}), workers=2) == 0
-
-
-def test_errors_on_their_way_from_a_worker() -> None:
-    """A user's mistake is passed on as it is, others with their traceback, what cannot be unpickled as text."""
-    for error in (InputError("a"), TrainingDiverged("b")):
-        assert _portable(error) is error
-        assert not hasattr(error, "__notes__")
-    outcome, about = Task(work, away=True)({"do": "square"})  # no x
-    assert isinstance(outcome, KeyError)
-    assert 'config["x"]' in outcome.__notes__[0]
-    assert set(about) == {"seconds", "hardware", "versions"}
-    outcome, _ = Task(work, away=True)({"do": "awkward", "x": 5})
-    assert type(outcome) is RuntimeError
-    assert "awkward 5" in str(outcome)
 
 
 class BrokenPool:
@@ -339,23 +303,9 @@ def test_an_engine_of_threads_gives_the_numbers_of_one(tmp_path: Path) -> None:
 
 @pytest.fixture
 def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What new processes import instead: `whatwhere` without timm and torchvision, and what engines need of torch."""
-    folder = tmp_path / "light"
-    for package, text in {"whatwhere": f"__path__ = {list(whatwhere.__path__)!r}", "torch": TORCH}.items():
-        (folder / package).mkdir(parents=True)
-        (folder / package / "__init__.py").write_text(text)
+    folder = light_in(tmp_path)
     monkeypatch.syspath_prepend(folder)  # which multiprocessing hands on
     return folder
-
-
-TORCH = """
-class cuda:
-    device_count = staticmethod(lambda: 0)
-
-threads = [99]
-set_num_threads = lambda n: threads.append(n)
-get_num_threads = lambda: threads[-1]
-"""
 
 
 @pytest.mark.usefixtures("light")
@@ -397,7 +347,7 @@ def test_a_killed_worker_is_told_and_finished_cells_are_kept(tmp_path: Path) -> 
 
 SCRIPT = """
 import sys
-sys.path[:0] = [{light!r}, {tests!r}]
+sys.path[:0] = [{light!r}, {tests!r}, {shared!r}]
 from pathlib import Path
 from test_engines import run_cells, squares, work
 from whatwhere.lab.cells import Cell, Store
@@ -414,7 +364,7 @@ if __name__ == "__main__":
 
 UNGUARDED = """
 import sys
-sys.path[:0] = [{light!r}, {tests!r}]
+sys.path[:0] = [{light!r}, {tests!r}, {shared!r}]
 from pathlib import Path
 from test_engines import run_cells, squares, work
 from whatwhere.lab.cells import Store
@@ -425,7 +375,9 @@ run_cells(squares(1), work, Store(Path({folder!r}), {{}}), workers=1, quiet=True
 
 def test_a_script_that_starts_workers_unguarded_is_told_how_to(tmp_path: Path, light: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(UNGUARDED.format(light=str(light), tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    script.write_text(
+        UNGUARDED.format(light=str(light), tests=str(Path(__file__).parent), shared=str(TESTS), folder=str(tmp_path))
+    )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
@@ -451,7 +403,9 @@ def test_ctrl_c_does_not_reach_processes_that_still_start() -> None:
 def test_the_parent_is_stopped(tmp_path: Path, light: Path, sent: signal.Signals) -> None:
     """By Ctrl-C or a kill: finished cells are kept, and no worker trains on for hours."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(light=str(light), tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    script.write_text(
+        SCRIPT.format(light=str(light), tests=str(Path(__file__).parent), shared=str(TESTS), folder=str(tmp_path))
+    )
     errors = (tmp_path / "errors.txt").open("w")
     parent = subprocess.Popen([sys.executable, str(script)], stderr=errors, start_new_session=True)
     try:

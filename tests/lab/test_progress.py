@@ -10,8 +10,8 @@ import pytest
 
 from whatwhere.lab import progress
 from whatwhere.lab.cells import Cell, Store, Worker
-from whatwhere.lab.engines import run_cells
 from whatwhere.lab.progress import EVERY, FIRST, Meter
+from whatwhere.lab.running import run_cells
 
 
 class Clock:

@@ -52,6 +52,18 @@ def test_runs_of_the_first_version_were_not_noted(clock: list[float], tmp_path: 
     assert Seconds(tmp_path, clock[0], before=99.0).total == 13.5
 
 
+def test_runs_side_by_side_add_up(clock: list[float], tmp_path: Path) -> None:
+    one, two = Seconds(tmp_path, clock[0]), Seconds(tmp_path, clock[0])
+    for _ in range(3):
+        clock[0] += 10
+        one._note()
+        two._note()
+    assert noted(tmp_path) == two.total == 60
+    clock[0] += 5
+    one._note()
+    assert noted(tmp_path) == one.total == 65
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"seconds": "many"}'])
 def test_a_damaged_note_stops_nothing(text: str, clock: list[float], tmp_path: Path) -> None:
     (tmp_path / "seconds.json").write_text(text)

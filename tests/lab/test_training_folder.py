@@ -1,3 +1,5 @@
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from whatwhere.cli import main
 from whatwhere.data import Data
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
+from whatwhere.lab import training_folder
 from whatwhere.lab.training_folder import trained_in
 
 RECIPE = ww.Recipe(epochs=1, batch_size=32, lr=0.02, crop_padding=0, flip=False)
@@ -67,3 +70,26 @@ def test_a_trained_network_is_opened_from_its_folder(tmp_path: Path, few: Data) 
     own = ww.Network(ww.load_model("cifar/vgg11", classes=10, width=1 / 16).module)  # of which no file can say anything
     trained_in(tmp_path / "own", own, few, RECIPE, {}, device="cpu")
     assert sorted(f.name for f in (tmp_path / "own").iterdir() if f.suffix == ".json") == ["history.json", "start.json"]
+
+
+def test_a_second_call_at_once_waits_and_trains_nothing(tmp_path: Path, few: Data, monkeypatch) -> None:
+    monkeypatch.setattr("whatwhere.lab.claims.LOOK", 0.01)
+    inside, most, steps = [0], [0], list[int]()
+
+    def slowly(*given, on_step, original=training_folder.fit, **options):
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.1)
+        history = original(*given, on_step=lambda done, total: steps.append(done), **options)
+        inside[0] -= 1
+        return history
+
+    monkeypatch.setattr(training_folder, "fit", slowly)
+    both = [threading.Thread(target=train, args=(tmp_path, few)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(60)
+    assert most == [1]
+    assert steps == [1, 2]
+    assert not (tmp_path / "training.claim").exists()

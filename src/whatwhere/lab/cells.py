@@ -12,9 +12,11 @@ from typing import Any
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, refuse_foreign, write_json
+from whatwhere.lab.claims import Claim
 
 SCHEMA_VERSION = 1
 STUDY = "study.json"
+CLAIM = ".claim"  # ends the name of the file that says who runs a cell
 WRITTEN = ("result.json", "table.csv", "index.html")  # at the end of every study
 
 
@@ -50,8 +52,47 @@ class Worker:
         """Called once the cell's result is safe, to remove its checkpoint, say."""
 
 
-class Store:
-    """A folder of finished cells, one small JSON file each, written atomically.
+@dataclass(frozen=True)
+class CellFiles:
+    """The files of the cells of a folder: results, one small JSON file each, written atomically, and claims.
+
+    Attributes:
+        folder: of the study.
+    """
+
+    folder: Path
+
+    def file(self, cell: Cell) -> Path:
+        """Where a cell's result is, or will be."""
+        return self.folder / "cells" / f"{cell.key}.json"
+
+    def claim(self, cell: Cell) -> Claim:
+        """The right to run a cell, beside its result.
+
+        In the same folder, since creating a file there makes an NFS client look anew at what else is in it.
+        """
+        return Claim(self.folder / "cells" / f"{cell.key}{CLAIM}")
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell is finished."""
+        return self.file(cell).exists()
+
+    def load(self, cell: Cell) -> dict[str, Any]:
+        """A finished cell's result.
+
+        Raises:
+            InputError: if the file is damaged, or belongs to another configuration.
+        """
+        return _checked(read_json(self.file(cell)), self.file(cell))[1]
+
+    def save(self, cell: Cell, result: Mapping[str, Any], **about: Any) -> None:
+        """Write a finished cell; `about` is recorded beside the result (seconds, hardware)."""
+        head = {"schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config}
+        write_json(self.file(cell), {**head, "result": result, **about}, compact=True)
+
+
+class Store(CellFiles):
+    """A folder of finished cells, and what they share.
 
     Args:
         folder: made if it is not there.
@@ -64,7 +105,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, study: Mapping[str, Any], *, kind: str = "", overwrite: bool = False) -> None:
-        self.folder = Path(folder)
+        super().__init__(Path(folder))
         self.study = json.loads(json.dumps(study))  # as it will be read back
         self._read: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         file = self.folder / STUDY
@@ -75,11 +116,15 @@ class Store:
         kept = not file.exists() and is_result(self.folder / "result.json", kind)
         ours = finished or kept or _is_study(file, self.study)
         refuse_foreign(self.folder, files, ours=ours, overwrite=overwrite)
-        # A folder with neither cells nor a result, left by a mistake say, may be reused.
-        if finished or (ours and file.exists() and (self.folder / "result.json").exists()):
+        # A folder with neither cells nor a result, left by a mistake say, may be reused; not one whose first cells run.
+        if finished or (ours and file.exists() and ((self.folder / "result.json").exists() or self._in_use())):
             self._refuse_another(read_json(file), file)
         else:
             write_json(file, self.study)
+
+    def _in_use(self) -> bool:
+        """Whether a process runs a cell."""
+        return not all(Claim(file).free() for file in (self.folder / "cells").glob(f"*{CLAIM}"))
 
     def _refuse_another(self, seen: Any, file: Path) -> None:
         if not isinstance(seen, dict):
@@ -91,14 +136,6 @@ class Store:
                 f"out={str(self.folder)!r} holds another study; choose another folder, or the same settings:\n"
                 + "\n".join(lines)
             )
-
-    def file(self, cell: Cell) -> Path:
-        """Where a cell's result is, or will be."""
-        return self.folder / "cells" / f"{cell.key}.json"
-
-    def has(self, cell: Cell) -> bool:
-        """Whether a cell is finished."""
-        return self.file(cell).exists()
 
     def contents(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         """Configuration and result of every finished cell, by its key, whoever asked for it.
@@ -115,19 +152,6 @@ class Store:
         """What the finished cells took, as far as it was recorded."""
         cells = (read_json(f) for f in (self.folder / "cells").glob("*.json"))
         return sum(float(c.get("seconds", 0)) for c in cells if isinstance(c, dict))
-
-    def load(self, cell: Cell) -> dict[str, Any]:
-        """A finished cell's result.
-
-        Raises:
-            InputError: if the file is damaged, or belongs to another configuration.
-        """
-        return _checked(read_json(self.file(cell)), self.file(cell))[1]
-
-    def save(self, cell: Cell, result: Mapping[str, Any], **about: Any) -> None:
-        """Write a finished cell; `about` is recorded beside the result (seconds, hardware)."""
-        head = {"schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config}
-        write_json(self.file(cell), {**head, "result": result, **about}, compact=True)
 
 
 def is_result(file: Path, kind: str) -> bool:

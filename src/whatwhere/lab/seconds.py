@@ -26,6 +26,7 @@ class Seconds:
     def __init__(self, folder: Path, started: float, before: float = 0.0) -> None:
         self._file, self._started = folder / FILE, started
         self._before = self._noted() if self._file.is_file() else before
+        self._others, self._seen = 0.0, self._before  # what runs beside this one have noted; what is in the file
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_noting, daemon=True)
 
@@ -37,8 +38,8 @@ class Seconds:
 
     @property
     def total(self) -> float:
-        """So far, those of earlier runs included."""
-        return round(self._before + time.perf_counter() - self._started, 1)
+        """So far, those of earlier runs included, and of runs beside this one as far as they were noted."""
+        return round(self._before + self._others + time.perf_counter() - self._started, 1)
 
     def __enter__(self) -> Seconds:
         """Begin to note."""
@@ -56,7 +57,10 @@ class Seconds:
             self._note()
 
     def _note(self) -> None:
+        if self._file.is_file():
+            self._others += max(0.0, self._noted() - self._seen)
+        self._seen = self.total
         try:
-            write_json(self._file, {"seconds": self.total})
+            write_json(self._file, {"seconds": self._seen})
         except InputError:  # a full disk: what matters says so itself
             return

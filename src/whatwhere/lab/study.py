@@ -18,6 +18,7 @@ from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell, Store
 from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
 from whatwhere.lab.progress import silence
+from whatwhere.lab.resources import Resources, check_engine
 from whatwhere.lab.seconds import Seconds
 
 if TYPE_CHECKING:
@@ -25,16 +26,17 @@ if TYPE_CHECKING:
     from whatwhere.lab.result import Result
 
     AnyPath: TypeAlias = str | os.PathLike[str]
+    AnyEngine: TypeAlias = str | Engine
 else:  # what reads signatures at run time waits for no torch
-    Engine = Result = Any
-    AnyPath = str
+    Result = Any
+    AnyPath = AnyEngine = str
 
 R = TypeVar("R", bound="Result")
 S = TypeVar("S", bound="Study[Any]")
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Resources):
     """Where and how a study runs. None of this changes a number.
 
     Attributes:
@@ -46,8 +48,9 @@ class Run:
         fold_only: run nothing, and make the result of the cells that are finished.
         quiet: print no progress.
         overwrite: replace files in `out` that no study wrote, such as an index.html; another study's never.
-        engine: anything with `submit(function, configuration)` that returns handles with `done()` and `result()`; None
-            is this process, or `workers` processes.
+        engine: ray (or ray:HOST:PORT), slurm, or submitit-local (the same jobs on this machine), instead of workers; in
+            Python also anything with `submit(function, configuration)` that returns handles with `done()` and
+            `result()`.
     """
 
     out: AnyPath | None = None
@@ -57,7 +60,7 @@ class Run:
     fold_only: bool = False
     quiet: bool = False
     overwrite: bool = False
-    engine: Engine | None = None
+    engine: AnyEngine | None = None
 
     @property
     def folder(self) -> Path:
@@ -224,6 +227,7 @@ def run_study(study: Study[R], how: Run) -> R:
     """
     from whatwhere.lab.provenance import provenance  # torch
 
+    check_engine(how.engine, how.workers, how, kept=how.out is not None)
     started = time.perf_counter()
     with kept_in(how) as placed, silence(how.quiet):
         plan = study.planned()
@@ -274,12 +278,13 @@ def _check_run(plan: Plan[Any, Any], how: Run) -> None:
 
 def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
     """Run what is missing, round by round: what some cells do is known once others are finished."""
-    from whatwhere.lab.engines import engine_for, run_cells  # torch
+    from whatwhere.lab.engines import engine_for  # torch
+    from whatwhere.lab.running import run_cells
 
     plan.check(how)
     _announce(plan, how, store)
     worker, asked = plan.worker(how), dict[str, Cell]()
-    with engine_for(how.workers, how.engine) as engine:
+    with engine_for(how.workers, how.engine, how, how.folder) as engine:
         while True:
             cells = {c.key: c for c in plan.cells(Finished(store, store.contents()))}
             if cells.keys() <= asked.keys():

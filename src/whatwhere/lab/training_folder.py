@@ -12,6 +12,7 @@ from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, refuse_foreign, write_json
 from whatwhere.fingerprints import fingerprint
+from whatwhere.lab.claims import alone
 from whatwhere.lab.progress import Meter
 from whatwhere.models.opened import CONFIG
 from whatwhere.models.saved import save, unsavable
@@ -24,6 +25,7 @@ from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe
 
 WEIGHTS, CHECKPOINT, START, HISTORY = "weights.safetensors", "checkpoint.pt", "start.json", "history.json"
+CLAIM = "training.claim"  # there while a process trains
 TRAIN = "whatwhere train"  # who writes
 
 
@@ -40,6 +42,8 @@ def trained_in(
 ) -> Evaluation | SceneEvaluation | BoxEvaluation:
     """Train a network in place, write its weights and history, and evaluate it on the test split.
 
+    A second call at once for the same folder waits for the first, and finds its training finished.
+
     Args:
         folder: gets checkpoint, weights and history, and how to make the network again where a file can say that, so
             that --model takes the folder; a training that was begun there goes on.
@@ -55,6 +59,21 @@ def trained_in(
         InputError: if a training with other initial weights was begun in the folder, or it holds files of others; as
             `fit`.
     """
+    with alone(folder / CLAIM, f"training in {folder}"):
+        return _trained(folder, net, data, recipe, about, seed=seed, device=device, overwrite=overwrite)
+
+
+def _trained(
+    folder: Path,
+    net: Network,
+    data: Data | Scenes | Boxes,
+    recipe: Recipe,
+    about: Mapping[str, Any],
+    *,
+    seed: int,
+    device: str,
+    overwrite: bool,
+) -> Evaluation | SceneEvaluation | BoxEvaluation:
     _check_start(folder, net, overwrite)
     # A segmentation network or a detector is evaluated once, at the end: each evaluation takes as long as an epoch.
     test = data.test if isinstance(data, Data) else None
