@@ -75,22 +75,32 @@ def to_pixels(raw: Raw, geometry: Preprocessing | None = None) -> Tensor:
     """
     resized = geometry is not None and geometry.size is not None
     channels = (geometry.channels if geometry else None) or 3
-    if isinstance(raw, Tensor):
-        if raw.is_floating_point():
-            return raw
-        raw = with_channels(raw, channels)
-        if not resized:
-            return raw
-        raw = _as_picture(raw)
-    picture = _coloured(raw, channels)
-    if geometry is not None and resized:
-        picture = fit(picture, geometry)
+    if isinstance(raw, Tensor) and raw.is_floating_point():
+        return raw
+    if isinstance(raw, Tensor) and not resized:
+        return with_channels(raw, channels)
+    picture = opened(raw, channels)
+    return as_tensor(fit(picture, geometry) if geometry is not None and resized else picture)
+
+
+def as_tensor(picture: Image.Image) -> Tensor:
+    """(C, H, W) bytes of a picture."""
     pixels = torch.from_numpy(np.array(picture))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
-def _coloured(raw: bytes | Path | Image.Image, channels: int) -> Image.Image:
-    """A picture of so many channels: grey, RGB, or RGB with transparency, which the picture must have itself."""
+def opened(raw: Raw, channels: int) -> Image.Image:
+    """A picture, decoded, of so many channels: grey, RGB, or RGB with transparency, which the picture must have itself.
+
+    Args:
+        raw: the picture, no floats.
+        channels: of the result.
+
+    Raises:
+        BrokenPicture: if it cannot be decoded, or has not these channels.
+    """
+    if isinstance(raw, Tensor):
+        return _as_picture(with_channels(raw, channels))
     if channels not in (1, 3, 4):
         raise BrokenPicture(f"the network takes {channels} channels, which only tensors ({channels}, H, W) have")
     picture = upright_rgb(raw, transparent=channels == 4)
