@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whatwhere.data.ahead import ahead
 from whatwhere.data.memory import memory_budget
-from whatwhere.data.pixels import BrokenPicture, Raw, check_geometry, to_pixels
+from whatwhere.data.pixels import BrokenPicture, Piece, Raw, check_geometry, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
 from whatwhere.errors import InputError
@@ -328,8 +328,8 @@ def bytes_at(split: str, source: Source, row: int) -> bytes:
 
 def stored_bytes(raw: Raw) -> bytes:
     """The content of a stored picture: its encoded bytes, or its pixels."""
-    if isinstance(raw, Path):
-        return raw.read_bytes()
+    if isinstance(raw, Path | Piece):
+        return raw.read_bytes() if isinstance(raw, Path) else raw.content()
     if isinstance(raw, Tensor):
         return raw.contiguous().numpy().tobytes()
     return raw.tobytes() if isinstance(raw, Image.Image) else raw
@@ -339,6 +339,8 @@ def stored_size(raw: Raw) -> int:
     """Bytes that decoding reads; 0 for a picture that is already decoded."""
     if isinstance(raw, Path):
         return os.path.getsize(raw) if os.path.exists(raw) else 0
+    if isinstance(raw, Piece):
+        return raw.size
     return len(raw) if isinstance(raw, bytes) else 0
 
 
