@@ -54,3 +54,14 @@ def test_training_pictures_without_labels_lack_no_class() -> None:
     assert data.notes == ()
     with pytest.warns(UserWarning, match="split 'train' holds no picture of '2'"):
         load_data({"train": pictures(0, 1), "test": pictures(0, 1, 2)})
+
+
+def test_a_test_split_without_labels_gives_way_to_one_with_labels() -> None:
+    """ImageNet's, on the hub: its test labels are secret."""
+    with pytest.warns(UserWarning, match="split 'test' has no labels; 'validation', which has, is evaluated on"):
+        data = load_data({"train": pictures(0, 1), "test": pictures(-1, -1), "validation": pictures(1, 0)})
+    assert data.test is data.splits["validation"]
+    unlabelled = load_data({"test": pictures(-1, -1), "validation": pictures(-1, -1)})
+    assert unlabelled.test is unlabelled.splits["test"]
+    both = load_data({"test": pictures(0, 1), "validation": pictures(1, 0)})
+    assert (both.test is both.splits["test"], both.notes) == (True, ())

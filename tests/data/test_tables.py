@@ -1,7 +1,9 @@
 import io
+from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,30 @@ def test_split_names_lose_their_slice() -> None:
     rows.info.splits = None
     rows._split = datasets.NamedSplit("train[:10%]")
     assert split_name(rows) == "train"
+
+
+def test_what_was_downloaded_from_the_hub_is_there_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folders that `hf download --repo-type dataset me/tiny` makes."""
+    snapshot = tmp_path / "hub" / "datasets--me--tiny" / "snapshots" / ("a" * 40)
+    (tmp_path / "hub" / "datasets--me--tiny" / "refs").mkdir(parents=True)
+    (tmp_path / "hub" / "datasets--me--tiny" / "refs" / "main").write_text("a" * 40)
+    (snapshot / "data").mkdir(parents=True)
+    rows = {"image": [Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(3)], "label": [0, 1, 0]}
+    table = datasets.Dataset.from_dict(rows).cast_column("label", datasets.ClassLabel(names=["a", "b"]))
+    table.to_parquet(snapshot / "data" / "train-00000-of-00001.parquet")
+    given = datasets.load_dataset
+
+    def offline(name: str, *options: object) -> object:
+        if name.startswith("me/"):
+            raise ConnectionError(name)
+        return given(name, *options)
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    data = load_data("hf/me/tiny")
+    assert (data.name, data.classes, data.train.labels.tolist()) == ("hf/me/tiny", ("a", "b"), [0, 1, 0])
+    with pytest.raises(InputError, match="bring `hf download --repo-type dataset me/other` here"):
+        load_data("hf/me/other")

@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from small_detector import pictures as drawn
-from whatwhere.data import Split
+from whatwhere.data import Split, ahead
 from whatwhere.data.boxes import BoxSplit, Objects
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.data.sources import Memory
+from whatwhere.data.views import SEEDS, Views, viewed
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import fingerprint
 from whatwhere.label_maps import IGNORE
@@ -272,3 +273,43 @@ def test_what_cannot_be_trained_is_refused(pictures) -> None:
         fit(load_model("ssd/small", width=0.25), blank, Recipe(epochs=1, batch_size=4), device="cpu")
     with pytest.raises(InputError, match="crop_padding=4"):
         replace(recipes["boxes"], crop_padding=4)
+
+
+# Views of pictures
+
+WINDOWS = Recipe(epochs=2, batch_size=4, crop_padding=0, crop_area=(0.2, 1.0))
+
+
+def test_pictures_are_seen_through_views_of_a_seed_that_each_epoch_draws(pictures) -> None:
+    split, order = pictures(), torch.randperm(20)
+    draws, same = (torch.Generator().manual_seed(3) for _ in range(2))
+    epochs = [list(Classify(WINDOWS).batches(split, order, draws, Preprocessing())) for _ in range(2)]
+    views = Views((0.2, 1.0), (3 / 4, 4 / 3), flip=True)
+    for batches in epochs:
+        seed = int(torch.randint(SEEDS, (), generator=same))
+        for (images, labels), rows in zip(batches, order.split(4), strict=True):
+            expected = viewed(split.source.images[rows], [views.of(seed, row, 6, 6) for row in rows.tolist()], (6, 6))
+            assert torch.equal(images, expected)
+            assert torch.equal(labels, split.labels[rows])
+    assert not torch.equal(epochs[0][0][0], epochs[1][0][0])
+
+
+def test_training_on_views_resumes_and_does_not_depend_on_the_decoding_workers(
+    pictures, small_net, tmp_path, monkeypatch
+) -> None:
+    def trained(**options: Any) -> str:
+        net = small_net()
+        net = replace(net, preprocessing=replace(net.preprocessing, size=(6, 6)))
+        fit(net, split, WINDOWS, device="cpu", **options)
+        return fingerprint(net.module)
+
+    def stop(done: int, total: int) -> None:
+        if done == total - 1:
+            raise KeyboardInterrupt
+
+    split = pictures()
+    expected = trained()
+    monkeypatch.setattr(ahead, "workers", lambda: 3)
+    with pytest.raises(KeyboardInterrupt):
+        trained(file=tmp_path / "net.pt", on_step=stop)
+    assert trained(file=tmp_path / "net.pt") == expected

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,28 @@ def test_the_authors_recipe() -> None:
     assert (recipe.crop_padding, recipe.flip, recipe.nesterov) == (4, True, False)
 
 
+def test_the_authors_recipes_for_imagenet() -> None:
+    recipe = recipe_named("fan2020-imagenet")
+    lrs = [recipe.lr * recipe.factor(e * 10, 10) for e in (0, 29, 30, 59, 60, 89)]
+    assert lrs == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert (recipe.epochs, recipe.batch_size, recipe.momentum, recipe.weight_decay) == (90, 256, 0.9, 1e-4)
+    assert (recipe.crop_area, recipe.crop_ratio, recipe.flip) == ((0.08, 1.0), (3 / 4, 4 / 3), True)
+    assert (recipe.crop_padding, recipe.nesterov, recipe.label_smoothing) == (0, False, 0)
+    small = recipe_named("fan2020-small-imagenet")
+    assert small == replace(recipe_named("fan2020-cifar"), lr=0.01)
+    assert (small.crop_padding, small.crop_area) == (4, None)
+
+
+def test_fields_that_came_later_are_left_out_where_nothing_changed() -> None:
+    fields = "epochs batch_size optimizer lr schedule milestones gamma warmup momentum nesterov weight_decay"
+    fields += " label_smoothing crop_padding flip precision"
+    assert [*Recipe(epochs=1).to_dict()] == fields.split()
+    named = recipe_named("fan2020-imagenet").to_dict()
+    assert named["crop_area"] == (0.08, 1.0)
+    assert "crop_ratio" not in named
+    assert Recipe(epochs=1, crop_ratio=(1.0, 1.0)).to_dict()["crop_ratio"] == (1.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -72,6 +95,13 @@ def test_the_authors_recipe() -> None:
         ({"schedule": "cosine"}, r"schedule='cosine' matches nothing.* Choices: step, one-cycle, constant"),
         ({"precision": "16"}, r"precision='16' matches nothing.* Choices: 32-true, bf16-mixed"),
         ({"nesterov": True, "momentum": 0}, r"nesterov=True needs a momentum above 0"),
+        ({"crop_area": 0.08}, r"crop_area=0\.08 must be \(least, largest\), above 0, at most 1, such as \(0\.08, 1"),
+        ({"crop_area": (0.0, 1.0)}, r"crop_area=\(0\.0, 1\.0\) must be"),
+        ({"crop_area": (0.5, 1.5)}, r"crop_area=\(0\.5, 1\.5\) must be"),
+        ({"crop_area": (0.5, 0.2)}, r"crop_area=\(0\.5, 0\.2\) must be"),
+        ({"crop_ratio": (1.0, math.inf)}, r"crop_ratio=\(1\.0, inf\) must be \(least, largest\), above 0, such"),
+        ({"crop_ratio": None}, r"crop_ratio=None must be"),
+        ({"crop_area": (0.1, 1.0)}, r"crop_area=.* and crop_padding=4 are two ways to crop; give crop_padding=0"),
     ],
 )
 def test_errors_name_the_field_the_value_and_the_choices(wrong: dict[str, Any], message: str) -> None:
@@ -83,13 +113,15 @@ def test_without_augmentation_changes_nothing_else() -> None:
     recipe = Recipe(epochs=3, lr=0.3)
     plain = recipe.without_augmentation()
     assert (plain.crop_padding, plain.flip) == (0, False)
+    assert recipe_named("fan2020-imagenet").without_augmentation().crop_area is None
     assert {**plain.to_dict(), "crop_padding": 4, "flip": True} == recipe.to_dict()
 
 
 def test_a_recipe_survives_json() -> None:
     recipe = recipe_named("fan2020-imagenet")
     plain = json.loads(json.dumps(recipe.to_dict()))
-    assert Recipe(**{**plain, "milestones": tuple(plain["milestones"])}) == recipe
+    assert Recipe(**{**plain, **{k: tuple(plain[k]) for k in ("milestones", "crop_area")}}) == recipe
+    assert Recipe.of(plain) == recipe
 
 
 def test_an_unknown_name_shows_the_nearest() -> None:
@@ -103,6 +135,7 @@ def test_an_unknown_name_shows_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"crop_area": (0.1, 1.0)}, r"crop_area=\(0\.1, 1\.0\): scenes are cropped by crop and scale"),
         ({"crop": (0, 8)}, r"crop=\(0, 8\) must be \(height, width\), both at least 1"),
         ({"crop": (8,)}, r"crop=\(8,\) must be"),
         ({"scale": (0.0, 1.0)}, r"scale=\(0\.0, 1\.0\) must be \(least, most\), above 0"),

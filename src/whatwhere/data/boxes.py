@@ -11,10 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from whatwhere.data.ahead import workers
 from whatwhere.data.pixels import BrokenPicture, Raw, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
-from whatwhere.data.split import SAMPLED, bytes_at, sampled_rows, stored_size, workers
+from whatwhere.data.split import SAMPLED, bytes_at, sampled_rows, stored_size
 from whatwhere.data.split_names import TEST, TRAIN, VALIDATION, first_of
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing

@@ -10,6 +10,7 @@ import torch
 from whatwhere.data.class_names import check_forms, in_order, order_notes
 from whatwhere.data.listing import Found, no_splits, passed_over, pictures_below, pictures_in, several, subfolders
 from whatwhere.data.parts import Data, Part, assemble
+from whatwhere.data.paths import Paths
 from whatwhere.data.sources import Files
 from whatwhere.data.split_names import split_folders
 from whatwhere.errors import InputError
@@ -100,7 +101,8 @@ def pictures_of(root: Path, folders: list[Path]) -> list[Found]:
     Raises:
         InputError: if a class folder holds no pictures.
     """
-    found = [pictures_below(folder, folders) for folder in folders] or [pictures_in(root)]
+    known = {os.path.realpath(folder) for folder in folders}
+    found = [pictures_below(folder, known) for folder in folders] or [pictures_in(root)]
     for folder, held in zip(folders, found, strict=False):  # no folders: loose pictures
         if not held.pictures:
             raise InputError(
@@ -111,7 +113,7 @@ def pictures_of(root: Path, folders: list[Path]) -> list[Found]:
 
 def folder_part(found: list[Found], folders: list[Path], names: tuple[str, ...]) -> Part:
     """Files and labels of a split; labels are -1 without class folders."""
-    paths = [path for held in found for path in held.pictures]
+    paths = Paths.joined([held.pictures for held in found])
     if not folders:
         return Part(Files(paths), torch.full((len(paths),), -1), names)
     numbers = {name: i for i, name in enumerate(names)}

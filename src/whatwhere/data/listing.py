@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
+from whatwhere.data.paths import Paths
 from whatwhere.errors import InputError
 
 # Left by systems and programs; what starts with a dot is left out as well.
@@ -19,6 +20,7 @@ HIDDEN = frozenset(
 ) | frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 # Pillow knows them and reads no pixels of them, or needs another program to do so.
 NO_PICTURES = frozenset(("BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"))
+FEW = 32  # folders that are splits, and no classes
 SHOWN = 5  # kinds of files, or names, in a note
 
 
@@ -68,6 +70,13 @@ def subfolders(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in entries(folder) if is_folder(entry)]
 
 
+def files_near(folder: Path) -> list[Path]:
+    """The files in a folder, and in its folders where these are few, as tables and shards lie; sorted."""
+    folders = subfolders(folder)
+    there = [folder, *(folders if len(folders) <= FEW else [])]
+    return [Path(entry.path) for place in there for entry in entries(place) if not is_folder(entry)]
+
+
 @dataclass
 class Found:
     """The pictures of a folder, and what else is there.
@@ -78,16 +87,21 @@ class Found:
         links: links to files and folders that are there already.
     """
 
-    pictures: list[Path] = field(default_factory=list)
+    pictures: Paths = field(default_factory=Paths)
     others: Counter[str] = field(default_factory=Counter)
     links: list[Path] = field(default_factory=list)
+    _listed: list[Path] = field(default_factory=list, repr=False)
 
     def add(self, file: Path) -> None:
         """Sort a file in."""
         if is_picture(file):
-            self.pictures.append(file)
+            self._listed.append(file)
         else:
             self.others[file.suffix.lower() or "no ending"] += 1
+
+    def packed(self) -> Found:
+        """The same, when all files are sorted in: what was listed are the pictures, in little memory."""
+        return Found(Paths(sorted(self._listed)), self.others, self.links)
 
 
 def pictures_in(folder: Path) -> Found:
@@ -96,17 +110,17 @@ def pictures_in(folder: Path) -> Found:
     for entry in entries(folder):
         if not is_folder(entry):
             found.add(Path(entry.path))
-    return found
+    return found.packed()
 
 
-def pictures_below(folder: Path, known: Iterable[Path] = ()) -> Found:
+def pictures_below(folder: Path, known: Set[str] = frozenset()) -> Found:
     """The pictures in a folder and its subfolders. Links are followed, each folder and file is counted once.
 
     Args:
         folder: to look in.
-        known: folders whose pictures are counted elsewhere; links to them are passed over.
+        known: real paths of folders whose pictures are counted elsewhere; links to them are passed over.
     """
-    found, visited, links = Found(), {os.path.realpath(path) for path in (folder, *known)}, []
+    found, visited, links = Found(), {os.path.realpath(folder), *known}, []
     for entry in _walk(folder, visited, found):
         if entry.is_symlink():
             links.append(Path(entry.path))
@@ -120,8 +134,7 @@ def pictures_below(folder: Path, known: Iterable[Path] = ()) -> Found:
         else:
             targets.add(target)
             found.add(link)
-    found.pictures.sort()
-    return found
+    return found.packed()
 
 
 def _walk(folder: Path, visited: set[str], found: Found) -> Iterator[os.DirEntry[str]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from torch.utils.data import DataLoader, Dataset
 
 from whatwhere.data.boxes import Boxes
 from whatwhere.data.digits import digits
+from whatwhere.data.downsampled import from_downsampled, holds_downsampled
 from whatwhere.data.folders import from_folder, is_table_folder
+from whatwhere.data.imagenet import from_imagenet, imagenet_in
 from whatwhere.data.known_answer import known_answer
 from whatwhere.data.load_boxes import holds_boxes, load_boxes
 from whatwhere.data.load_scenes import holds_scenes, load_scenes
@@ -19,6 +22,7 @@ from whatwhere.data.loaders import loader_part
 from whatwhere.data.noted import folder_named, noted, readable
 from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.data.scenes import Scenes
+from whatwhere.data.shards import from_shards, holds_shards
 from whatwhere.data.split import Split
 from whatwhere.data.surroundings import surroundings
 from whatwhere.data.torch_sets import dataset_part
@@ -145,10 +149,19 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
     if name in BUILT_IN:
         return BUILT_IN[name]()
     if folder.is_dir():
-        return from_folder(folder)
+        return _in_files(folder)
     if folder.exists():
         raise InputError(f"data={name!r} is a file; give the folder that holds it.")
     raise unknown("data", name, NAMES)
+
+
+def _in_files(folder: Path) -> Data:
+    """Pictures in a folder that is no table, in whichever layout."""
+    if place := imagenet_in(folder):
+        return from_imagenet(folder, place)
+    if holds_downsampled(folder):
+        return from_downsampled(folder)
+    return from_shards(folder) if holds_shards(folder) else from_folder(folder)
 
 
 def _part(split: str, value: Any, image_column: str | None, label_column: str | None) -> Part | Split:

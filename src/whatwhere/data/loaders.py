@@ -215,7 +215,7 @@ class LoaderSplit(Split):
             raise InputError(f"size={size}: a batch holds at least one picture; give 1 or more.")
         if order is None:
             return self._same(self.steady.loader, self.labels)
-        rows = self._checked(order)
+        rows = self.checked(order)
         return self._same(self.steady.part(rows, size), self.labels[rows])
 
     def _same(self, loader: DataLoader[Any], labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -41,8 +41,9 @@ class Data:
 
     @property
     def test(self) -> Split:
-        """The split to evaluate on: "test", else "validation", under any of their usual names."""
-        return self._first(EVALUATION, "to evaluate on ('test' or 'validation')")
+        """The split to evaluate on: "test", else "validation", by any usual name; with labels before without."""
+        found = to_test_on(self.splits)
+        return self._first(EVALUATION, "to evaluate on ('test' or 'validation')") if found is None else found
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -67,6 +68,20 @@ class Data:
             "fingerprints": {name: split.fingerprint for name, split in self.splits.items()},
             **({"notes": list(self.notes)} if self.notes else {}),
         }
+
+
+def to_test_on(splits: Mapping[str, Split]) -> Split | None:
+    """The split to evaluate on: the first by its name of those with labels, else of all."""
+    labelled = {name: split for name, split in splits.items() if bool((split.labels >= 0).any())}
+    return first_of(labelled, EVALUATION) or first_of(splits, EVALUATION)
+
+
+def _untold(splits: Mapping[str, Split]) -> list[str]:
+    """A note on a test split without labels, as of benchmarks that keep them, where another one has them."""
+    usual, instead = first_of(splits, EVALUATION), to_test_on(splits)
+    if usual is None or instead is None or usual is instead:
+        return []
+    return [f"split {usual.name!r} has no labels; {instead.name!r}, which has, is evaluated on."]
 
 
 @dataclass(frozen=True)
@@ -105,8 +120,8 @@ def assemble(name: str, parts: Mapping[str, Part | Split], notes: Sequence[str] 
         splits[split] = part if isinstance(part, Split) else part.make(split, part.source, part.labels, classes)
     seen = {split: held.labels.unique().tolist() for split, held in splits.items() if held.classes}
     counted = all(part.classes is None for part in parts.values())
-    more = [*_unseen(splits, seen), *_alone(splits, seen), *(_counted(classes, seen) if counted else [])]
-    return Data(name, splits, (*notes, *more))
+    more = [*_untold(splits), *_unseen(splits, seen), *_alone(splits, seen)]
+    return Data(name, splits, (*notes, *more, *(_counted(classes, seen) if counted else [])))
 
 
 def _alone(splits: Mapping[str, Split], seen: Mapping[str, list[int]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,8 +17,30 @@ from torch import Tensor
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing, grey
 
-Raw: TypeAlias = "bytes | Path | Image.Image | Tensor"
-"""A picture as its source stores it: encoded, on disk, or as pixels (C, H, W)."""
+
+@dataclass(frozen=True)
+class Piece:
+    """An encoded picture within a file.
+
+    Attributes:
+        path: of the file.
+        start: of the picture, in bytes.
+        size: in bytes.
+    """
+
+    path: Path
+    start: int
+    size: int
+
+    def content(self) -> bytes:
+        """The encoded picture."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.size)
+
+
+Raw: TypeAlias = "bytes | Path | Piece | Image.Image | Tensor"
+"""A picture as its source stores it: encoded, on disk, within a file, or as pixels (C, H, W)."""
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -75,22 +98,32 @@ def to_pixels(raw: Raw, geometry: Preprocessing | None = None) -> Tensor:
     """
     resized = geometry is not None and geometry.size is not None
     channels = (geometry.channels if geometry else None) or 3
-    if isinstance(raw, Tensor):
-        if raw.is_floating_point():
-            return raw
-        raw = with_channels(raw, channels)
-        if not resized:
-            return raw
-        raw = _as_picture(raw)
-    picture = _coloured(raw, channels)
-    if geometry is not None and resized:
-        picture = fit(picture, geometry)
+    if isinstance(raw, Tensor) and raw.is_floating_point():
+        return raw
+    if isinstance(raw, Tensor) and not resized:
+        return with_channels(raw, channels)
+    picture = opened(raw, channels)
+    return as_tensor(fit(picture, geometry) if geometry is not None and resized else picture)
+
+
+def as_tensor(picture: Image.Image) -> Tensor:
+    """(C, H, W) bytes of a picture."""
     pixels = torch.from_numpy(np.array(picture))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
-def _coloured(raw: bytes | Path | Image.Image, channels: int) -> Image.Image:
-    """A picture of so many channels: grey, RGB, or RGB with transparency, which the picture must have itself."""
+def opened(raw: Raw, channels: int) -> Image.Image:
+    """A picture, decoded, of so many channels: grey, RGB, or RGB with transparency, which the picture must have itself.
+
+    Args:
+        raw: the picture, no floats.
+        channels: of the result.
+
+    Raises:
+        BrokenPicture: if it cannot be decoded, or has not these channels.
+    """
+    if isinstance(raw, Tensor):
+        return _as_picture(with_channels(raw, channels))
     if channels not in (1, 3, 4):
         raise BrokenPicture(f"the network takes {channels} channels, which only tensors ({channels}, H, W) have")
     picture = upright_rgb(raw, transparent=channels == 4)
@@ -134,7 +167,7 @@ def raw_mode(picture: Image.Image) -> str:
     return first if isinstance(first, str) else ""
 
 
-def upright_rgb(raw: bytes | Path | Image.Image, *, transparent: bool = False) -> Image.Image:
+def upright_rgb(raw: bytes | Path | Piece | Image.Image, *, transparent: bool = False) -> Image.Image:
     """Decode to an RGB picture, rotated by its EXIF orientation.
 
     Args:
@@ -144,6 +177,7 @@ def upright_rgb(raw: bytes | Path | Image.Image, *, transparent: bool = False) -
     try:
         if isinstance(raw, Image.Image):
             return _rgb(raw, transparent)
+        raw = raw.content() if isinstance(raw, Piece) else raw
         if isinstance(raw, bytes):
             return _rgb(Image.open(io.BytesIO(raw), formats=likely_formats(raw)), transparent)
         with Image.open(raw) as opened:
@@ -172,6 +206,7 @@ def orientation_of(raw: Raw) -> int:
     """The EXIF orientation of a stored picture, 1..8; 1 is upright, or says nothing."""
     if isinstance(raw, Tensor):
         return 1
+    raw = raw.content() if isinstance(raw, Piece) else raw
     if not isinstance(raw, Image.Image):
         formats = likely_formats(raw) if isinstance(raw, bytes) else None
         with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw, formats=formats) as opened:

@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whatwhere.data.ahead import workers
 from whatwhere.data.listing import several
 from whatwhere.data.memory import memory_budget
 from whatwhere.data.pixels import BROKEN, BrokenPicture, Raw, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
-from whatwhere.data.split import SAMPLED, bytes_at, sampled_rows, workers
+from whatwhere.data.split import SAMPLED, bytes_at, sampled_rows
 from whatwhere.data.split_names import TEST, TRAIN, VALIDATION, first_of
 from whatwhere.data.stored_maps import turned_apart, whole_numbers
 from whatwhere.errors import InputError

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whatwhere.data.paths import Paths
 from whatwhere.data.pixels import Raw
 from whatwhere.errors import InputError
 
@@ -35,7 +36,7 @@ class Files:
     """Picture files on disk."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+        self.paths = Paths.joined([paths])
 
     def __len__(self) -> int:
         """Number of files."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whatwhere.data.ahead import ahead
 from whatwhere.data.memory import memory_budget
-from whatwhere.data.pixels import BrokenPicture, Raw, check_geometry, to_pixels
+from whatwhere.data.pixels import BrokenPicture, Piece, Raw, check_geometry, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
 from whatwhere.errors import InputError
@@ -126,7 +125,7 @@ class Split:
         check_geometry(geometry)
         if size < 1:
             raise InputError(f"size={size}: a batch holds at least one picture; give 1 or more.")
-        rows = torch.arange(len(self)) if order is None else self._checked(order)
+        rows = torch.arange(len(self)) if order is None else self.checked(order)
         return self._serve(rows.split(size) if len(rows) else (), geometry)
 
     def _serve(self, batches: Sequence[Tensor], geometry: Preprocessing | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -174,7 +173,12 @@ class Split:
         rows = balanced_rows(self.labels, n, seed)
         return Split(self.name, Rows(self.source, rows), self.labels[rows], self.classes)
 
-    def _checked(self, order: Tensor) -> Tensor:
+    def checked(self, order: Tensor) -> Tensor:
+        """Row numbers, int64 on the CPU.
+
+        Raises:
+            InputError: for other shapes or types, or a row that does not exist.
+        """
         if order.ndim != 1 or order.is_floating_point() or order.dtype == torch.bool:
             raise InputError(
                 f"order has shape {tuple(order.shape)} and type {order.dtype}; give (M,) whole row numbers."
@@ -232,18 +236,8 @@ class Split:
             for chunk in chunks:
                 yield self._decode(self.source.read(chunk.tolist()), chunk.tolist(), geometry, shape)
             return
-        pending: deque[Future[Tensor]] = deque()
-        with ThreadPoolExecutor(workers()) as pool:
-            try:
-                for chunk in chunks:
-                    rows: list[int] = chunk.tolist()
-                    pending.append(pool.submit(self._decode, self.source.read(rows), rows, geometry, shape))
-                    if len(pending) > 2 * workers():
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:  # the reader may stop early, or a picture may be broken
-                pool.shutdown(cancel_futures=True)
+        tasks = ((self.source.read(rows), rows) for rows in (chunk.tolist() for chunk in chunks))
+        yield from ahead(lambda task: self._decode(task[0], task[1], geometry, shape), tasks)
 
     def _decode(
         self,
@@ -270,8 +264,16 @@ class Split:
         )
 
     def _pixels(self, raw: Raw, row: int, geometry: Preprocessing | None) -> Tensor:
+        return self.usable(row, lambda: check_finite(to_pixels(raw, geometry)))
+
+    def usable(self, row: int, decode: Callable[[], Tensor]) -> Tensor:
+        """What a row's picture is decoded to.
+
+        Raises:
+            InputError: if it is broken, with its place.
+        """
         try:
-            return check_finite(to_pixels(raw, geometry))
+            return decode()
         except BrokenPicture as error:
             raise InputError(
                 f"split {self.name!r}: the picture in {self.source.place(row)} cannot be used: {error}. "
@@ -326,8 +328,8 @@ def bytes_at(split: str, source: Source, row: int) -> bytes:
 
 def stored_bytes(raw: Raw) -> bytes:
     """The content of a stored picture: its encoded bytes, or its pixels."""
-    if isinstance(raw, Path):
-        return raw.read_bytes()
+    if isinstance(raw, Path | Piece):
+        return raw.read_bytes() if isinstance(raw, Path) else raw.content()
     if isinstance(raw, Tensor):
         return raw.contiguous().numpy().tobytes()
     return raw.tobytes() if isinstance(raw, Image.Image) else raw
@@ -337,6 +339,8 @@ def stored_size(raw: Raw) -> int:
     """Bytes that decoding reads; 0 for a picture that is already decoded."""
     if isinstance(raw, Path):
         return os.path.getsize(raw) if os.path.exists(raw) else 0
+    if isinstance(raw, Piece):
+        return raw.size
     return len(raw) if isinstance(raw, bytes) else 0
 
 
@@ -348,9 +352,3 @@ def geometry_key(geometry: Preprocessing | None) -> Key:
     if geometry.size is None:
         return colour
     return (tuple(geometry.size), geometry.crop_pct, geometry.interpolation, *colour)
-
-
-def workers() -> int:
-    """Threads that decode: one for each core that this process may use, 16 at most."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from whatwhere.data.pixels import Raw, orientation_of, raw_mode, upright
+from whatwhere.data.pixels import Piece, Raw, orientation_of, raw_mode, upright
 
 # They store colours that are near those that went in; a label map needs the very numbers.
 LOSSY = frozenset(("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF", "DDS"))
@@ -31,6 +31,7 @@ def whole_numbers(raw: Raw) -> Tensor:
         return raw
     if isinstance(raw, Image.Image):
         return _as_tensor(_numbers(raw))
+    raw = raw.content() if isinstance(raw, Piece) else raw
     with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as picture:
         return _as_tensor(_numbers(picture))
 

@@ -22,7 +22,7 @@ LABEL_COLUMNS = ("label", "fine_label", "labels")
 
 
 def from_hub(hub_id: str, image_column: str | None, label_column: str | None) -> Data:
-    """Load `owner/name`, or `owner/name:configuration`, from the hub or its local cache.
+    """Load `owner/name`, or `owner/name:configuration`, from the hub, or what was loaded or downloaded from it before.
 
     Raises:
         InputError: if it cannot be loaded: unknown, private, or no network.
@@ -31,12 +31,25 @@ def from_hub(hub_id: str, image_column: str | None, label_column: str | None) ->
     try:
         found = datasets.load_dataset(repository, configuration or None)
     except Exception as error:  # the hub client raises a dozen unrelated kinds
-        raise InputError(
-            f"data='hf/{hub_id}' cannot be loaded ({type(error).__name__}: {error}). Check the name at "
-            "https://huggingface.co/datasets; without a network, download it elsewhere and give the folder "
-            "of its parquet files instead: load_data('path/to/folder')."
-        ) from error
+        folder = downloaded(repository)
+        if folder is None:
+            raise InputError(
+                f"data='hf/{hub_id}' cannot be loaded ({type(error).__name__}: {error}). Check the name at "
+                "https://huggingface.co/datasets; without a network, bring `hf download --repo-type dataset "
+                f"{repository}` here, or give the folder of its parquet files instead: load_data('path/to/folder')."
+            ) from error
+        found = datasets.load_dataset(str(folder), configuration or None)
     return from_tables(f"hf/{hub_id}", found, image_column, label_column)
+
+
+def downloaded(repository: str) -> Path | None:
+    """Where `hf download` put a data set; None if it is not here."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset", local_files_only=True))
+    except (OSError, ValueError):  # not here, or no name of a repository
+        return None
 
 
 def from_parquet(folder: Path, image_column: str | None, label_column: str | None) -> Data:

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from whatwhere.data.boxes import BoxSplit, ObjectsBatch
 from whatwhere.data.scenes import SceneSplit, absent_note
+from whatwhere.data.view_batches import view_batches
+from whatwhere.data.views import SEEDS, Views
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
 from whatwhere.network import Preprocessing, main_map
@@ -84,6 +86,11 @@ class Classify:
         self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures (N, C, H, W) and classes (N,)."""
+        if self.recipe.crop_area:
+            views = Views(self.recipe.crop_area, self.recipe.crop_ratio, self.recipe.flip)
+            seed = int(torch.randint(SEEDS, (), generator=draws))
+            yield from view_batches(train, self.recipe.batch_size, views, seed=seed, geometry=geometry, order=order)
+            return
         for images, labels in train.batches(self.recipe.batch_size, geometry=geometry, order=order):
             yield augment(images, self.recipe, draws), labels
 
