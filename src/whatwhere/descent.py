@@ -61,9 +61,9 @@ def descend(
     for step, batch in enumerate(batches):
         if rate is not None:
             _set_rate(optimizer, rate(step))
+        optimizer.zero_grad()
         with torch.enable_grad():
             value = loss(batch)
-            optimizer.zero_grad()
             backward(value.sum() if value.ndim else value)
         optimizer.step()
         waiting.append(value.detach())
