@@ -24,6 +24,7 @@ FOR_INSTRUMENTS = {
     "graph",
     "layers",
     "interventions",
+    "descent",
     "surgery",
     "errors",
     "label_maps",

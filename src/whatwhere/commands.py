@@ -89,7 +89,10 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    precision: Literal["32-true", "bf16-mixed"] | None = None,
+    precision: Literal["32-true", "bf16-mixed", "tf32"] | None = None,
+    ema: float | None = None,
+    fused: bool | None = None,
+    compile: bool | None = None,
     augment: bool = True,
     width: float = 1.0,
     weights: str | None = None,
@@ -110,7 +113,10 @@ def train(
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.
-        precision: instead of the recipe's; bf16-mixed is faster where the processor has bfloat16.
+        precision: instead of the recipe's; bf16-mixed is faster where the processor has bfloat16, tf32 on GPUs.
+        ema: decay of a running average of the weights, which is kept in their place, such as 0.999.
+        fused: update all weights in one kernel.
+        compile: by torch.compile, on a GPU with CUDA graphs.
         augment: crop and flip as the recipe says.
         width: width factor of cifar/ and ssd/ networks.
         weights: file of the weights to start from.
@@ -134,7 +140,8 @@ def train(
     check_device(device)
     pictures = load_boxes(data) if holds_boxes(data) else load_pictures(data)
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
-    how = adapted(recipe_named(recipe), augment, epochs=epochs, batch_size=batch_size, lr=lr, precision=precision)
+    changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
+    how = adapted(recipe_named(recipe), augment, **changes, ema=ema, fused=fused, compile=compile)
     about = {"model": model, "data": pictures.describe(), "seed": seed, "width": width}
     tested = trained_in(Path(out), net, pictures, how, about, seed=seed, device=device, overwrite=overwrite)
     return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}"

@@ -75,10 +75,13 @@ class Preprocessing:
                 f"preprocessing has {len(self.mean)} channel means, the pictures have {images.shape[1]} channels; "
                 "give one mean per channel, or one for all."
             )
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(1, -1, 1, 1)
-        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
-        x = images.to(torch.float32, memory_format=torch.channels_last)
-        return x.mul_(scale).sub_(shift.view(1, -1, 1, 1))
+        scales = [1 / (255 * s) for s in self.std]
+        shifts = [m / s for m, s in zip(self.mean, self.std, strict=True)]
+        # Made on the host and sent: torch.tensor(..., device=...) would wait for a GPU.
+        scale, shift = (
+            torch.tensor(v).view(1, -1, 1, 1).to(images.device, non_blocking=True) for v in (scales, shifts)
+        )
+        return images.to(torch.float32, memory_format=torch.channels_last).mul_(scale).sub_(shift)
 
     def _coloured(self, images: Tensor) -> Tensor:
         """Bytes with the channels that the network takes, in its order."""

@@ -4,8 +4,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.training.augment import augment, crop_and_scale, random_crop, random_flip
+from whatwhere.training.augment import Moves, augment, crop_and_scale, moved
 from whatwhere.training.recipes import Recipe, SceneRecipe
+
+
+def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    return augment(images, Recipe(epochs=1, crop_padding=padding, flip=False), generator)
+
+
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    return augment(images, Recipe(epochs=1, crop_padding=0), generator)
+
 
 TYPES = [torch.uint8, torch.float32, torch.float16]
 
@@ -72,6 +81,19 @@ def test_the_same_seed_gives_the_same_pictures_and_leaves_theirs_alone() -> None
     assert torch.equal(a, b)
     assert not torch.equal(a, other)
     assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("change", [{}, {"crop_padding": 0}, {"flip": False}])
+def test_draws_of_several_batches_move_their_pictures_as_batch_by_batch(change: dict[str, int]) -> None:
+    images, recipe = batch(n=10), Recipe(epochs=1, **change)  # type: ignore[arg-type]
+    one, two = torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
+    parts = torch.arange(10).split(4)
+    expected = torch.cat([augment(images[rows], recipe, one) for rows in parts])
+    moves = Moves.joined([Moves.drawn(len(rows), recipe, two) for rows in parts])
+    assert torch.equal(moved(images, moves, recipe.crop_padding), expected)
+    assert torch.equal(one.get_state(), two.get_state())
+    some = moved(images[4:8], moves.each(lambda v: v[4:8]), recipe.crop_padding)
+    assert torch.equal(some, expected[4:8])
 
 
 def test_every_place_is_drawn_alike() -> None:

@@ -9,6 +9,7 @@ from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 from whatwhere.training.augment import augment
 from whatwhere.training.distil import Asked, Distil, Remembered, Target, divergence
+from whatwhere.training.feed import Feed
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe
 
@@ -74,7 +75,7 @@ def test_the_teacher_sees_the_pictures_as_they_were_augmented(padding, pictures,
     recipe = Recipe(epochs=1, batch_size=4, crop_padding=padding, flip=bool(padding))
     task = Distil(recipe, Asked(teacher), 0.5, 2.0)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(1))[:8]
-    seen = list(task.batches(split, order, torch.Generator().manual_seed(5), Preprocessing()))
+    seen = list(task.batches(split, order, torch.Generator().manual_seed(5), Feed(Preprocessing())))
     draws = torch.Generator().manual_seed(5)
     for (images, target), rows in zip(seen, order.split(4), strict=True):
         stored = torch.cat([next(split.batches(1, order=row[None]))[0] for row in rows])

@@ -21,8 +21,9 @@ from whatwhere.label_maps import IGNORE
 from whatwhere.models.load import load_model
 from whatwhere.network import Preprocessing
 from whatwhere.training.augment import crop_and_scale
+from whatwhere.training.feed import Feed
 from whatwhere.training.fit import fit
-from whatwhere.training.objectives import Classify, Detect, Segment, at_size, objective_of, score_maps
+from whatwhere.training.objectives import Classify, Detect, Labelled, Loss, Segment, at_size, objective_of, score_maps
 from whatwhere.training.recipes import BoxRecipe, Recipe, SceneRecipe, recipes
 
 RECIPE = SceneRecipe(epochs=1, batch_size=2, crop=(4, 6), auxiliary=0.0)
@@ -35,6 +36,11 @@ def scores_and_labels(seed: int = 0) -> tuple[Tensor, Tensor]:
     labels = torch.randint(0, 3, (2, 4, 5), generator=g)
     labels[torch.rand(2, 4, 5, generator=g) < 0.15] = IGNORE
     return torch.randn(2, 3, 4, 5, generator=g).requires_grad_(), labels
+
+
+def lost(recipe: SceneRecipe, output: Any, maps: Tensor) -> Loss:
+    """The loss of scores, of class maps as `Segment.batches` gives them."""
+    return Segment(recipe).loss(output, Labelled.of(maps, recipe.class_weights))
 
 
 def pixel_by_pixel(scores: Tensor, labels: Tensor, weights: tuple[float, ...], smoothing: float) -> float:
@@ -57,7 +63,7 @@ def pixel_by_pixel(scores: Tensor, labels: Tensor, weights: tuple[float, ...], s
 @pytest.mark.parametrize("weights", [(), WEIGHTS])
 def test_the_loss_is_the_weighted_mean_over_labelled_pixels(weights: tuple[float, ...], smoothing: float) -> None:
     scores, labels = scores_and_labels()
-    loss = Segment(replace(RECIPE, class_weights=weights, label_smoothing=smoothing)).loss(scores, labels)
+    loss = lost(replace(RECIPE, class_weights=weights, label_smoothing=smoothing), scores, labels)
     assert float(loss.value.detach()) == pytest.approx(pixel_by_pixel(scores, labels, weights or (1, 1, 1), smoothing))
     given = torch.tensor(weights) if weights else None
     torchs = functional.cross_entropy(scores, labels, given, ignore_index=IGNORE, label_smoothing=smoothing)
@@ -69,7 +75,7 @@ def test_the_loss_is_the_weighted_mean_over_labelled_pixels(weights: tuple[float
 
 def test_unlabelled_pixels_give_no_gradient() -> None:
     scores, labels = scores_and_labels()
-    Segment(replace(RECIPE, class_weights=WEIGHTS, label_smoothing=0.1)).loss(scores, labels).value.backward()
+    lost(replace(RECIPE, class_weights=WEIGHTS, label_smoothing=0.1), scores, labels).value.backward()
     assert scores.grad is not None
     touched = scores.grad.abs().sum(1) > 0
     assert torch.equal(touched, labels != IGNORE)
@@ -79,7 +85,7 @@ def test_unlabelled_pixels_give_no_gradient() -> None:
 def test_a_crop_without_a_label_gives_nothing(weights: tuple[float, ...]) -> None:
     scores, labels = scores_and_labels()
     recipe = replace(RECIPE, class_weights=weights, auxiliary=0.4)
-    loss = Segment(recipe).loss((scores, scores), torch.full_like(labels, IGNORE))
+    loss = lost(recipe, (scores, scores), torch.full_like(labels, IGNORE))
     loss.value.backward()
     assert (float(loss.value.detach()), loss.right, loss.counted) == (0.0, 0, 0)
     assert scores.grad is not None
@@ -88,21 +94,21 @@ def test_a_crop_without_a_label_gives_nothing(weights: tuple[float, ...]) -> Non
 
 def test_classes_of_no_weight_give_nothing() -> None:
     scores, _ = scores_and_labels()
-    loss = Segment(replace(RECIPE, class_weights=(0.0, 1.0, 1.0))).loss(scores, torch.zeros(2, 4, 5, dtype=torch.int64))
+    loss = lost(replace(RECIPE, class_weights=(0.0, 1.0, 1.0)), scores, torch.zeros(2, 4, 5, dtype=torch.int64))
     assert float(loss.value.detach()) == 0.0
 
 
 def test_auxiliary_scores_add_their_share() -> None:
     (scores, labels), (auxiliary, _) = scores_and_labels(0), scores_and_labels(1)
     scores, auxiliary = scores.detach(), auxiliary.detach()
-    alone, other = (float(Segment(RECIPE).loss(s, labels).value) for s in (scores, auxiliary))
+    alone, other = (float(lost(RECIPE, s, labels).value) for s in (scores, auxiliary))
     both = replace(RECIPE, auxiliary=0.3)
     for output in ((scores, auxiliary), [scores, auxiliary], {"out": scores, "aux": auxiliary}):
-        loss = Segment(both).loss(output, labels)
+        loss = lost(both, output, labels)
         assert float(loss.value) == pytest.approx(alone + 0.3 * other)
-        assert loss.right == Segment(RECIPE).loss(scores, labels).right
-        assert float(Segment(RECIPE).loss(output, labels).value) == pytest.approx(alone)
-    assert float(Segment(both).loss({"out": scores}, labels).value) == pytest.approx(alone)
+        assert loss.right == lost(RECIPE, scores, labels).right
+        assert float(lost(RECIPE, output, labels).value) == pytest.approx(alone)
+    assert float(lost(both, {"out": scores}, labels).value) == pytest.approx(alone)
 
 
 def test_small_scores_are_enlarged_to_the_labels() -> None:
@@ -113,7 +119,7 @@ def test_small_scores_are_enlarged_to_the_labels() -> None:
     assert at_size(scores, torch.zeros(1, 1, 2)) is scores
     large, labels = scores_and_labels()
     small = torch.nn.functional.avg_pool2d(large, (2, 1))
-    loss = Segment(RECIPE).loss(small, labels)
+    loss = lost(RECIPE, small, labels)
     enlarged = functional.interpolate(small, (4, 5), mode="bilinear")
     assert torch.allclose(loss.value, functional.cross_entropy(enlarged, labels, ignore_index=IGNORE))
     assert loss.right == int((enlarged.argmax(1) == labels).sum())
@@ -158,7 +164,7 @@ def test_labels_without_a_score_are_refused_in_every_batch() -> None:
     scores, labels = scores_and_labels()
     labels[0, 0, 0] = 3
     with pytest.raises(InputError, match=r"label 3, but the network gives 3 scores a pixel; load it with classes="):
-        Segment(RECIPE).loss(scores, labels)
+        lost(RECIPE, scores, labels)
 
 
 def test_weights_must_be_as_many_as_scores() -> None:
@@ -172,9 +178,9 @@ def test_weights_must_be_as_many_as_scores() -> None:
 def test_batches_are_crops_of_the_ordered_scenes() -> None:
     split = drawn_streets(train=5, validation=1, test=1, size=(32, 40)).train
     order, draws = torch.tensor([3, 0, 4, 1]), torch.Generator().manual_seed(2)
-    batches = list(Segment(RECIPE).batches(split, order, torch.Generator().manual_seed(2), Preprocessing()))
+    batches = list(Segment(RECIPE).batches(split, order, torch.Generator().manual_seed(2), Feed(Preprocessing())))
     assert [len(x) for x, _ in batches] == [2, 2]
-    pictures, maps = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    pictures, maps = torch.cat([x for x, _ in batches]), torch.cat([labels.maps for _, labels in batches])
     for row, picture, labels in zip(order.tolist(), pictures, maps, strict=True):
         expected = crop_and_scale(split[row][0], split[row][1]["class"], RECIPE, draws)
         assert torch.equal(picture, expected[0])
@@ -190,7 +196,9 @@ def test_without_a_crop_inputs_stay_as_they_are() -> None:
 
     draws = torch.Generator().manual_seed(0)
     before = draws.get_state()
-    found = list(Segment(replace(RECIPE, crop=None)).batches(Held(), torch.tensor([2, 0]), draws, Preprocessing()))
+    found = list(
+        Segment(replace(RECIPE, crop=None)).batches(Held(), torch.tensor([2, 0]), draws, Feed(Preprocessing()))
+    )
     assert torch.equal(found[0][0], features[[2, 0]])
     assert torch.equal(draws.get_state(), before)
 
@@ -242,14 +250,14 @@ def test_half_of_the_pictures_are_mirrored_and_their_boxes_with_them() -> None:
     canvas[:, :, 1:3, 0:2] = 255
     split = BoxSplit("train", Memory(canvas), [Objects.of([[0, 1, 2, 3]], [0])] * 40, ("a",))
     draws, mirrored = torch.Generator().manual_seed(0), 0
-    for images, objects in Detect(FEW).batches(split, torch.arange(40), draws, Preprocessing()):
+    for images, objects in Detect(FEW).batches(split, torch.arange(40), draws, Feed(Preprocessing())):
         for image, each in zip(images, objects, strict=True):
             left, top, right, bottom = each.boxes[0].int().tolist()
             assert int(image[:, top:bottom, left:right].min()) == 255
             assert int((image == 255).sum()) == 3 * 4
             mirrored += left > 0
     assert 10 < mirrored < 30
-    plain = Detect(replace(FEW, flip=False)).batches(split, torch.arange(40), draws, Preprocessing())
+    plain = Detect(replace(FEW, flip=False)).batches(split, torch.arange(40), draws, Feed(Preprocessing()))
     assert all(int(o.boxes[0, 0]) == 0 for _, objects in plain for o in objects)
 
 

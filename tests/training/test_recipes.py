@@ -1,12 +1,12 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from whatwhere.errors import InputError
-from whatwhere.training.recipes import RECIPES, SCENES, Recipe, SceneRecipe, recipe_named
+from whatwhere.training.recipes import LATER, RECIPES, SCENES, Recipe, SceneRecipe, recipe_named
 
 
 def factors(recipe: Recipe, steps: int) -> list[float]:
@@ -167,3 +167,34 @@ def test_a_scene_recipe_survives_json() -> None:
     assert SceneRecipe(**{**plain, **pairs}) == recipe
     assert SCENES.optimizer == "adamw"
     assert SCENES.factor(0, 10) == 1.0
+
+
+def test_later_fields_are_left_out_while_they_are_as_before() -> None:
+    """Cells and checkpoints from before these fields keep their names."""
+    plain = Recipe(epochs=1).to_dict()
+    assert not set(LATER) & set(plain)
+    assert set(plain) | set(LATER) == {f.name for f in fields(Recipe)}
+    assert all(getattr(Recipe(epochs=1), name) == value for name, value in LATER.items())
+    changed = Recipe(epochs=1, ema=0.9, compile=True)
+    assert changed.to_dict() == {**plain, "ema": 0.9, "compile": True}
+    assert Recipe.of(json.loads(json.dumps(changed.to_dict()))) == changed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ema": 1.5}, r"ema=1\.5 must be a number from 0 to 1"),
+        ({"settled": -0.5}, r"settled=-0\.5 must be a number from 0 to 1"),
+        ({"fused": "yes"}, r"fused='yes' matches nothing\. Choices: False, True"),
+        ({"compile": 2}, r"compile='2' matches nothing"),
+        ({"precision": "tf16"}, r"precision='tf16' matches nothing\. Did you mean 'tf32'"),
+    ],
+)
+def test_errors_of_how_steps_are_run(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match="recipe: " + message):
+        Recipe(epochs=1, **wrong)
+
+
+def test_a_detector_is_not_compiled() -> None:
+    with pytest.raises(InputError, match="compile=True: a detector finds another number of boxes"):
+        replace(recipe_named("boxes"), compile=True)

@@ -202,6 +202,10 @@ class LoaderSplit(Split):
         """(C, H, W) of the loader's pictures; `geometry` has no effect."""
         return super().shape(None)
 
+    def whole(self, geometry: Preprocessing | None = None) -> Tensor | None:
+        """None: its pictures are served as the loader gives them."""
+        return None
+
     def batches(
         self, size: int, *, geometry: Preprocessing | None = None, order: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -136,6 +136,15 @@ class Split:
         for rows in batches:
             yield decoded[rows], self.labels[rows]
 
+    def whole(self, geometry: Preprocessing | None = None) -> Tensor | None:
+        """All pictures (N, C, H, W), decoded once and kept; None if they do not fit the memory budget.
+
+        Args:
+            geometry: as for `batches`.
+        """
+        check_geometry(geometry)
+        return self._whole(geometry)
+
     @property
     def comes_with(self) -> str:
         """What the pictures come with, as a score may need it: "class labels", or "" for nothing."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from whatwhere.descent import NotFinite, descend
 from whatwhere.errors import InputError, unknown
 from whatwhere.hold.features import Group, joined
 from whatwhere.hold.ridge import output_size
@@ -152,26 +153,27 @@ def train_readouts(
     Raises:
         InputError: if a loss is not finite.
     """
-    how = readouts[0].how
-    optimizers = [
-        torch.optim.SGD(r.parameters(), lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
-        for r in readouts
-    ]
+    how, parameters = readouts[0].how, [p for readout in readouts for p in readout.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
     for epoch in range(how.epochs):
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = how.lr * (0.1 if epoch >= 10 else 1.0)
-        for maps in batches(epoch):
-            for readout, optimizer in zip(readouts, optimizers, strict=True):
-                _step(readout.train(), optimizer, maps)
+        for readout in readouts:
+            readout.train()
+        lr = how.lr * (0.1 if epoch >= 10 else 1.0)
+        try:
+            descend(
+                batches(epoch),
+                lambda maps: torch.stack([_gone_back(readout.loss(maps)) for readout in readouts]),
+                optimizer,
+                backward=lambda total: None,
+                rate=lambda step, lr=lr: lr,  # type: ignore[misc]
+            )
+        except NotFinite as error:
+            name = readouts[error.which].group.name
+            raise InputError(f"the official read-out of {name} diverged (loss {error.loss}); lower lr.") from error
         on_epoch()
 
 
-def _step(readout: OfficialReadOut, optimizer: torch.optim.Optimizer, maps: Mapping[str, Tensor]) -> None:
-    with torch.enable_grad():
-        loss = readout.loss(maps)
-        if not torch.isfinite(loss):
-            raise InputError(f"the official read-out of {readout.group.name} diverged (loss {loss.item()}); lower lr.")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-    optimizer.step()
+def _gone_back(loss: Tensor) -> Tensor:
+    """A loss whose gradients are computed: what one read-out keeps for them is let go before the next runs."""
+    loss.backward()
+    return loss.detach()

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from whatwhere.errors import InputError
-from whatwhere.training.recipes import Recipe, adapted, recipe_named
+from whatwhere.training.recipes import Precision, Recipe, adapted, recipe_named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,6 @@ else:  # what a command line can give
     AnyScore = str | None
     AnyNetwork = AnyData = AnyRecipe = str
     Selection = tuple[str, ...] | None
-Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,9 @@ class Measured:
         return self.data_source.data.classes
 
 
+CHANGES = ("epochs", "batch_size", "lr", "precision", "ema", "fused", "compile")  # of a recipe, by options
+
+
 @dataclass(frozen=True)
 class Tuning:
     """How networks are trained.
@@ -88,7 +90,10 @@ class Tuning:
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.
-        precision: instead of the recipe's; bf16-mixed is faster where the processor has bfloat16.
+        precision: instead of the recipe's; bf16-mixed is faster where the processor has bfloat16, tf32 on GPUs.
+        ema: decay of a running average of the weights, which is kept in their place, such as 0.999.
+        fused: update all weights in one kernel.
+        compile: by torch.compile, on a GPU with CUDA graphs.
         augment: crop and flip as the recipe says.
     """
 
@@ -97,6 +102,9 @@ class Tuning:
     batch_size: int | None = None
     lr: float | None = None
     precision: Precision | None = None
+    ema: float | None = None
+    fused: bool | None = None
+    compile: bool | None = None
     augment: bool = True
 
     @cached_property
@@ -107,8 +115,7 @@ class Tuning:
             InputError: for an unknown recipe or a value out of range.
         """
         given = recipe_named(self.recipe) if isinstance(self.recipe, str) else self.recipe
-        changes = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "precision": self.precision}
-        return adapted(given, self.augment, **changes)
+        return adapted(given, self.augment, **{name: getattr(self, name) for name in CHANGES})
 
 
 @dataclass(frozen=True)

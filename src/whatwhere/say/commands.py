@@ -23,7 +23,7 @@ def train(
     crop: tuple[int, int] | None = None,
     scale: tuple[float, float] | None = None,
     balance: bool = True,
-    precision: Literal["32-true", "bf16-mixed"] | None = None,
+    precision: Literal["32-true", "bf16-mixed", "tf32"] | None = None,
     pretrained: bool = False,
     weights: str | None = None,
     seed: int = 0,
@@ -44,7 +44,7 @@ def train(
         crop: height and width of the random crop, instead of 256,256.
         scale: least and most factor of the random resize, instead of 0.5,2.
         balance: weigh rare classes more (ENet's logarithmic weights).
-        precision: bf16-mixed is faster where the processor has bfloat16.
+        precision: bf16-mixed is faster where the processor has bfloat16, tf32 on GPUs.
         pretrained: the library's own weights of the backbone, which it downloads.
         weights: file of the weights to start from.
         seed: of the initial weights, the order of the pictures and their augmentation.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +12,39 @@ from torch.nn import functional
 from whatwhere.errors import InputError
 from whatwhere.label_maps import IGNORE
 from whatwhere.training.recipes import Recipe, SceneRecipe
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How pictures are cropped and mirrored.
+
+    Attributes:
+        top: (N, 1) first row of each crop in the padded picture; None: none is cropped.
+        left: (N, 1) first column, likewise.
+        mirrored: (N,) whether each is mirrored; None: none is.
+    """
+
+    top: Tensor | None = None
+    left: Tensor | None = None
+    mirrored: Tensor | None = None
+
+    @classmethod
+    def drawn(cls, n: int, recipe: Recipe, generator: torch.Generator) -> Moves:
+        """As a recipe says of n pictures: rows, then columns, then mirrors."""
+        top = left = None
+        if recipe.crop_padding:
+            top, left = (torch.randint(0, 2 * recipe.crop_padding + 1, (n, 1), generator=generator) for _ in range(2))
+        return cls(top, left, torch.rand(n, generator=generator) < 0.5 if recipe.flip else None)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Moves]) -> Moves:
+        """Of the pictures of several batches."""
+        columns = zip(*((m.top, m.left, m.mirrored) for m in parts), strict=True)
+        return cls(*(torch.cat(c) if c[0] is not None else None for c in columns))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Moves:
+        """With every tensor changed alike: moved to a device, say, or a part of the pictures taken."""
+        return Moves(*(v if v is None else change(v) for v in (self.top, self.left, self.mirrored)))
 
 
 def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
@@ -22,27 +58,37 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
     Returns:
         (N, C, H, W), the same type.
     """
-    if recipe.crop_padding:
-        images = random_crop(images, recipe.crop_padding, generator)
-    return random_flip(images, generator) if recipe.flip else images
+    return moved(images, Moves.drawn(len(images), recipe, generator), recipe.crop_padding)
 
 
-def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Pad with black and crop each picture back to its size at a random place: (N, C, H, W) to the same."""
-    n, _, h, w = images.shape
-    padded = functional.pad(images, (padding,) * 4)
-    top, left = (torch.randint(0, 2 * padding + 1, (n, 1), generator=generator) for _ in range(2))
-    rows = (top + torch.arange(h)).to(images.device)
-    columns = (left + torch.arange(w)).to(images.device)
-    picture = torch.arange(n, device=images.device)
-    # Advanced indices around a slice put the indexed axes first: (N, H, W, C).
-    return padded[picture[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+def moved(images: Tensor, moves: Moves, padding: int) -> Tensor:
+    """Pad with black, crop each picture back to its size, and mirror it, in one gather on the pictures' device.
+
+    Args:
+        images: (N, C, H, W), any type; zero is black.
+        moves: of these pictures, on their device.
+        padding: black pixels on each side.
+
+    Returns:
+        (N, C, H, W), the same type.
+    """
+    if moves.top is None or moves.left is None:
+        return images if moves.mirrored is None else _mirrored(images, moves.mirrored)
+    n, channels, h, w = images.shape
+    columns = torch.arange(w, device=images.device).expand(n, w)
+    if moves.mirrored is not None:
+        columns = torch.where(moves.mirrored[:, None], w - 1 - columns, columns)
+    rows = torch.arange(n, device=images.device)[:, None] * (h + 2 * padding) + moves.top
+    rows = rows + torch.arange(h, device=images.device)
+    pixels = rows[:, :, None] * (w + 2 * padding) + (moves.left + columns)[:, None, :]
+    # Channels last: a pixel's values lie side by side, and one index takes them all.
+    padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
+    taken = padded.reshape(-1, channels).index_select(0, pixels.flatten())
+    return taken.view(n, h, w, channels).permute(0, 3, 1, 2)
 
 
-def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each picture left-right with probability 0.5: (N, C, H, W) to the same."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+def _mirrored(images: Tensor, which: Tensor) -> Tensor:
+    return torch.where(which.view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def crop_and_scale(

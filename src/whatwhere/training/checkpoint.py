@@ -6,12 +6,12 @@ import io
 import pickle
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.files import write_bytes
@@ -27,6 +27,7 @@ class Progress:
         generators: every random generator, by name.
         epoch: number of complete epochs.
         history: one record for each complete epoch.
+        averages: running averages of the weights, by name, if there are any.
     """
 
     module: nn.Module
@@ -34,6 +35,7 @@ class Progress:
     generators: Mapping[str, torch.Generator]
     epoch: int
     history: list[dict[str, float]]
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any) -> None:
@@ -54,6 +56,7 @@ def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         "optimizer": progress.optimizer.state_dict(),
         "generators": {name: g.get_state() for name, g in progress.generators.items()},
         "global_generator": torch.get_rng_state(),  # dropout draws from it
+        **({"averages": dict(progress.averages)} if progress.averages else {}),
     }
     content = io.BytesIO()  # on a full disk torch.save does not raise an OSError
     torch.save(state, content)
@@ -73,6 +76,8 @@ def load(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         progress.optimizer.load_state_dict(state["optimizer"])
         for name, generator in progress.generators.items():
             generator.set_state(state["generators"][name])
+        for name, average in progress.averages.items():
+            average.copy_(state["averages"][name])
         torch.set_rng_state(state["global_generator"])
         progress.epoch, progress.history = state["epoch"], state["history"]
     except InputError:

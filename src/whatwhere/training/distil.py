@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.network import Network, Preprocessing, running
+from whatwhere.network import Network, running
 from whatwhere.site import evaluating
+from whatwhere.training.feed import Feed
 from whatwhere.training.objectives import Classify, Loss
 from whatwhere.training.recipes import Recipe
 from whatwhere.training.scores import check_finite_scores
@@ -75,7 +76,7 @@ class Target:
 
     def to(self, device: Any) -> Target:
         """The same on a device."""
-        return Target(self.labels.to(device), self.scores.to(device))
+        return Target(self.labels.to(device), self.scores.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,10 @@ class Distil:
     weight: float
     temperature: float
 
-    def batches(
-        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
-    ) -> Iterator[tuple[Tensor, Target]]:
+    def batches(self, train: Any, order: Tensor, draws: torch.Generator, feed: Feed) -> Iterator[tuple[Tensor, Target]]:
         """Pictures (N, C, H, W), and their classes with the teacher's scores of just these, as they were augmented."""
-        parts = order.split(self.recipe.batch_size)
-        given = Classify(self.recipe).batches(train, order, draws, geometry)
+        parts = map(feed.share, order.split(self.recipe.batch_size))
+        given = Classify(self.recipe).batches(train, order, draws, feed)
         for rows, (images, labels) in zip(parts, given, strict=True):
             yield images, Target(labels, self.teacher.scores(images, rows))
 
@@ -125,7 +124,7 @@ class Distil:
             value = value + (1 - self.weight) * Classify(self.recipe).loss(output, target.labels).value
         labelled = target.labels >= 0
         right = (scores.detach().argmax(1) == target.labels) & labelled
-        return Loss(value, int(right.sum()), int(labelled.sum()))
+        return Loss(value, right.sum(), labelled.sum())
 
 
 def divergence(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whatwhere.data import Split
 from whatwhere.data.boxes import BoxSplit
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.devices import check_device
-from whatwhere.errors import InputError, TrainingDiverged
+from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture
 from whatwhere.frozen import NOTHING, Frozen
-from whatwhere.network import Network, check_finite, running
+from whatwhere.network import Network, check_finite
 from whatwhere.training import checkpoint
+from whatwhere.training.averages import Averages
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
-from whatwhere.training.objectives import Loss, Objective, Train, objective_of
+from whatwhere.training.feed import Feed
+from whatwhere.training.loop import Loop, OnStep
+from whatwhere.training.objectives import Objective, Train, objective_of
 from whatwhere.training.recipes import BoxRecipe, Recipe
 
-OnStep = Callable[[int, int], None]
 Until = Callable[[Network], Mapping[str, float]]
 ENOUGH = "enough"  # in an epoch's record: whether the training ends there
 
@@ -102,27 +103,52 @@ def fit(
     check_finite(net)
     draws = torch.Generator().manual_seed(seed)
     fabric = _fabric(device, recipe)
-    net.module.to(memory_format=torch.channels_last)  # about twice as fast in training on CPUs
-    module, optimizer = fabric.setup(net.module, _optimizer(net.module, recipe))
-    progress = checkpoint.Progress(net.module, optimizer, {"pictures": draws, **(generators or {})}, 0, [])
+    if recipe.channels_last:
+        net.module.to(memory_format=torch.channels_last)
+    module, optimizer = fabric.setup(_compiled(net.module, recipe, fabric), _optimizer(net.module, recipe))
+    averages = Averages(net.module, recipe.ema) if recipe.ema else None
+    state = {"pictures": draws, **(generators or {})}
+    progress = checkpoint.Progress(net.module, optimizer, state, 0, [], averages.weights if averages else {})
     about = {"seed": seed, "pictures": train.fingerprint, "layers": architecture(net.module)} if file else {}
-    with _seeded(seed), frozen.held(net.module):
+    with _seeded(seed), _rounding(recipe), frozen.held(net.module):
         if file and file.exists():
             checkpoint.load(file, progress, recipe.to_dict(), **about)
-        task = objective or objective_of(recipe)
-        loop = _Loop(fabric, module, net, optimizer, recipe, train, draws, on_step, file, frozen, task)
+        feed, task = Feed(net.preprocessing, fabric.device), objective or objective_of(recipe)
+        loop = Loop(fabric, module, net, optimizer, recipe, train, draws, feed, task, frozen, averages, on_step, file)
         while progress.epoch < recipe.epochs and not _ended(progress):
             record = loop.epoch(progress.epoch)
-            if test is not None:
-                record["test_accuracy"] = _tested(net, test)
-            if until is not None:
-                record |= until(net)
+            with averages.shown(net.module) if averages else nullcontext():
+                if test is not None:
+                    record["test_accuracy"] = _tested(net, test)
+                if until is not None:
+                    record |= until(net)
             progress.history.append(record)
             progress.epoch += 1
             if file:
                 checkpoint.save(file, progress, recipe.to_dict(), **about)
+        if averages:
+            averages.put_into(net.module)
     net.module.eval()
     return History(progress.history)
+
+
+def _compiled(module: nn.Module, recipe: Recipe, fabric: Any) -> Any:
+    """The module, or one that shares its weights and runs what PyTorch compiled of it."""
+    if not recipe.compile:
+        return module
+    return torch.compile(module, mode="reduce-overhead" if fabric.device.type == "cuda" else None)
+
+
+@contextmanager
+def _rounding(recipe: Recipe) -> Iterator[None]:
+    """TF32 in matrix products if the recipe says so; the caller's setting is restored afterwards."""
+    before = torch.get_float32_matmul_precision()
+    if recipe.precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _ended(progress: checkpoint.Progress) -> bool:
@@ -148,121 +174,14 @@ def _fabric(device: str, recipe: Recipe) -> Any:
     check_device(device)
     kind, _, index = str(device).partition(":")
     try:
-        return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=recipe.precision)
+        precision = "32-true" if recipe.precision == "tf32" else recipe.precision
+        return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=precision)
     except (ValueError, RuntimeError) as error:  # hardware that does not do as it says
         raise InputError(f"device={device!r} cannot be used ({error}); give 'auto' or 'cpu'.") from error
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    how: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": recipe.fused or None}
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(module.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(
-        module.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
-
-
-def lone_norm(module: nn.Module, images: Tensor) -> str:
-    """The batch norm whose forward pass fails, as it does in training on a single value a channel."""
-    entered = [""]
-    norms = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    handles = [m.register_forward_pre_hook(lambda *_, name=n: entered.append(name)) for n, m in norms]
-    try:
-        with torch.no_grad():
-            module(images)
-    except ValueError:  # again
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return entered[-1] or "the network"
-
-
-@dataclass
-class _Loop:
-    fabric: Any
-    module: Any  # Fabric's wrapper, which casts
-    net: Network
-    optimizer: Any
-    recipe: Recipe
-    train: Train
-    draws: torch.Generator
-    on_step: OnStep | None
-    file: Path | None
-    frozen: Frozen
-    objective: Objective
-
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch; the last, incomplete batch is left out."""
-        return len(self.train) // self.recipe.batch_size
-
-    def epoch(self, number: int) -> dict[str, float]:
-        """Train on every picture once; returns the record of the epoch."""
-        started, total, right, counted = time.perf_counter(), 0.0, 0, 0
-        self.module.train()  # Fabric's wrapper, too
-        self.frozen.train(self.net.module)
-        for i, (images, labels) in enumerate(self._batches()):
-            step = number * self.steps + i
-            loss = self._step(step, images, labels)
-            total += self._finite(loss.value, step)
-            right, counted = right + loss.right, counted + (loss.counted or 0)
-            if self.on_step:
-                self.on_step(step + 1, self.steps * self.recipe.epochs)
-        self._finite_weights(step)
-        accuracy = {} if loss.counted is None else {"train_accuracy": right / max(counted, 1)}
-        return {"loss": total / self.steps, **accuracy, "seconds": time.perf_counter() - started}
-
-    def _batches(self) -> Iterator[tuple[Tensor, Any]]:
-        size = self.recipe.batch_size
-        order = torch.randperm(len(self.train), generator=self.draws)[: self.steps * size]
-        for images, labels in self.objective.batches(self.train, order, self.draws, self.net.preprocessing):
-            there = images.to(self.fabric.device)
-            yield self.net.preprocessing.normalise(there), labels.to(self.fabric.device)
-
-    def _step(self, step: int, images: Tensor, labels: Any) -> Loss:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * self.recipe.factor(step, self.steps)
-        output = self._output(images)
-        if step == 0:
-            self.objective.check(output, self.train)
-        loss = self.objective.loss(output, labels)
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss.value)
-        self.optimizer.step()
-        return replace(loss, value=loss.value.detach())
-
-    def _output(self, images: Tensor) -> Any:
-        try:
-            with running(self.net, images.shape[1:]):
-                return self.module(images)
-        except InputError as error:
-            if len(images) > 1 or not isinstance(error.__cause__, ValueError):
-                raise
-            name = lone_norm(self.net.module, images)
-            raise InputError(
-                f"batch_size=1: {name} sees one value a channel (one picture, maps of 1 x 1), of which batch norm can "
-                "learn nothing; give a batch_size of 2 or more."
-            ) from error
-
-    def _finite(self, loss: Tensor, step: int) -> float:
-        value = loss.item()
-        if value - value != 0:  # NaN or infinite
-            raise TrainingDiverged(self._advice(f"the loss is {value}", step))
-        return value
-
-    def _finite_weights(self, step: int) -> None:
-        # The epoch's last step may break them after its loss was computed; such a checkpoint would be useless.
-        if not all(bool(p.isfinite().all()) for p in self.net.module.parameters()):
-            raise TrainingDiverged(self._advice("weights are not finite", step))
-
-    def _advice(self, what: str, step: int) -> str:
-        there = self.file and self.file.exists()
-        kept = f"The last good checkpoint is {self.file}." if there else "No epoch was complete."
-        return (
-            f"{what} at step {step + 1} (epoch {step // self.steps + 1}) with lr={self.recipe.lr}. {kept} "
-            "Give a lower lr or a longer warmup, or check the pictures for values that are not finite."
-        )
+        return torch.optim.AdamW(module.parameters(), **how)
+    return torch.optim.SGD(module.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **how)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,8 +17,9 @@ from whatwhere.data.view_batches import view_batches
 from whatwhere.data.views import SEEDS, Views
 from whatwhere.errors import InputError
 from whatwhere.label_maps import CLASS, IGNORE
-from whatwhere.network import Preprocessing, main_map
-from whatwhere.training.augment import augment, crop_and_scale
+from whatwhere.network import main_map
+from whatwhere.training.augment import Moves, crop_and_scale, moved
+from whatwhere.training.feed import Feed
 from whatwhere.training.recipes import BoxRecipe, Recipe, SceneRecipe
 from whatwhere.training.scores import check_scores, check_several
 
@@ -42,22 +43,23 @@ class Loss:
 
     Attributes:
         value: the loss to minimise.
-        right: number of right predictions.
+        right: number of right predictions; a tensor stays on its device until the epoch is over.
         counted: number of predictions: pictures, or labelled pixels; None where nothing is right or wrong (boxes).
     """
 
     value: Tensor
-    right: int
-    counted: int | None
+    right: Tensor | int
+    counted: Tensor | int | None
 
 
 class Objective(Protocol):
     """A task, as `fit` needs it."""
 
-    def batches(
-        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
-    ) -> Iterator[tuple[Tensor, Any]]:
-        """Augmented pictures, not yet normalised, and what is to be learned of them: labels, say."""
+    def batches(self, train: Any, order: Tensor, draws: torch.Generator, feed: Feed) -> Iterator[tuple[Tensor, Any]]:
+        """Augmented pictures, not yet normalised, and what is to be learned of them: labels, say.
+
+        The draws are those of whole batches, whatever share of them `feed` gives to this process.
+        """
         ...
 
     def check(self, output: Any, train: Any) -> None:
@@ -82,17 +84,29 @@ class Classify:
 
     recipe: Recipe
 
-    def batches(
-        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, train: Any, order: Tensor, draws: torch.Generator, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures (N, C, H, W) and classes (N,)."""
+        size, done = self.recipe.batch_size, 0
         if self.recipe.crop_area:
-            views = Views(self.recipe.crop_area, self.recipe.crop_ratio, self.recipe.flip)
-            seed = int(torch.randint(SEEDS, (), generator=draws))
-            yield from view_batches(train, self.recipe.batch_size, views, seed=seed, geometry=geometry, order=order)
+            yield from self._views(train, order, draws, feed)
             return
-        for images, labels in train.batches(self.recipe.batch_size, geometry=geometry, order=order):
-            yield augment(images, self.recipe, draws), labels
+        parts = [Moves.drawn(len(rows), self.recipe, draws).each(feed.share) for rows in order.split(size)]
+        moves = Moves.joined(parts).each(lambda v: v.to(feed.device))
+        for images, labels in feed.batches(train, order, size):
+            part = slice(done, done := done + len(images))
+            yield moved(images, moves.each(lambda v, p=part: v[p]), self.recipe.crop_padding), labels  # type: ignore[misc]
+
+    def _views(self, train: Any, order: Tensor, draws: torch.Generator, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        """Windows cut out at random, this process's share of each batch."""
+        assert self.recipe.crop_area
+        views = Views(self.recipe.crop_area, self.recipe.crop_ratio, self.recipe.flip)
+        seed = int(torch.randint(SEEDS, (), generator=draws))
+        shares = [feed.share(rows) for rows in order.split(self.recipe.batch_size)]
+        if not shares:
+            return
+        served = view_batches(train, len(shares[0]), views, seed=seed, geometry=feed.geometry, order=torch.cat(shares))
+        for images, labels in served:
+            yield images.to(feed.device), labels.to(feed.device)
 
     def check(self, output: Tensor, train: Any) -> None:
         """Every label of all training pictures needs a score, and there are two classes or more."""
@@ -104,7 +118,37 @@ class Classify:
         """The loss of scores (N, classes)."""
         scores = output.float()
         value = functional.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
-        return Loss(value, int((scores.detach().argmax(1) == labels).sum()), len(labels))
+        return Loss(value, (scores.detach().argmax(1) == labels).sum(), len(labels))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Class maps, and what a loss needs to know of them: counted on the host, so that it need not ask a GPU.
+
+    Attributes:
+        maps: (N, h, w).
+        highest: class in them; -1 where no pixel is labelled.
+        counted: labelled pixels.
+        weight: (), of all labelled pixels.
+    """
+
+    maps: Tensor
+    highest: int
+    counted: int
+    weight: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor, class_weights: Sequence[float] = ()) -> Labelled:
+        """Maps on the host."""
+        labelled = maps[maps != IGNORE]
+        highest = int(labelled.max()) if len(labelled) else -1
+        if not class_weights or highest >= len(class_weights):  # what is that high is refused with the scores
+            return cls(maps, highest, len(labelled), torch.tensor(float(len(labelled))))
+        return cls(maps, highest, len(labelled), torch.tensor(class_weights)[labelled].sum())
+
+    def to(self, device: Any) -> Labelled:
+        """The same on a device; the weight, a single number, is taken along by whatever uses it."""
+        return replace(self, maps=self.maps.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -114,9 +158,13 @@ class Segment:
     recipe: SceneRecipe
 
     def batches(
-        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+        self, train: Any, order: Tensor, draws: torch.Generator, feed: Feed
+    ) -> Iterator[tuple[Tensor, Labelled]]:
         """Crops (N, 3, h, w) and their class maps (N, h, w); without a crop, the inputs as they are."""
+        for pictures, maps in self._pairs(train, order, draws):
+            yield pictures, Labelled.of(maps, self.recipe.class_weights)
+
+    def _pairs(self, train: Any, order: Tensor, draws: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.recipe.batch_size
         if self.recipe.crop is None:
             yield from train.batches(size, order=order)
@@ -140,31 +188,29 @@ class Segment:
             check_several(there, "the training split")
             warnings.warn(f"{absent_note(train)} Nothing is learned of it.", stacklevel=5)
 
-    def loss(self, output: Any, labels: Tensor) -> Loss:
+    def loss(self, output: Any, labels: Labelled) -> Loss:
         """The loss of scores (N, classes, h, w), alone, in a pair with auxiliary scores, or in torchvision's dict."""
         scores, auxiliary = score_maps(output)
-        check_maps(scores, labels)
+        check_highest(scores, labels.highest)
         value = self._of(scores, labels)
         if auxiliary is not None and self.recipe.auxiliary:
             value = value + self.recipe.auxiliary * self._of(auxiliary, labels)
-        labelled = labels != IGNORE
-        right = (at_size(scores.detach(), labels).argmax(1) == labels) & labelled
-        return Loss(value, int(right.sum()), int(labelled.sum()))
+        maps = labels.maps
+        right = (at_size(scores.detach(), maps).argmax(1) == maps) & (maps != IGNORE)
+        return Loss(value, right.sum(), labels.counted)
 
-    def _of(self, scores: Tensor, labels: Tensor) -> Tensor:
-        weights = torch.tensor(self.recipe.class_weights, device=scores.device) if self.recipe.class_weights else None
+    def _of(self, scores: Tensor, labels: Labelled) -> Tensor:
+        weights = self.recipe.class_weights
         total = functional.cross_entropy(
-            at_size(scores, labels),
-            labels,
-            weights,
+            at_size(scores, labels.maps),
+            labels.maps,
+            torch.tensor(weights).to(scores.device, non_blocking=True) if weights else None,
             ignore_index=IGNORE,
             reduction="sum",
             label_smoothing=self.recipe.label_smoothing,
         )
         # Not torch's mean, which is 0 / 0 for a crop without labelled pixels.
-        labelled = labels[labels != IGNORE]
-        weight = weights[labelled].sum() if weights is not None else torch.tensor(float(len(labelled)))
-        return total / weight.clamp(min=1e-6)
+        return total / labels.weight.clamp(min=1e-6)
 
 
 @dataclass(frozen=True)
@@ -174,11 +220,11 @@ class Detect:
     recipe: BoxRecipe
 
     def batches(
-        self, train: Any, order: Tensor, draws: torch.Generator, geometry: Preprocessing
+        self, train: Any, order: Tensor, draws: torch.Generator, feed: Feed
     ) -> Iterator[tuple[Tensor, ObjectsBatch]]:
         """Pictures (N, C, H, W), each mirrored with probability 0.5 if the recipe says so, and their objects."""
         check_boxes(train)
-        for images, objects in train.batches(self.recipe.batch_size, geometry=geometry, order=order):
+        for images, objects in train.batches(self.recipe.batch_size, geometry=feed.geometry, order=order):
             if not self.recipe.flip:
                 yield images, objects
                 continue
@@ -243,8 +289,17 @@ def at_size(scores: Tensor, labels: Tensor) -> Tensor:
 def check_maps(scores: Tensor, labels: Tensor) -> None:
     """Refuse labels without a score."""
     labelled = labels[labels != IGNORE]
-    if len(labelled) and int(labelled.max()) >= scores.shape[1]:
+    check_highest(scores, int(labelled.max()) if len(labelled) else -1)
+
+
+def check_highest(scores: Tensor, highest: int) -> None:
+    """Refuse a highest label without a score.
+
+    Raises:
+        InputError: naming the label and the number of scores (N, classes, h, w).
+    """
+    if highest >= scores.shape[1]:
         raise InputError(
-            f"data has label {int(labelled.max())}, but the network gives {scores.shape[1]} scores a pixel; load it "
+            f"data has label {highest}, but the network gives {scores.shape[1]} scores a pixel; load it "
             "with classes=… to match the data."
         )

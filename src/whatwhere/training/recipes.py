@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from whatwhere.errors import InputError, unknown
 
@@ -19,11 +19,31 @@ BOUNDS: dict[str, tuple[Any, float, float]] = {  # type, minimum, maximum
     "warmup": (int | float, 0, 1),
     "momentum": (int | float, 0, 1),
     "label_smoothing": (int | float, 0, 1),
+    "ema": (int | float, 0, 1),
+    "settled": (int | float, 0, 1),
 }
-LATER: dict[str, Any] = {"crop_area": None, "crop_ratio": (3 / 4, 4 / 3)}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("step", "one-cycle", "constant", "poly"),
+    "precision": ("32-true", "bf16-mixed", "tf32"),
+    "fused": (False, True),
+    "compile": (False, True),
+    "channels_last": (False, True),
+}
+LATER: dict[str, Any] = {
+    "ema": 0.0,
+    "settled": 1.0,
+    "fused": False,
+    "compile": False,
+    "channels_last": True,
+    "crop_area": None,
+    "crop_ratio": (3 / 4, 4 / 3),
+}
 """Fields that came later, with what they were before: left out of plain values while they are so, so that cells and
 checkpoints from before keep their names."""
 
+
+Precision: TypeAlias = Literal["32-true", "bf16-mixed", "tf32"]
 POLY = 0.9  # the power, as in DeepLab and PSPNet
 
 
@@ -50,7 +70,13 @@ class Recipe:
         crop_area: cut a window out at random and resize it to the network's size: the least and the largest share of
             the picture that it has; (0.08, 1.0) is usual on ImageNet. None for none; not of scenes, nor of boxes.
         crop_ratio: the least and the largest width over height of that window.
-        precision: `32-true`, or `bf16-mixed` (Lightning Fabric's names).
+        precision: `32-true`, or `bf16-mixed` (Lightning Fabric's names); `tf32` is `32-true` whose matrix products a
+            GPU may round to TF32 (those of convolutions PyTorch rounds so always).
+        ema: decay of a running average of the weights, which is tested and kept in their place; 0 for none.
+        settled: share of all steps after which batch norm uses its running statistics, as it does in tests.
+        fused: update all weights in one kernel; it rounds otherwise than the plain optimizer.
+        compile: by `torch.compile`, on a GPU with CUDA graphs; it rounds otherwise, and needs a C++ compiler on a CPU.
+        channels_last: in memory; faster nearly everywhere, and the same numbers but for rounding.
     """
 
     epochs: int
@@ -67,9 +93,14 @@ class Recipe:
     label_smoothing: float = 0.0
     crop_padding: int = 4
     flip: bool = True
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     crop_area: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    precision: Precision = "32-true"
+    ema: float = 0.0
+    settled: float = 1.0
+    fused: bool = False
+    compile: bool = False
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with.
@@ -88,14 +119,9 @@ class Recipe:
             raise InputError(f"recipe: lr={self.lr!r} must be above 0: at 0 nothing is learned.")
         if self.nesterov and self.optimizer == "sgd" and not self.momentum:
             raise InputError("recipe: nesterov=True needs a momentum above 0; momentum=0.9 is usual.")
-        choices = {
-            "optimizer": ("sgd", "adamw"),
-            "schedule": ("step", "one-cycle", "constant", "poly"),
-            "precision": ("32-true", "bf16-mixed"),
-        }
-        for name, known in choices.items():
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise unknown(f"recipe: {name}", str(getattr(self, name)), known)
+                raise unknown(f"recipe: {name}", str(getattr(self, name)), map(str, known))
         self._check_window()
 
     def _check_window(self) -> None:
@@ -131,7 +157,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for cell keys and result files."""
-        return {name: v for name, v in asdict(self).items() if name not in LATER or v != LATER[name]}
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
@@ -207,6 +233,10 @@ class BoxRecipe(Recipe):
                 f"recipe: crop_padding={self.crop_padding}, crop_area={self.crop_area}, label_smoothing="
                 f"{self.label_smoothing}, precision={self.precision!r}: detectors are trained on whole pictures with "
                 "torchvision's losses, in full precision; give 0, None, 0 and '32-true'."
+            )
+        if self.compile:
+            raise InputError(
+                "recipe: compile=True: a detector finds another number of boxes in each step; leave compile out."
             )
 
 

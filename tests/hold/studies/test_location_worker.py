@@ -9,7 +9,8 @@ import whatwhere as ww
 from whatwhere.hold.permute import PermuteChannels
 from whatwhere.hold.studies import location_worker
 from whatwhere.hold.studies.location import Location
-from whatwhere.hold.studies.location_worker import ROWS, build, paste, run
+from whatwhere.hold.studies.location_worker import ROWS, Locate, Pictures, build, paste, run
+from whatwhere.training.feed import Feed
 
 OPTIONS = {"grid": 2, "width": 0.25, "pictures": 24, "test_pictures": 12, "epochs": 1, "batch_size": 8}
 
@@ -62,49 +63,55 @@ def test_rows_build_what_they_say():
     assert all(torch.equal(n.conv1.weight, nets["zeros"].conv1.weight) for n in nets.values())
 
 
-def kept_in(goals: list, real):
-    def loss(scores, squares):
-        goals.append(squares)
-        return real(scores, squares)
+def drawn(shuffled: bool = False, n: int = 16, epochs: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of pictures of one pixel, whose value is their number plus one."""
+    task = Locate(ww.Recipe(epochs=1, batch_size=8), 3, shuffled)
+    draws, pictures = torch.Generator().manual_seed(0), Pictures(torch.arange(1.0, n + 1).view(n, 1, 1, 1))
+    batches = []
+    for _ in range(epochs):
+        order = torch.randperm(n, generator=draws)
+        batches += task.batches(pictures, order, draws, Feed(ww.Preprocessing()))
+    return batches
 
-    return loss
+
+def squares_seen(canvases: torch.Tensor) -> torch.Tensor:
+    return canvases.flatten(1).argmax(1)
 
 
-def test_only_the_control_is_trained_on_other_squares(monkeypatch):
-    seen: dict[str, list[bool]] = {}
-    real = torch.nn.functional.cross_entropy
-    for row in ("zeros", "shuffled"):
-        goals = []
-        monkeypatch.setattr(location_worker.nn.functional, "cross_entropy", kept_in(goals, real))
-        truth = []
-        batches = location_worker._batches
-
-        def watched(*args, batches=batches, truth=truth):
-            for x, squares in batches(*args):
-                truth.append(squares)
-                yield x, squares
-
-        monkeypatch.setattr(location_worker, "_batches", watched)
-        run(torch.randn(32, 3, 8, 8), torch.randn(8, 3, 8, 8), config(row))
-        monkeypatch.undo()
-        seen[row] = [torch.equal(a, b) for a, b in zip(goals, truth, strict=True)]
+def test_only_the_control_is_trained_on_other_squares():
+    for shuffled in (False, True):
+        truth = [squares_seen(x) for x, _ in drawn(shuffled)]
+        goals = [y for _, y in drawn(shuffled)]
         assert all(torch.equal(a.sort().values, b.sort().values) for a, b in zip(goals, truth, strict=True))
-    assert all(seen["zeros"])
-    assert not all(seen["shuffled"])
+        assert all(torch.equal(a, b) for a, b in zip(goals, truth, strict=True)) != shuffled
 
 
 def test_every_epoch_draws_new_squares_for_the_same_pictures():
-    x = torch.arange(16.0).view(16, 1, 1, 1)
-    recipe = ww.Recipe(epochs=2, batch_size=8, crop_padding=0)
-    drawn = list(location_worker._batches(x, recipe, 3, torch.Generator().manual_seed(0)))
-    assert len(drawn) == 4
-    epochs = [torch.cat([c.sum((1, 2, 3)) for c, _ in part]) for part in (drawn[:2], drawn[2:])]
-    assert all(torch.equal(e.sort().values, torch.arange(16.0)) for e in epochs)
+    found = drawn()
+    assert len(found) == 4
+    epochs = [torch.cat([c.sum((1, 2, 3)) for c, _ in part]) for part in (found[:2], found[2:])]
+    assert all(torch.equal(e.sort().values, torch.arange(1.0, 17.0)) for e in epochs)
     places = [
         {int(v): int(c) for (b, cs) in part for v, c in zip(b.sum((1, 2, 3)), cs, strict=True)}
-        for part in (drawn[:2], drawn[2:])
+        for part in (found[:2], found[2:])
     ]
     assert places[0] != places[1]
+
+
+def test_rows_are_trained_by_the_loop_of_all_trainings_on_their_own_task(monkeypatch):
+    seen = {}
+
+    def watched(net, train, recipe, **options):
+        seen[row] = (recipe, options["objective"], options["seed"], options["device"])
+        return ww.fit(net, train, recipe, **options)
+
+    monkeypatch.setattr(location_worker, "fit", watched)
+    for row in ("zeros", "shuffled"):
+        run(torch.randn(16, 3, 8, 8), torch.randn(8, 3, 8, 8), config(row), "cpu")
+    assert [task.shuffled for _, task, *_ in seen.values()] == [False, True]
+    assert all(
+        (r.settled, r.channels_last, seed, d) == (0.5, False, 1_000_003, "cpu") for r, _, seed, d in seen.values()
+    )
 
 
 def test_a_cell_gives_the_same_numbers_again():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.data import Split
-from whatwhere.errors import TrainingDiverged
 from whatwhere.fingerprints import fingerprint
 from whatwhere.hold.padding import PaddingMode, with_padding
 from whatwhere.hold.permute import permute_net
@@ -21,7 +20,11 @@ from whatwhere.lab.packed import pack
 from whatwhere.lab.sources import GivenData, place
 from whatwhere.models.load import load_model
 from whatwhere.network import Network, Preprocessing
+from whatwhere.training.feed import Feed
+from whatwhere.training.fit import fit
+from whatwhere.training.objectives import Loss
 from whatwhere.training.recipes import Recipe
+from whatwhere.training.scores import check_scores
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,9 @@ def run(train: Tensor, test: Tensor, config: Mapping[str, Any], device: str = "a
         config: the cell's.
         device: to train on.
     """
-    module = place(build(config, train.shape[1:]), device).module
-    recipe = Recipe.of(config["recipe"])
-    train_loss = _train(module, train, recipe, config)
-    right = _test(module, test, config["grid"], recipe)
+    net = place(build(config, train.shape[1:]), device)
+    train_loss, module = _train(net, train, config, device), net.module
+    right = _test(module, test, config["grid"], Recipe.of(config["recipe"]))
     hits, weights = pack(right.numpy().astype(np.uint8)), fingerprint(module)
     return {"n": len(right), "right": int(right.sum()), "hits": hits, "train_loss": train_loss, "weights": weights}
 
@@ -136,59 +138,84 @@ def paste(pictures: Tensor, squares: Tensor, grid: int) -> Tensor:
     return canvas.view(n, channels, grid * height, grid * width)
 
 
-def _train(module: nn.Module, pictures: Tensor, recipe: Recipe, config: Mapping[str, Any]) -> float:
-    """Train in place, every picture in a new square each epoch; the mean loss of the last epoch."""
-    draws = torch.Generator().manual_seed(config["seed"] + 1_000_003)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    steps = len(pictures) // recipe.batch_size
-    module.train()
-    losses = [0.0]
-    for step, (x, squares) in enumerate(_batches(pictures, recipe, config["grid"], draws)):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * recipe.factor(step, steps)
-        if step == steps * recipe.epochs // 2:
-            _freeze_statistics(module)
-        goal = squares[torch.randperm(len(squares), generator=draws)] if ROWS[config["row"]].shuffled else squares
-        scores = _scores(module, x, recipe)
-        loss = nn.functional.cross_entropy(scores, goal.to(scores.device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(_finite(loss.item(), step, recipe.lr))
-    return sum(losses[-steps:]) / steps
+@dataclass(frozen=True)
+class Pictures:
+    """What networks are trained on.
 
-
-def _freeze_statistics(module: nn.Module) -> None:
-    """From here on batch norm uses its running statistics, as it will in the test.
-
-    Where a picture lies shows in small differences between pooled means. Networks trained to the end on the statistics
-    of each batch predicted nearly all squares with those, and in some runs one in nine with the running ones.
+    Attributes:
+        normalised: (N, C, H, W), float32.
     """
-    for m in module.modules():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm):
-            m.eval()
+
+    normalised: Tensor
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.normalised)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of no use: a cell keeps no checkpoint."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Locate:
+    """The task: the square of each picture, a new one in every epoch.
+
+    Attributes:
+        recipe: its `batch_size`.
+        grid: squares in a row and in a column.
+        shuffled: learn the squares of other pictures of the batch.
+    """
+
+    recipe: Recipe
+    grid: int
+    shuffled: bool = False
+
+    def batches(
+        self, train: Pictures, order: Tensor, draws: torch.Generator, feed: Feed
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Canvases (N, C, grid * H, grid * W) and the squares to learn, (N,)."""
+        pictures, squares = (
+            train.normalised.to(feed.device),
+            torch.randint(self.grid**2, (len(train),), generator=draws),
+        )
+        for rows in order.split(self.recipe.batch_size):
+            there = squares[rows]
+            goal = there[torch.randperm(len(there), generator=draws)] if self.shuffled else there
+            yield paste(pictures[rows.to(feed.device)], there.to(feed.device), self.grid), goal
+
+    def check(self, output: Tensor, train: Pictures) -> None:
+        """A score for each square."""
+        check_scores(output, torch.tensor([self.grid**2 - 1]))
+
+    def loss(self, output: Tensor, squares: Tensor) -> Loss:
+        """Cross-entropy of scores (N, squares)."""
+        scores = output.float()
+        right = (scores.detach().argmax(1) == squares).sum()
+        return Loss(nn.functional.cross_entropy(scores, squares), right, len(squares))
+
+
+def _train(net: Network, pictures: Tensor, config: Mapping[str, Any], device: str) -> float:
+    """Train in place, every picture in a new square each epoch; the mean loss of the last epoch.
+
+    In the second half batch norm uses its running statistics, as it will in the test. Where a picture lies shows in
+    small differences between pooled means. Networks trained to the end on the statistics of each batch predicted nearly
+    all squares with those, and in some runs one in nine with the running ones.
+
+    Not channels last: PyTorch 2.15 crashes in the backward pass of a strided 1 x 1 convolution of 8 channels so.
+    """
+    recipe = replace(Recipe.of(config["recipe"]), settled=0.5, channels_last=False)
+    task = Locate(recipe, config["grid"], ROWS[config["row"]].shuffled)
+    seed = config["seed"] + 1_000_003
+    history = fit(net, Pictures(pictures), recipe, seed=seed, device=device, objective=task)
+    return history.epochs[-1]["loss"]
 
 
 def _scores(module: nn.Module, x: Tensor, recipe: Recipe) -> Tensor:
     device = next(module.parameters()).device
-    # Not channels last: PyTorch 2.15 crashes in the backward pass of a strided 1 x 1 convolution of 8 channels so.
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):
         return module(x.to(device)).float()
-
-
-def _batches(pictures: Tensor, recipe: Recipe, grid: int, draws: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Canvases and their squares, epoch by epoch; the last, smaller batch of an epoch is left out."""
-    for _ in range(recipe.epochs):
-        order = torch.randperm(len(pictures), generator=draws)
-        squares = torch.randint(grid**2, (len(pictures),), generator=draws)
-        for rows in order.split(recipe.batch_size)[: len(pictures) // recipe.batch_size]:
-            yield paste(pictures[rows], squares[rows], grid), squares[rows]
-
-
-def _finite(loss: float, step: int, lr: float) -> float:
-    if loss - loss != 0:  # neither NaN nor infinite survives this
-        raise TrainingDiverged(f"the loss is {loss} at step {step + 1} with lr={lr}; give a recipe with a lower lr.")
-    return loss
 
 
 @torch.no_grad()

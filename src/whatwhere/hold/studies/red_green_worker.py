@@ -16,6 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from whatwhere.descent import NotFinite, descend
+from whatwhere.errors import TrainingDiverged
 from whatwhere.fingerprints import fingerprint
 from whatwhere.hold.studies.red_green_data import Blocks, red_green_data
 from whatwhere.lab.cells import Worker
@@ -109,14 +111,18 @@ def train(net: nn.Module, pictures: Blocks, validation: Blocks, epochs: int) -> 
     best, epoch = _Best(), 0
     while epoch < epochs and epoch - best.epoch <= PATIENCE:
         epoch += 1
-        for images, labels in batches:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(images), labels).backward()
-            optimizer.step()
+        _epoch(net, batches, optimizer, epoch)
         best.see(_loss(net, held_out), epoch, net)
     if best.state is not None:
         net.load_state_dict(best.state)
     return {"epochs": epoch, "best_epoch": best.epoch, "validation_loss": best.loss if best.state else None}
+
+
+def _epoch(net: nn.Module, batches: list[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer, number: int) -> None:
+    try:
+        descend(batches, lambda batch: nn.functional.cross_entropy(net(batch[0]), batch[1]), optimizer)
+    except NotFinite as error:
+        raise TrainingDiverged(f"{error} of epoch {number}, with the published settings; give another seed.") from error
 
 
 def _batches(net: nn.Module, blocks: Blocks) -> list[tuple[Tensor, Tensor]]:

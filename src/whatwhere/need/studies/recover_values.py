@@ -30,6 +30,10 @@ class Values(Split):
         super().__init__(split.name, split.source, split.labels, split.classes)
         self.values = values
 
+    def whole(self, geometry: Preprocessing | None = None) -> Tensor:
+        """The values."""
+        return self.values
+
     def _serve(self, batches: Sequence[Tensor], geometry: Preprocessing | None) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in batches:
             yield self.values[rows], self.labels[rows]
