@@ -21,7 +21,7 @@ from whatwhere.label_maps import IGNORE
 from whatwhere.models.load import load_model
 from whatwhere.network import Preprocessing
 from whatwhere.training.augment import crop_and_scale
-from whatwhere.training.feed import Feed
+from whatwhere.training.feed import CPU, Feed
 from whatwhere.training.fit import fit
 from whatwhere.training.objectives import Classify, Detect, Labelled, Loss, Segment, at_size, objective_of, score_maps
 from whatwhere.training.recipes import BoxRecipe, Recipe, SceneRecipe, recipes
@@ -291,7 +291,7 @@ WINDOWS = Recipe(epochs=2, batch_size=4, crop_padding=0, crop_area=(0.2, 1.0))
 def test_pictures_are_seen_through_views_of_a_seed_that_each_epoch_draws(pictures) -> None:
     split, order = pictures(), torch.randperm(20)
     draws, same = (torch.Generator().manual_seed(3) for _ in range(2))
-    epochs = [list(Classify(WINDOWS).batches(split, order, draws, Preprocessing())) for _ in range(2)]
+    epochs = [list(Classify(WINDOWS).batches(split, order, draws, Feed(Preprocessing()))) for _ in range(2)]
     views = Views((0.2, 1.0), (3 / 4, 4 / 3), flip=True)
     for batches in epochs:
         seed = int(torch.randint(SEEDS, (), generator=same))
@@ -300,6 +300,19 @@ def test_pictures_are_seen_through_views_of_a_seed_that_each_epoch_draws(picture
             assert torch.equal(images, expected)
             assert torch.equal(labels, split.labels[rows])
     assert not torch.equal(epochs[0][0][0], epochs[1][0][0])
+
+
+def test_two_processes_share_each_batch_of_views(pictures) -> None:
+    split, order = pictures(), torch.randperm(20)
+    shares = [
+        list(
+            Classify(WINDOWS).batches(split, order, torch.Generator().manual_seed(3), Feed(Preprocessing(), CPU, r, n))
+        )
+        for r, n in ((0, 1), (0, 2), (1, 2))
+    ]
+    for (whole, labels), (first, some), (second, others) in zip(*shares, strict=True):
+        assert torch.equal(whole, torch.cat([first, second]))
+        assert torch.equal(labels, torch.cat([some, others]))
 
 
 def test_training_on_views_resumes_and_does_not_depend_on_the_decoding_workers(
