@@ -186,6 +186,7 @@ COMMANDS = {
     "need trained": TRAINED,
     "need collapse": f"need collapse {NET} --out c",
     "audit": f"audit {NET} {DIGITS}",
+    "doctor": "doctor",
     "need pointwise": f"need pointwise {NET} --out c",
     "need truncate": f"need truncate {NET} --out c",
     "need recover": f"need recover {NET} {DIGITS}",
@@ -205,10 +206,11 @@ COMMANDS = {
     "say intervene": "say intervene --data drawn/streets --weights w --picture 0",
 }
 SURGERY = {"need collapse", "need pointwise", "need truncate"}
-WITHOUT_DEVICE = {"export", "sites", "report", *SURGERY, "say explain", "say intervene"}
+WITHOUT_DEVICE = {"doctor", "export", "sites", "report", *SURGERY, "say explain", "say intervene"}
 THERE_IS_NONE = ("there is no option --device", "Options: --")
 WRONG |= {
     f"audit {NET} {DIGITS} --minutes 0": ("minutes=0", "give a time above 0, such as 5"),
+    "doctor --seconds 0": ("seconds=0", "give a time above 0, such as 1"),
     f"audit {NET} {DIGITS} --without holt": ("without='holt'", "hold"),
 }
 WRONG |= {

@@ -25,6 +25,7 @@ WINGS = [
 # Commands that belong to no wing.
 TOP = {
     "audit": "whatwhere.audits.study:Audit",
+    "doctor": "whatwhere.audits.doctor:doctor",
     **{name: f"whatwhere.commands:{name}" for name in ("sites", "train", "evaluate", "export", "report")},
 }
 

@@ -1,0 +1,62 @@
+"""What the doctor says of this machine: each line by what it rests on."""
+
+from importlib import metadata
+
+import pytest
+import torch
+
+from whatwhere.audits import doctor as room
+from whatwhere.audits import known
+from whatwhere.audits.doctor import convolution_rate, doctor
+from whatwhere.audits.known import Known
+from whatwhere.errors import InputError
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    found = [Known("q", "e", "f", True), Known("p", "e", "f", True)]
+    monkeypatch.setattr(known, "known_answers", lambda: found)
+    return found
+
+
+def test_it_looks_at_versions_devices_extras_and_answers(answers):
+    lines = doctor(0.01).splitlines()
+    assert f"torch {torch.__version__.partition('+')[0]}" in lines[0]
+    assert lines[1].startswith("processor: ")
+    assert lines[2].startswith("GPUs: ")
+    assert f"torchmetrics {metadata.version('torchmetrics')}: torchmetrics as scores" in lines
+    assert "right: q: f (expected: e)" in lines
+    assert lines[-1] == "All answers are right."
+
+
+def test_a_wrong_answer_and_a_missing_package_are_said(answers, monkeypatch):
+    answers[1] = Known("p", "e", "f", False)
+    monkeypatch.setitem(room.EXTRAS, "no-such-package", ("extra", "nothing"))
+    text = doctor(0.01)
+    assert "WRONG: p: f (expected: e)" in text
+    assert text.endswith("1 of 2 answers are wrong: do not trust results.")
+    assert "no-such-package is not installed: nothing; pip install 'whatwhere[extra]'" in text
+
+
+@pytest.mark.parametrize(
+    ("half", "said"), [(1.5, "--precision bf16-mixed pays"), (1.1, "leave the precision at 32-true")]
+)
+def test_the_precision_that_pays_is_named(answers, monkeypatch, half, said):
+    monkeypatch.setattr(
+        room, "convolution_rate", lambda device, kind, seconds: 1e11 * (half if "bfloat" in str(kind) else 1)
+    )
+    (line,) = [text for text in doctor(0.01).splitlines() if text.startswith("cpu: ")]
+    assert line == f"cpu: convolutions at 100 GFLOP/s in float32, {100 * half:.0f} in bfloat16: {said}"
+
+
+def test_a_rate_is_of_operations_a_second(monkeypatch):
+    """Two seconds a convolution, on a clock that is given."""
+    ticks = iter(range(0, 1000, 2))
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    flops = 2 * 8 * 16 * 16 * 128 * 128 * 9
+    assert convolution_rate("cpu", torch.float32, 0.001) == flops / 2
+
+
+def test_no_time_is_refused():
+    with pytest.raises(InputError, match="seconds=0"):
+        doctor(0)
