@@ -27,7 +27,7 @@ class Kept:
         size: height and width of the features that are read, padding included.
         parts: (N, C, h, w) by tap, for each batch, less the channels' means.
         shift: (C,) by tap, what was subtracted: the means of the first batch.
-        sums: (C, size, size) by tap, over pictures, at the size that is read.
+        sums: (C, size, size) by tap, over pictures, at the size that is read; without a shift of other pictures.
         squares: the same of squares.
     """
 
@@ -43,6 +43,7 @@ class Kept:
         self.size = size + 2 * padding
         self.parts: list[dict[str, Tensor]] = []
         self.shift: dict[str, Tensor] = dict(shift or {})
+        self._own_shift = shift is None  # pictures that are fitted, whose columns' means and spreads are needed
         self.sums: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
 
@@ -70,9 +71,10 @@ class Kept:
         if name not in self.shift:
             self.shift[name] = x.mean((0, 2, 3))
         less = x.sub_(self.shift[name].view(1, -1, 1, 1)).float()
-        whole, none = resized(less, self.size), torch.zeros((), dtype=torch.float64)
-        self.sums[name] = self.sums.get(name, none) + whole.sum(0, dtype=torch.float64)
-        self.squares[name] = self.squares.get(name, none) + whole.square().sum(0, dtype=torch.float64)
+        if self._own_shift:
+            whole, none = resized(less, self.size), torch.zeros((), dtype=torch.float64)
+            self.sums[name] = self.sums.get(name, none) + whole.sum(0, dtype=torch.float64)
+            self.squares[name] = self.squares.get(name, none) + whole.square().sum(0, dtype=torch.float64)
         return less
 
 

@@ -19,7 +19,7 @@ from whatwhere.hold.kept import Design, Kept
 from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.ridge import BELIEVED, PENALTIES
 
-SETTLED = 1e-6  # of a target's variance: the most that a settled prediction's mean squared difference from the exact is
+SETTLED = 1e-7  # of a target's variance: the most that a settled prediction's mean squared difference from the exact is
 PAUSE = 4  # steps between looking at the solutions
 MOST_VECTORS = 2_000
 COARSE = 1e-6  # of the largest eigenvalue: products in float32 do for larger penalties

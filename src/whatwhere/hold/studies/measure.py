@@ -99,10 +99,10 @@ class _Measuring:
             ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=how.padding, size=how.size)
             for k, g in by.closed
         }
-        fit, held_out = Kept(how.size, how.padding), Kept(how.size, how.padding)
+        fit = Kept(how.size, how.padding)
         self._fill(how.pictures.fit, FIT, fits, by, fit)
         paths = {key: each.solve() for key, each in fits.items()}
-        held_out.shift = fit.shift
+        held_out = Kept(how.size, how.padding, fit.shift)
         self._fill(how.pictures.held_out, HELD_OUT, paths, by, held_out)
         found = {key: path.best() for key, path in paths.items()}
         found |= {("ridge", g.name, k): self._iterated(g, k, fit, held_out) for k, g in by.iterated}
