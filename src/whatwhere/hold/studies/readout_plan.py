@@ -61,6 +61,11 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
         paddings = PADDED if study.paddings is None else as_tuple(study.paddings)
         self.asked = variants_of(study.untrained, paddings)
 
+    @property
+    def logs(self) -> bool:
+        """Whether a read-out is trained."""
+        return "official" in self.readouts
+
     @cached_property
     def data(self) -> Data:
         """The pictures to fit on."""
