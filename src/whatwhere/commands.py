@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from whatwhere.training.tracking import LOGS, Log, check_log, tracked
+
 if TYPE_CHECKING:
     from whatwhere.network import Network
 
@@ -99,6 +101,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
+    log: Log | None = None,
 ) -> str:
     """Train a classification network, or a detector, and keep its weights; the same command resumes.
 
@@ -123,11 +126,14 @@ def train(
         seed: of the initial weights, the order of the pictures and their augmentation.
         device: auto, cpu, cuda or mps.
         overwrite: replace weights and a history in the folder that no training of this command wrote.
+        log: also log every epoch: csv or tensorboard (in the folder's logs/), wandb, mlflow or trackio (where their own
+            settings say).
 
     Examples:
         $ whatwhere train --model cifar/vgg16 --data hf/uoft-cs/cifar100 --out trained
         $ whatwhere train --model ssd/small --data drawn/boxes --recipe boxes --out detector
     """
+    from contextlib import nullcontext
     from pathlib import Path
 
     from whatwhere.data.load import load_pictures
@@ -138,12 +144,16 @@ def train(
     from whatwhere.training.recipes import adapted, recipe_named
 
     check_device(device)
+    if log:
+        check_log(log)
     pictures = load_boxes(data) if holds_boxes(data) else load_pictures(data)
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
     changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     how = adapted(recipe_named(recipe), augment, **changes, ema=ema, fused=fused, compile=compile)
     about = {"model": model, "data": pictures.describe(), "seed": seed, "width": width}
-    tested = trained_in(Path(out), net, pictures, how, about, seed=seed, device=device, overwrite=overwrite)
+    settings = {**about, "recipe": how.to_dict()}
+    with tracked(log, Path(out) / LOGS, Path(out).resolve().name, settings) if log else nullcontext():
+        tested = trained_in(Path(out), net, pictures, how, about, seed=seed, device=device, overwrite=overwrite)
     return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}"
 
 

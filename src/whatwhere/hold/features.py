@@ -130,15 +130,18 @@ class Reader:
     ...     maps = read(x)                     # {tap: (N, C, 28, 28)}, float32 on the CPU
     """
 
-    def __init__(self, net: nn.Module | Network, taps: Sequence[Tap], *, size: int | None = 28) -> None:
+    def __init__(
+        self, net: nn.Module | Network, taps: Sequence[Tap], *, size: int | None = 28, enlarge: bool = True
+    ) -> None:
         """Choose network, taps and size.
 
         Args:
             net: the network, which is not changed.
             taps: where to read.
             size: maps come as size x size (bilinear, corners aligned [code]); None leaves them as they are.
+            enlarge: False leaves maps with fewer positions as they are.
         """
-        self.module, self.taps, self.size = as_module(net), list(taps), size
+        self.module, self.taps, self.size, self.enlarge = as_module(net), list(taps), size, enlarge
 
     @contextmanager
     def reading(self) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
@@ -181,8 +184,11 @@ class Reader:
         return hook
 
     def _sized(self, maps: Tensor) -> Tensor:
-        sized = maps if self.size is None else resized(maps, self.size)
+        sized = maps if self.size is None or self._stays(maps) else resized(maps, self.size)
         return sized.clone() if sized is maps else sized  # a layer that works in place may follow
+
+    def _stays(self, maps: Tensor) -> bool:
+        return not self.enlarge and max(maps.shape[-2:]) <= (self.size or 0)
 
 
 def maps_of(output: Tensor, tap: Tap) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.hold.features import Group, joined
 from whatwhere.hold.ridge import output_size
 from whatwhere.hold.targets import Target, brought_to, stack
+from whatwhere.training.tracking import logged
 
 Head = Literal["bn-sigmoid", "linear"]
 
@@ -155,22 +156,33 @@ def train_readouts(
     """
     how, parameters = readouts[0].how, [p for readout in readouts for p in readout.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
-    for epoch in range(how.epochs):
-        for readout in readouts:
-            readout.train()
-        lr = how.lr * (0.1 if epoch >= 10 else 1.0)
-        try:
-            descend(
-                batches(epoch),
-                lambda maps: torch.stack([_gone_back(readout.loss(maps)) for readout in readouts]),
-                optimizer,
-                backward=lambda total: None,
-                rate=lambda step, lr=lr: lr,  # type: ignore[misc]
-            )
-        except NotFinite as error:
-            name = readouts[error.which].group.name
-            raise InputError(f"the official read-out of {name} diverged (loss {error.loss}); lower lr.") from error
-        on_epoch()
+    with logged() as log:
+        history: list[dict[str, float]] = []
+        for epoch in range(how.epochs):
+            history.append(_epoch(readouts, batches(epoch), optimizer, how.lr * (0.1 if epoch >= 10 else 1.0)))
+            log(history)
+            on_epoch()
+
+
+def _epoch(
+    readouts: Sequence[OfficialReadOut], batches: Iterable[Mapping[str, Tensor]], optimizer: Any, lr: float
+) -> dict[str, float]:
+    """Show every batch once; the mean loss of each read-out."""
+    for readout in readouts:
+        readout.train()
+    try:
+        losses = descend(
+            batches,
+            lambda maps: torch.stack([_gone_back(readout.loss(maps)) for readout in readouts]),
+            optimizer,
+            backward=lambda total: None,
+            rate=lambda step: lr,
+        )
+    except NotFinite as error:
+        name = readouts[error.which].group.name
+        raise InputError(f"the official read-out of {name} diverged (loss {error.loss}); lower lr.") from error
+    names = [f"loss {r.group.name} {r.kernel}x{r.kernel}" for r in readouts]
+    return dict(zip(names, losses.mean(0).tolist(), strict=True)) if len(losses) else {}
 
 
 def _gone_back(loss: Tensor) -> Tensor:

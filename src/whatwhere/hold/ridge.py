@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from whatwhere.errors import InputError
 from whatwhere.hold.features import Group, joined
+from whatwhere.hold.kept import inverse_spread
 from whatwhere.hold.linear import LinearReadOut, convolved
 from whatwhere.hold.moments import Moments
 from whatwhere.hold.targets import Target, stack
 
 PENALTIES = torch.logspace(-8, 2, 31, dtype=torch.float64)
 MOST_COLUMNS = 14_000  # 1.5 GiB of products in float64, six times that while they are solved
-CONSTANT = 1e-6  # a channel that varies by less than this share of its values varies by float32's rounding alone
 BELIEVED = 0.01  # the largest difference of a loss from products and the same loss from predictions, as a share of it
 
 
@@ -219,9 +219,7 @@ class Standard:
         """From the moments; a constant column carries no information, and what rounding leaves of it is left out."""
         mean, goal = m.column_sums / m.rows, m.target_sums / m.rows
         spread = (m.products.diagonal() / m.rows - mean**2).clamp_min(0).sqrt()
-        level = (mean + m.shift.repeat(m.kernel**2)).abs()
-        useful = spread > CONSTANT * level.clamp_min(1e-30)
-        return Standard(mean, goal, torch.where(useful, 1 / spread.clamp_min(1e-300), 0.0))
+        return Standard(mean, goal, inverse_spread(spread, mean + m.shift.repeat(m.kernel**2)))
 
     def products(self, m: Moments, part: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
         """Mean products of standardised columns, of them with the targets, and of the targets with themselves."""

@@ -73,24 +73,27 @@ def score(predicted: Tensor, target: Tensor | Goal) -> Scores:
     if not torch.isfinite(flat).all():
         raise InputError("predicted maps hold values that are not finite; the read-out diverged (a smaller lr helps).")
     constant = _range(flat) <= ROUNDING * goal.range
-    rho = (_unit(_ranks(_steps(flat))) * goal.ranks).sum(1).masked_fill(constant, 0.0)
-    return Scores(rho.numpy(), (flat - goal.values).abs().mean(1).numpy(), int(constant.sum()))
+    rho = torch.stack([_correlation(row, ranks) for row, ranks in zip(flat, goal.ranks.expand_as(flat), strict=True)])
+    mae = torch.stack([(row - true).abs_().mean() for row, true in zip(flat, goal.values.expand_as(flat), strict=True)])
+    return Scores(rho.masked_fill(constant, 0.0).numpy(), mae.numpy(), int(constant.sum()))
 
 
-def _steps(maps: Tensor) -> Tensor:
+def _correlation(row: Tensor, ranks: Tensor) -> Tensor:
+    """Of the ranks of a map with centred ranks of length 1; map by map, as one map stays in the processor's cache."""
+    own = _twice_ranks(_steps(row)).double().sub_(len(row) + 1)  # ties share their mean rank, so the mean stays
+    return (own @ ranks) / own.norm().clamp_min(1e-300)
+
+
+def _steps(row: Tensor) -> Tensor:
     """Whole steps of 1e-5 of a map's range, from 0: where a picture is empty, positions differ by rounding alone."""
-    low, step = maps.amin(1, keepdim=True), (ROUNDING * _range(maps)).clamp_min(1e-300)[:, None]
-    return ((maps - low) / step).round().long()
+    low, high = torch.aminmax(row)
+    return (row - low).div_((ROUNDING * (high - low)).clamp_min(1e-300)).round_().long()
 
 
-def _ranks(steps: Tensor) -> Tensor:
-    """Ranks, row by row, by counting; ties share their mean rank. A map has few steps, so nothing need be sorted."""
-    return torch.stack([_row_ranks(row) for row in steps])
-
-
-def _row_ranks(row: Tensor) -> Tensor:
-    counts = row.bincount()
-    return (counts.cumsum(0) - (counts - 1) / 2)[row]
+def _twice_ranks(steps: Tensor) -> Tensor:
+    """Ranks by counting, times two, which makes them whole. A map has few steps, so nothing need be sorted."""
+    counts = steps.bincount()
+    return counts.cumsum(0).mul_(2).sub_(counts).add_(1).index_select(0, steps)
 
 
 def _range(maps: Tensor) -> Tensor:

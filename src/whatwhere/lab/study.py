@@ -20,6 +20,7 @@ from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
 from whatwhere.lab.progress import silence
 from whatwhere.lab.resources import Resources, check_engine
 from whatwhere.lab.seconds import Seconds
+from whatwhere.training.tracking import Log, check_log
 
 if TYPE_CHECKING:
     from whatwhere.lab.engines import Engine
@@ -48,6 +49,8 @@ class Run(Resources):
         fold_only: run nothing, and make the result of the cells that are finished.
         quiet: print no progress.
         overwrite: replace files in `out` that no study wrote, such as an index.html; another study's never.
+        log: also log every epoch of trainings: csv or tensorboard (in the folder's logs/), wandb, mlflow or trackio
+            (where their own settings say).
         engine: ray (or ray:HOST:PORT), slurm, or submitit-local (the same jobs on this machine), instead of workers; in
             Python also anything with `submit(function, configuration)` that returns handles with `done()` and
             `result()`.
@@ -60,6 +63,7 @@ class Run(Resources):
     fold_only: bool = False
     quiet: bool = False
     overwrite: bool = False
+    log: Log | None = None
     engine: AnyEngine | None = None
 
     @property
@@ -157,6 +161,11 @@ class Plan(Generic[S, R]):
 
     folder: ClassVar[str] = ""
     keeps_weights: ClassVar[bool] = False
+
+    @property
+    def logs(self) -> bool:
+        """Whether cells train what can be logged."""
+        return self.keeps_weights
 
     def __init__(self, study: S) -> None:
         self.study = study
@@ -272,6 +281,10 @@ def _check_run(plan: Plan[Any, Any], how: Run) -> None:
     check_device(how.device, here=not how.fold_only and how.engine is None)
     if how.weights_folder and not plan.keeps_weights:
         raise InputError(f"weights_folder={os.fspath(how.weights_folder)!r}: this study trains nothing; leave it out.")
+    if how.log and not plan.logs:
+        raise InputError(f"log={how.log!r}: this study trains nothing that is logged; leave it out.")
+    if how.log:
+        check_log(how.log)
     if how.fold_only and not (how.folder / plan.folder / "study.json").is_file():
         raise InputError(f"out={str(how.folder)!r} holds no study to fold; leave fold_only out to run it.")
 
@@ -290,7 +303,16 @@ def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
             if cells.keys() <= asked.keys():
                 return list(asked.values())
             asked |= cells
-            run_cells(list(cells.values()), worker, store, engine, quiet=how.quiet)
+            run_cells(list(cells.values()), _logging(worker, cells, how), store, engine, quiet=how.quiet)
+
+
+def _logging(worker: Worker, cells: Mapping[str, Cell], how: Run) -> Worker:
+    """The worker, or one whose trainings are logged."""
+    if how.log is None:
+        return worker
+    from whatwhere.lab.tracked import Logging  # torch
+
+    return Logging(worker, how.log, how.folder, {key: cell.label for key, cell in cells.items()})
 
 
 def _announce(plan: Plan[Any, Any], how: Run, store: Store) -> None:

@@ -27,6 +27,7 @@ from whatwhere.training.feed import Feed
 from whatwhere.training.loop import Loop, OnStep
 from whatwhere.training.objectives import Objective, Train, objective_of
 from whatwhere.training.recipes import BoxRecipe, Recipe
+from whatwhere.training.tracking import logged
 
 Until = Callable[[Network], Mapping[str, float]]
 ENOUGH = "enough"  # in an epoch's record: whether the training ends there
@@ -110,7 +111,7 @@ def fit(
     state = {"pictures": draws, **(generators or {})}
     progress = checkpoint.Progress(net.module, optimizer, state, 0, [], averages.weights if averages else {})
     about = {"seed": seed, "pictures": train.fingerprint, "layers": architecture(net.module)} if file else {}
-    with _seeded(seed), _rounding(recipe), frozen.held(net.module):
+    with _seeded(seed), _rounding(recipe), frozen.held(net.module), logged() as log:
         if file and file.exists():
             checkpoint.load(file, progress, recipe.to_dict(), **about)
         feed, task = Feed(net.preprocessing, fabric.device), objective or objective_of(recipe)
@@ -126,6 +127,7 @@ def fit(
             progress.epoch += 1
             if file:
                 checkpoint.save(file, progress, recipe.to_dict(), **about)
+            log(progress.history)
         if averages:
             averages.put_into(net.module)
     net.module.eval()

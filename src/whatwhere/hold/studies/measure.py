@@ -12,13 +12,16 @@ from torch import Tensor
 from whatwhere.data import Split
 from whatwhere.errors import InputError
 from whatwhere.hold.features import Group, Reader
+from whatwhere.hold.kept import Kept
+from whatwhere.hold.krylov import Goals, krylov_readout
 from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.official import OfficialReadOut, train_readouts
-from whatwhere.hold.ridge import MOST_COLUMNS, RidgeFit, RidgePath, output_size
+from whatwhere.hold.ridge import RidgeFit, RidgePath, output_size
 from whatwhere.hold.score import Goal, Scores, score
 from whatwhere.hold.studies.pictures import PICTURES, blank, prepared
 from whatwhere.hold.studies.reading import Reading
-from whatwhere.hold.targets import brought_to, stack
+from whatwhere.hold.studies.solving import Ways, ways
+from whatwhere.hold.targets import brought_to, resized, stack
 from whatwhere.lab.packed import pack_maps, pack_scores
 from whatwhere.network import Network
 from whatwhere.site import evaluating
@@ -44,7 +47,7 @@ def measure(net: Network, reading: Reading, *, control: bool, on_batch: Callable
         `rows`, each with its scores for every picture; `maps`, some predictions to look at; `notes`.
     """
     measuring = _Measuring(net, reading, control, on_batch)
-    with evaluating(net.module), measuring.reader.reading() as measuring.read:
+    with evaluating(net.module), measuring.reader.reading() as measuring.own:
         rows, maps = measuring.scored(measuring.fitted())
     return {"rows": rows, "maps": maps, "notes": measuring.notes}
 
@@ -53,24 +56,20 @@ class _Measuring:
     def __init__(self, net: Network, reading: Reading, control: bool, on_batch: Callable[[int], None]) -> None:
         self.net, self.reading, self.control, self.on_batch = net, reading, control, on_batch
         taps, groups = reading.groups(net)
-        self.reader = Reader(net, taps, size=reading.size)
-        self.read: Callable[[Tensor], dict[str, Tensor]] = lambda x: {}
+        self.reader = Reader(net, taps, size=reading.size, enlarge=False)
+        self.own: Callable[[Tensor], dict[str, Tensor]] = lambda x: {}  # small maps at their own size
         self.notes: list[str] = []
         self.groups = groups
         self.side = max(reading.shape(net)[1:])  # maps are compared at the size of the pictures [code]
         self.shares = {g.name: max(t.depth_share for t in g.taps) for g in groups}
         self.shown = groups[-2 if len(groups) > 1 else 0].name  # all together, or the only site; the last is the input
 
-    def _solvable(self, kernel: int) -> list[Group]:
-        """What the closed form can read: it keeps (columns)² numbers; the published read-out has no such limit."""
-        small = [g for g in self.groups if g.channels * kernel**2 <= MOST_COLUMNS]
-        for g in self.groups:
-            if g not in small:
-                self.notes.append(
-                    f"The {kernel}x{kernel} ridge read-out of {g.name!r} is left out: {g.channels * kernel**2} columns "
-                    f"are more than {MOST_COLUMNS}."
-                )
-        return small
+    def read(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps by tap, all of the size that is read."""
+        return self._whole(self.own(x))
+
+    def _whole(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: resized(m, self.reading.size) for name, m in maps.items()}
 
     # ---- fitting
 
@@ -94,28 +93,48 @@ class _Measuring:
     def _ridge(self) -> dict[Key, ReadOut]:
         how = self.reading
         targets = [*how.targets, *(how.targets if self.control else ())]  # the second half has its positions shuffled
+        by = ways(self.groups, how)
+        self.notes += by.notes
         fits = {
             ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=how.padding, size=how.size)
-            for k in how.kernels
-            for g in self._solvable(k)
+            for k, g in by.closed
         }
-        self._fill(how.pictures.fit, FIT, fits)
-        paths = {key: fit.solve() for key, fit in fits.items()}
-        self._fill(how.pictures.held_out, HELD_OUT, paths)
+        fit = Kept(how.size, how.padding)
+        self._fill(how.pictures.fit, FIT, fits, by, fit)
+        paths = {key: each.solve() for key, each in fits.items()}
+        held_out = Kept(how.size, how.padding, fit.shift)
+        self._fill(how.pictures.held_out, HELD_OUT, paths, by, held_out)
         found = {key: path.best() for key, path in paths.items()}
+        found |= {("ridge", g.name, k): self._iterated(g, k, fit, held_out) for k, g in by.iterated}
+        found = {("ridge", g.name, k): found["ridge", g.name, k] for k, g in by.all}
         for (_, name, k), readout in found.items():
             self.notes += worse_than_its_centre(readout, name, k, [t.name for t in how.targets])
         return dict(found)
 
-    def _fill(self, split: Split, use: int, filled: Mapping[Key, RidgeFit | RidgePath]) -> None:
-        """Show all pictures of a split to every fit, or to the solutions of every fit."""
+    def _iterated(self, group: Group, kernel: int, fit: Kept, held_out: Kept) -> LinearReadOut:
+        how = self.reading
+        parts = ((how.pictures.fit, FIT), (how.pictures.held_out, HELD_OUT))
+        goals = Goals(*(self._all_goals(kernel, split, use) for split, use in parts))
+        return krylov_readout(group, kernel, how.padding, fit, held_out, goals, sets=1 + self.control)
+
+    def _fill(self, split: Split, use: int, filled: Mapping[Key, RidgeFit | RidgePath], by: Ways, kept: Kept) -> None:
+        """Show all pictures of a split to every fit, or to the solutions of every fit; keep what others need."""
         how = self.reading
         for rows, x in prepared(split, self.net.preprocessing, how.batch):
-            maps = self.read(x)
+            own = self.own(x)
+            maps = self._whole(own)
             goals = {k: self._goals(output_size(how.size, k, how.padding), rows, use) for k in how.kernels}
             for (_, _, k), each in filled.items():
                 each.add(maps, goals[k] if self.control else None)
+            if by.taps:
+                kept.add({t.name: own[t.name] for t in by.taps})
             self.on_batch(len(x))
+
+    def _all_goals(self, kernel: int, split: Split, use: int) -> list[Tensor]:
+        """`_goals` of every batch."""
+        how = self.reading
+        size = output_size(how.size, kernel, how.padding)
+        return [self._goals(size, rows, use) for rows in torch.arange(len(split)).split(how.batch)]
 
     def _goals(self, size: int, rows: Tensor, use: int) -> Tensor:
         """Targets of each picture (N, 2T, h, w): as they are, then with positions in an order of the picture's own."""

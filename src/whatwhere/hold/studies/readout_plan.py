@@ -19,6 +19,7 @@ from whatwhere.hold.studies.reading import Reading
 from whatwhere.hold.studies.readout import BLANKS, Readout
 from whatwhere.hold.studies.readout_result import ReadoutResult
 from whatwhere.hold.studies.readout_worker import ReadoutWorker
+from whatwhere.hold.studies.solving import ITERATED, ways
 from whatwhere.hold.studies.token_controls import NOTES as NOTES_OF
 from whatwhere.hold.studies.token_controls import token_controls
 from whatwhere.hold.studies.variants import GIVEN, Shape, Variant, cell_of, identity, possible, sized, variants_of
@@ -59,6 +60,11 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
         self.official = study.official or Official(layers=study.layers)
         paddings = PADDED if study.paddings is None else as_tuple(study.paddings)
         self.asked = variants_of(study.untrained, paddings)
+
+    @property
+    def logs(self) -> bool:
+        """Whether a read-out is trained."""
+        return "official" in self.readouts
 
     @cached_property
     def data(self) -> Data:
@@ -119,8 +125,16 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
         return {
             **identity(self.net),
             "pictures": self.reading.pictures.describe(),
-            "plan": self.reading.describe(),
+            "plan": self.described,
         }
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """What is read out, in plain values; how many columns are solved is said, as their numbers differ a little."""
+        plain = self.reading.describe()
+        if "ridge" in self.readouts and ways(self.reading.groups(self.net)[1], self.reading).iterated:
+            plain["measured"] += f"; {ITERATED}"
+        return plain
 
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The given network and its controls, as far as it can have them."""
@@ -161,7 +175,7 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
 
     def _settings(self) -> dict[str, Any]:
         return {
-            **self.reading.describe(),
+            **self.described,
             "pictures": self.reading.pictures.describe(),
             "untrained": self.study.untrained,
             "paddings": [v.mode for v in self.asked if v.mode],

@@ -73,6 +73,11 @@ class RedGreenPlan(Plan[RedGreen, RedGreenResult]):
         self.pictures = checked_pictures(study.pictures)
         checked_counts(epochs=study.epochs)
 
+    @property
+    def logs(self) -> bool:
+        """Its trainings are logged."""
+        return True
+
     def shared(self) -> Mapping[str, Any]:
         """Epochs, and how many pictures there are."""
         return {"epochs": self.study.epochs, "pictures": self.pictures}

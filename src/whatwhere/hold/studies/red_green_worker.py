@@ -23,6 +23,7 @@ from whatwhere.hold.studies.red_green_data import Blocks, red_green_data
 from whatwhere.lab.cells import Worker
 from whatwhere.lab.sources import place
 from whatwhere.network import Network
+from whatwhere.training.tracking import logged
 
 CHANNELS, STRIDES, KERNEL = (32, 32, 64, 64), (1, 2, 2, 2), 3
 Fill = Literal["zeros", "reflect", "replicate", "circular"]
@@ -108,21 +109,27 @@ def train(net: nn.Module, pictures: Blocks, validation: Blocks, epochs: int) -> 
     """
     optimizer = torch.optim.Adadelta(net.parameters(), **OPTIMIZER)
     batches, held_out = _batches(net, pictures), _batches(net, validation)
-    best, epoch = _Best(), 0
-    while epoch < epochs and epoch - best.epoch <= PATIENCE:
-        epoch += 1
-        _epoch(net, batches, optimizer, epoch)
-        best.see(_loss(net, held_out), epoch, net)
+    best, history = _Best(), list[dict[str, float]]()
+    with logged() as log:
+        while len(history) < epochs and len(history) - best.epoch <= PATIENCE:
+            loss = _epoch(net, batches, optimizer, len(history) + 1)
+            history.append({"loss": loss, "validation_loss": _loss(net, held_out)})
+            best.see(history[-1]["validation_loss"], len(history), net)
+            log(history)
     if best.state is not None:
         net.load_state_dict(best.state)
-    return {"epochs": epoch, "best_epoch": best.epoch, "validation_loss": best.loss if best.state else None}
+    return {"epochs": len(history), "best_epoch": best.epoch, "validation_loss": best.loss if best.state else None}
 
 
-def _epoch(net: nn.Module, batches: list[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer, number: int) -> None:
+def _epoch(
+    net: nn.Module, batches: list[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer, number: int
+) -> float:
+    """Show every batch once; the mean loss."""
     try:
-        descend(batches, lambda batch: nn.functional.cross_entropy(net(batch[0]), batch[1]), optimizer)
+        losses = descend(batches, lambda batch: nn.functional.cross_entropy(net(batch[0]), batch[1]), optimizer)
     except NotFinite as error:
         raise TrainingDiverged(f"{error} of epoch {number}, with the published settings; give another seed.") from error
+    return float(losses.mean()) if len(losses) else 0.0
 
 
 def _batches(net: nn.Module, blocks: Blocks) -> list[tuple[Tensor, Tensor]]:
