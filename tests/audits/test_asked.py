@@ -5,8 +5,9 @@ from torch import nn
 import whatwhere as ww
 from small_audit import network, pictures
 from whatwhere.audits import asked
-from whatwhere.audits.asked import Asked, words_of
+from whatwhere.audits.asked import Asked, blocks_of, words_of
 from whatwhere.audits.study import Audit
+from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.errors import InputError
 
 
@@ -32,6 +33,25 @@ def test_with_few_cuts_every_part_that_mixes_is_asked_alone():
     found = Asked(Audit(ww.Network(Joined().eval(), input_size=(3, 8, 8)), pictures()), ww.Run())
     assert [s.name for s in found.places] == ["a", "b", "c"]
     assert found.reach == 1
+
+
+def test_blocks_are_the_smallest_parts_that_mix_twice():
+    """Each spatial convolution lies in one of them, or is one."""
+    block = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()))
+    wide = nn.Sequential(block, nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)))
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), wide, nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3, padding=1))
+    table = ww.sites(net, input_size=(3, 8, 8))
+    assert [s.name for s in blocks_of(table)] == ["0", "1.0", "1.1", "3"]
+
+
+def test_scenes_are_read_as_pictures_alone():
+    study = Audit("pspnet/resnet18", drawn_streets(train=2, validation=2, test=3, seed=0))
+    found = Asked(study, ww.Run())
+    assert (found.is_classifier, found.reach) == (False, 1)
+    assert {n: len(s) for n, s in found.pictures.splits.items()} == {"train": 2, "validation": 2, "test": 3}
+    assert found.pictures.test.classes == ()
+    assert found.held()["classes"] == len(study.data.classes)
+    assert "fuse.0" in [s.name for s in found.places]
 
 
 def test_the_words_of_a_command():

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
+
+import torch
 
 from whatwhere import hold, need, use
 from whatwhere.audits.budget import Budget, Speed, speed_of
 from whatwhere.audits.known import known_answers
 from whatwhere.audits.study import Audit
 from whatwhere.costs import cost
-from whatwhere.data import Split
+from whatwhere.data import Data, Split
 from whatwhere.data.boxes import BoxSplit
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
@@ -85,10 +88,19 @@ class Asked:
 
     @cached_property
     def places(self) -> list[Site]:
-        """Where it can be asked: its cuts; of a network with few of them every part that mixes positions."""
+        """Where it can be asked: a classifier at its cuts; with few of them, or of another task, block by block."""
         cuts = [s for s in self.table.cuts if s.shape]
-        mixing = [s for s in self.table if s.is_spatial_conv and s.shape]
-        return cuts if len(cuts) > 2 or not mixing else mixing
+        mixing = blocks_of(self.table)
+        return cuts if (self.is_classifier and len(cuts) > 2) or not mixing else mixing
+
+    @cached_property
+    def pictures(self) -> Data:
+        """The pictures alone, of every split: what comes with them is not looked at."""
+        given = self.study.data_source.given
+        if isinstance(given, Data):
+            return given
+        plain = {n: Split(n, s.pictures, torch.full((len(s),), -1)) for n, s in given.splits.items()}
+        return Data(given.name, plain)
 
     @property
     def reach(self) -> str | int:
@@ -101,11 +113,27 @@ class Asked:
         names = ("model", "data", "weights", "pretrained", "classes", "width")
         return {name: getattr(self.study, name) for name in names}
 
+    def held(self) -> dict[str, Any]:
+        """The same network, and the pictures alone, as objects."""
+        named = isinstance(self.study.model, str) and not self.study.pretrained
+        classes = self.study.classes or len(self.split.classes)  # which the pictures alone do not say
+        return {"data": self.pictures, **({"classes": classes} if named else {})}
+
     def run(self, study: Study[Any], part: str) -> dict[str, Any]:
         """A study's result in a folder of its own, as plain values."""
         how = Run(self.how.folder / part, device=self.how.device, quiet=self.how.quiet)
         plain: dict[str, Any] = run_study(study, how).to_dict()
         return plain
+
+
+def blocks_of(table: Sites) -> list[Site]:
+    """The smallest parts with two or more spatial convolutions inside, and those convolutions that are in none."""
+    convs = [s for s in table if s.is_spatial_conv and s.shape]
+    inside = Counter(name for s in convs for name in s.parents)
+    groups = [s for s in table if inside[s.name] > 1 and s.shape]
+    smallest = [g for g in groups if not any(g.name in other.parents for other in groups)]
+    within = {g.name for g in smallest}
+    return sorted([*smallest, *(s for s in convs if not within & set(s.parents))], key=lambda s: s.order)
 
 
 def check(asked: Asked, budget: Budget | None) -> dict[str, Any]:
@@ -139,8 +167,8 @@ def _patches(asked: Asked, budget: Budget) -> dict[str, Any]:
 def _hold(asked: Asked, budget: Budget) -> dict[str, Any]:
     chosen = budget.hold(_pictures(asked), READ_SIZE)
     how: dict[str, Any] = {"targets": TARGETS, "kernels": (1,), "untrained": 2, "blanks": (), "seed": asked.study.seed}
-    study = hold.Readout(**asked.options(), **chosen, **how, paddings=_circular(asked.net))
-    return asked.run(study, HOLD)
+    given = {**asked.options(), **({} if asked.pictures is asked.study.data_source.given else asked.held())}
+    return asked.run(hold.Readout(**given, **chosen, **how, paddings=_circular(asked.net)), HOLD)
 
 
 def _pictures(asked: Asked) -> int:
@@ -158,9 +186,7 @@ def _circular(net: Network) -> tuple[str, ...]:
 
 def _fields(asked: Asked, budget: Budget) -> dict[str, Any]:
     chosen = budget.fields(len(asked.split))
-    if not isinstance(asked.split, Split):
-        raise InputError("receptive fields are measured on pictures of one size with or without class labels.")
-    found = receptive_fields(asked.net, asked.split, chosen["sites"], pictures=chosen["pictures"], batch_size=4)
+    found = receptive_fields(asked.net, asked.pictures, chosen["sites"], pictures=chosen["pictures"], batch_size=4)
     return {"size": list(found.size), "pictures": found.pictures, "fields": [asdict(f) for f in found.fields]}
 
 

@@ -130,13 +130,13 @@ class _Csv:
     whole = True
 
     def __init__(self, where: Tracked, name: str, done: int) -> None:
-        from lightning_fabric.loggers import CSVLogger  # takes seconds to import
+        from lightning_fabric.loggers.csv_logs import CSVLogger  # takes seconds to import
 
         (where.folder / _plain(name) / "metrics.csv").unlink(missing_ok=True)
         self._logger = CSVLogger(where.folder, _plain(name), version="", flush_logs_every_n_steps=1)
 
     def add(self, epoch: int, values: dict[str, float]) -> None:
-        self._logger.log_metrics(values, epoch)
+        self._logger.log_metrics({**values}, epoch)
 
     def close(self) -> None:
         self._logger.finalize("success")
@@ -148,7 +148,7 @@ class _TensorBoard:
     whole = False
 
     def __init__(self, where: Tracked, name: str, done: int) -> None:
-        from lightning_fabric.loggers import TensorBoardLogger
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         self._logger = TensorBoardLogger(where.folder, _plain(name), version="", purge_step=done + 1)
 
