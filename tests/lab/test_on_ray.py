@@ -102,6 +102,8 @@ def test_a_users_mistake_comes_back_as_it_is(ray: StandIn, monkeypatch: pytest.M
 def test_what_no_node_has_is_told(ray: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     OnRay("", Resources(gpus_per_cell=1))
     assert capsys.readouterr().err == ""
+    OnRay("", Resources())
+    assert capsys.readouterr().err == "Note: this cluster has GPUs, and cells get none; give gpus_per_cell.\n"
     OnRay("", Resources(gpus_per_cell=2))
     text = (
         "Note: a cell needs 2 GPU, and no node of this cluster has more than 1; cells wait until one joins that has.\n"

@@ -42,12 +42,14 @@ def test_resources_that_go_with_their_engine() -> None:
         ("slurm", 0, {"gpus_per_cell": 0.5}, "gpus_per_cell=0.5: give a whole number"),
         ("slurm", 0, {"hours": 0}, "hours=0: give 0.01 or more"),
         ("slurm", 0, {"memory_per_cell": float("nan")}, "memory_per_cell=nan: give"),
+        ("ray", 0, {"device": "cuda"}, "device='cuda' with engine='ray': cells get no GPU; give gpus_per_cell=1"),
         ("slurm", 0, {"slurm": ("account",)}, "slurm='account' must be NAME=VALUE, such as account=lab"),
     ],
 )
 def test_what_cannot_be_says_what_to_give(engine: object, workers: int, resources: dict, message: str) -> None:
+    device = resources.get("device", "auto")
     with pytest.raises(InputError) as seen:
-        check_engine(engine, workers, Resources(**resources))
+        check_engine(engine, workers, Resources(**{k: v for k, v in resources.items() if k != "device"}), device=device)
     assert message in str(seen.value)
 
 

@@ -113,8 +113,8 @@ def test_who_is_waited_for_is_said_once(tmp_path: Path, capsys: Any, monkeypatch
     monkeypatch.setattr(UnderWay, "_ended_elsewhere", finish)
     run_cells(cells, Fails(), store)
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if "waiting" in line] == [
-        f"cell square 0: waiting for process {os.getpid()} of {os.uname().nodename}."
+    assert [line for line in said if "waited" in line] == [
+        f"cell square 0 is run by process {os.getpid()} of {os.uname().nodename}; its result is waited for."
     ]
     assert [store.load(c)["square"] for c in cells] == [7] * 3
 

@@ -113,3 +113,6 @@ def _tell_of_missing(ray: Any, wanted: Mapping[str, float]) -> None:
         if most < count:
             text = f"Note: a cell needs {count:g} {name}, and no node of this cluster has more than {most:g}"
             print(f"{text}; cells wait until one joins that has.", file=sys.stderr, flush=True)
+        if most and not count:
+            text = f"Note: this cluster has {name}s, and cells get none"
+            print(f"{text}; give gpus_per_cell.", file=sys.stderr, flush=True)

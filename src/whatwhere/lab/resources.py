@@ -52,7 +52,7 @@ class Resources:
         return {f.name: value for f in fields(Resources) if (value := getattr(self, f.name)) is not None}
 
 
-def check_engine(engine: Any, workers: int, resources: Resources, *, kept: bool = True) -> None:
+def check_engine(engine: Any, workers: int, resources: Resources, *, kept: bool = True, device: str = "auto") -> None:
     """Refuse what no engine can do, before anything runs.
 
     Args:
@@ -60,6 +60,7 @@ def check_engine(engine: Any, workers: int, resources: Resources, *, kept: bool 
         workers: processes of this machine.
         resources: for each cell.
         kept: whether there is a folder for what cells give, that other machines see.
+        device: that cells ask for.
 
     Raises:
         InputError: for an unknown name, for options that go with another engine, and for values out of range.
@@ -69,6 +70,8 @@ def check_engine(engine: Any, workers: int, resources: Resources, *, kept: bool 
         _check_named(named, workers, kept)
     _check_used(named, resources)
     _check_values(named, resources)
+    if named is not None and device.startswith("cuda") and not resources.gpus_per_cell:
+        raise InputError(f"device={device!r} with engine={engine!r}: cells get no GPU; give gpus_per_cell=1.")
 
 
 def _check_named(engine: str, workers: int, kept: bool) -> None:

@@ -62,7 +62,9 @@ def _sendable(task: Task) -> Task:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"the cells' worker cannot be sent to other processes ({error}); give workers=0.") from error
+        raise InputError(
+            f"the cells' worker cannot be sent to other processes ({error}); give workers=0 and no engine."
+        ) from error
     return task
 
 
@@ -139,7 +141,8 @@ class UnderWay:
     def _wait_for(self, cell: Cell) -> None:
         claim = self.files.claim(cell)
         if not self.waiting and not self.quiet:
-            print(f"cell {cell.label or cell.key}: waiting for {claim.holder or 'its end'}.", file=sys.stderr)
+            who = claim.holder or "another process"
+            print(f"cell {cell.label or cell.key} is run by {who}; its result is waited for.", file=sys.stderr)
         self.waiting.append((cell, claim))
 
     def _ended_elsewhere(self) -> Iterator[tuple[Cell, Report]]:

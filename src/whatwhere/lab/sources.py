@@ -45,7 +45,7 @@ class Held:
     def __reduce__(self) -> NoReturn:
         raise InputError(
             f"{self.what} was given as an object, and cells in other processes load what they need by name: give "
-            f"{self.what} by name{OWN.get(self.what, '')}, or workers=0."
+            f"{self.what} by name{OWN.get(self.what, '')}, or workers=0 and no engine."
         )
 
 

@@ -236,7 +236,7 @@ def run_study(study: Study[R], how: Run) -> R:
     """
     from whatwhere.lab.provenance import provenance  # torch
 
-    check_engine(how.engine, how.workers, how, kept=how.out is not None)
+    check_engine(how.engine, how.workers, how, kept=how.out is not None, device=how.device)
     started = time.perf_counter()
     with kept_in(how) as placed, silence(how.quiet):
         plan = study.planned()

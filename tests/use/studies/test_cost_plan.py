@@ -50,7 +50,7 @@ def test_all_methods_of_a_call_are_one_cell_the_plain_network_among_them():
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [({"workers": 2}, "workers=2"), ({"device": "cuda"}, "device='cuda'"), ({"engine": 1}, "workers=0")],
+    [({"workers": 2}, "workers=2"), ({"device": "cuda"}, "device='cuda'"), ({"engine": 1}, "engine=1")],
 )
 def test_what_makes_latencies_incomparable_is_refused(how, message):
     with pytest.raises(InputError, match=message):

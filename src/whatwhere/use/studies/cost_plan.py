@@ -70,7 +70,9 @@ class CostPlan(Plan[Cost, CostResult]):
         Raises:
             InputError: naming the option.
         """
-        if how.workers > 1 or how.engine:
+        if how.engine:
+            raise InputError(f"engine={how.engine!r}: latencies are measured in turns, by one process; leave it out.")
+        if how.workers > 1:
             raise InputError(f"workers={how.workers}: latencies are measured in turns, by one process; give 0 or 1.")
         if how.device not in ("auto", "cpu"):
             raise InputError(f"device={how.device!r}: latency is measured on the CPU; give 'auto' or 'cpu'.")
