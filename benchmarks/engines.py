@@ -33,6 +33,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from small_process import Telling, alive, light_in
+from small_slurm import slurm_in
 from whatwhere.files import read_json, write_json
 from whatwhere.lab.provenance import hardware, versions
 
@@ -43,9 +44,11 @@ ENGINES: dict[str, tuple[int, list[str]]] = {
     "2 workers": (1, ["--workers", "2"]),
     "2 workers, two commands": (2, ["--workers", "2"]),
     "submitit-local": (1, ["--engine", "submitit-local"]),
+    "slurm, stand-ins for its commands": (1, ["--engine", "slurm"]),
     "ray, 2 nodes": (1, ["--engine", "ray:ADDRESS"]),
 }
-KILLED = ("this process, two commands", "2 workers", "submitit-local", "ray, 2 nodes")
+SLURM = "slurm, stand-ins for its commands"
+KILLED = ("this process, two commands", "2 workers", "submitit-local", SLURM, "ray, 2 nodes")
 COUNT, STEPS, SECONDS = 12, 8, 2.0
 HERE, TESTS = Path(__file__).parent, Path(__file__).parent.parent / "tests"
 LIGHT = """
@@ -67,18 +70,33 @@ if __name__ == "__main__":
 def nodes(name: str, folder: Path, part: str) -> Iterator[list[str]]:
     """The words of an engine, with a cluster of two nodes of one core where it needs one."""
     words = ENGINES[name][1]
+    if name == SLURM:
+        os.environ["PATH"] = os.pathsep.join([str(slurm_in(folder)), os.environ["PATH"]])
     if not name.startswith("ray"):
         yield words
         return
-    from ray.cluster_utils import Cluster
-
     os.environ["PYTHONPATH"] = Commands(folder, part == "kills").env["PYTHONPATH"]  # which its workers inherit
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
+    cluster = two_nodes()
     try:
         yield [w.replace("ADDRESS", cluster.address) for w in words]
     finally:
         cluster.shutdown()
+
+
+def two_nodes(tries: int = 5) -> Any:
+    """A cluster on this machine; where it is busy, Ray gives up after 30 seconds."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    for attempt in range(1, tries + 1):
+        try:
+            while len(cluster.list_all_nodes()) < 2:
+                cluster.add_node(num_cpus=1, **({} if cluster.head_node else {"include_dashboard": False}))
+            return cluster
+        except Exception:
+            if attempt == tries:
+                raise
+    raise AssertionError
 
 
 class Commands:
@@ -229,7 +247,7 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     found = read_json(args.out) if args.out.exists() else {}
     for part in args.parts.split(";"):
-        names = ENGINES if part == "rates" else KILLED
+        names = [n for n in ENGINES if n != SLURM] if part == "rates" else KILLED
         for name in args.only.split(";") if args.only else names:
             if name in names and name not in found.setdefault(part, {}):
                 found[part][name] = measured(part, name, args)
