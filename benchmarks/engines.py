@@ -6,8 +6,8 @@ The kill test: 12 cells of 8 steps, each with its checkpoint; whoever runs is ki
 that runs a cell, and the same command is given again until all is finished, in folder after folder, until there were
 30 kills. No cell may be lost, run by two living processes at once, or kept twice; the table must be that of a run
 without kills. So that a process starts in a moment, a cell hashes what its last step has made, and torch is a stand-in.
-Then the same with few kills and real trainings (`fit`, weight by weight). Then cells a second without kills, with
-torch: empty cells (what the engine costs) and trainings of 2 seconds (what side by side gives).
+Then the same with few kills and real trainings (`fit`, weight by weight). Then cells a second without kills: empty
+cells (what the engine costs) and cells that wait 2 seconds (what side by side gives where cores are free).
 Results go into a file after each engine; engines that are in it are not run again.
 """
 
@@ -62,7 +62,8 @@ from whatwhere.lab.running import run_cells
 if __name__ == "__main__":
     out, options = Path(sys.argv[1]), dict(zip(sys.argv[2::2], sys.argv[3::2]))
     with engine_for(int(options.get("--workers", 0)), options.get("--engine"), folder=out) as engine:
-        run_cells(squares({count}), Telling(out / "told", {seconds}, {steps}), Store(out, {{}}), engine, quiet=True)
+        worker = Telling(out / "told", float(options["--seconds"]), int(options["--steps"]))
+        run_cells(squares(int(options["--count"])), worker, Store(out, {}), engine, quiet=True)
 """
 
 
@@ -75,7 +76,7 @@ def nodes(name: str, folder: Path, part: str) -> Iterator[list[str]]:
     if not name.startswith("ray"):
         yield words
         return
-    os.environ["PYTHONPATH"] = Commands(folder, part == "kills").env["PYTHONPATH"]  # which its workers inherit
+    os.environ["PYTHONPATH"] = Commands(folder, part != "trainings").env["PYTHONPATH"]  # which its workers inherit
     cluster = two_nodes()
     try:
         yield [w.replace("ADDRESS", cluster.address) for w in words]
@@ -112,12 +113,14 @@ class Commands:
         self.script = [str(HERE / "engines.py"), "--command"]
         if light:
             self.env["PYTHONPATH"] = os.pathsep.join([str(light_in(folder)), str(TESTS)])
-            (folder / "light.py").write_text(LIGHT.format(count=COUNT, seconds=SECONDS, steps=STEPS))
+            (folder / "light.py").write_text(LIGHT)
             self.script = [str(folder / "light.py")]
 
-    def start(self, out: Path, words: list[str], **options: float) -> subprocess.Popen[bytes]:
+    def start(
+        self, out: Path, words: list[str], count: int = COUNT, seconds: float = SECONDS, steps: int = STEPS
+    ) -> subprocess.Popen[bytes]:
         """Give it once."""
-        extra = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        extra = ["--count", str(count), "--seconds", str(seconds), "--steps", str(steps)]
         with (out.parent / f"{out.name}.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, *self.script, str(out), *words, *extra], stdout=log, stderr=log, env=self.env
@@ -206,8 +209,9 @@ def kills(folder: Path, name: str, words: list[str], many: int, *, light: bool) 
 
 def rate(folder: Path, name: str, words: list[str], count: int, seconds: float) -> dict[str, float]:
     """Seconds until the first result, and cells a second from then to the last."""
-    out, begun, commands = folder / f"rate-{time.time_ns()}", time.time(), Commands(folder, light=False)
-    running = [commands.start(out, words, count=count, seconds=seconds) for _ in range(ENGINES[name][0])]
+    out, begun, commands = folder / f"rate-{time.time_ns()}", time.time(), Commands(folder, light=True)
+    steps = STEPS if seconds else 0
+    running = [commands.start(out, words, count, seconds, steps) for _ in range(ENGINES[name][0])]
     codes = [c.wait() for c in running]
     if any(codes):
         raise RuntimeError(Path(f"{out}.log").read_text())
@@ -216,10 +220,10 @@ def rate(folder: Path, name: str, words: list[str], count: int, seconds: float) 
 
 
 def rates(folder: Path, name: str, words: list[str], rounds: int) -> dict[str, Any]:
-    """Of empty cells, and of trainings."""
-    jobs = name == "submitit-local"  # each of its cells is a process that imports torch
+    """Of empty cells, and of cells that wait 2 seconds in 8 steps."""
     found: dict[str, Any] = {"load": os.getloadavg()[0]}
-    for what, count, seconds in (("empty", 4 if jobs else 200, 0.0), ("2 s", 4 if jobs else 8, SECONDS)):
+    many = 20 if name == "submitit-local" else 200  # each of its cells is a process
+    for what, count, seconds in (("empty cells", many, 0.0), ("cells of 2 s", 8, SECONDS)):
         each = [rate(folder, name, words, count, seconds) for _ in range(rounds)]
         medians = {f"{key}, median": round(float(np.median([e[key] for e in each])), 3) for key in each[0]}
         found[what] = {"cells": count, **medians, "cells/s, each round": [round(e["cells/s"], 3) for e in each]}

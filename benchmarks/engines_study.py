@@ -25,8 +25,6 @@ from whatwhere.report.page import Report, Table
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe
 
-STEPS = 8
-
 
 def pictures() -> Split:
     """(64, 3, 8, 8) of noise, with two labels."""
@@ -43,11 +41,7 @@ def network(seed: int) -> Network:
 
 @dataclass(frozen=True)
 class Trained(Telling):
-    """Its steps are epochs of a training; without seconds, nothing at all."""
-
-    def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Train, or not."""
-        return super().__call__(config) if self.seconds else {"weights": ""}
+    """Its steps are epochs of a training."""
 
     def stepped(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Train from the checkpoint on, with a pause after each epoch, so that kills fall into trainings."""
@@ -62,11 +56,6 @@ class Trained(Telling):
         file = self.checkpoint(config)
         history = fit(net, pictures(), recipe, seed=config["x"], device="cpu", file=file, until=epoch)
         return {"weights": fingerprint(net.module), "loss": history.epochs[-1]["loss"]}
-
-    def stored(self, cell: Cell) -> None:
-        """Tell so."""
-        if self.seconds:
-            super().stored(cell)
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,7 @@ class TinyPlan(Plan["Tiny", TinyResult]):
 
     def shared(self) -> Mapping[str, Any]:
         """The steps."""
-        return {"steps": STEPS}
+        return {"steps": self.study.steps}
 
     def cells(self, done: Finished) -> list[Cell]:
         """All."""
@@ -115,7 +104,7 @@ class TinyPlan(Plan["Tiny", TinyResult]):
 
     def worker(self, how: Run) -> Trained:
         """Trains."""
-        return Trained(how.folder.absolute() / "told", self.study.seconds, STEPS)
+        return Trained(how.folder.absolute() / "told", self.study.seconds, self.study.steps)
 
     def fold(self, done: Finished) -> TinyResult:
         """By number."""
@@ -133,6 +122,7 @@ class Tiny(Study[TinyResult]):
 
     count: int = 12
     seconds: float = 2.0
+    steps: int = 8
 
 
 def main(words: list[str]) -> None:
@@ -141,8 +131,9 @@ def main(words: list[str]) -> None:
     parser.add_argument("out")
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--engine")
     args = parser.parse_args(words)
-    study = Tiny(args.count, args.seconds)
+    study = Tiny(args.count, args.seconds, args.steps)
     study.run(args.out, workers=args.workers, engine=args.engine, quiet=True, device="cpu")
