@@ -181,7 +181,7 @@ def test_tests_mirror_the_sources():
     lone = []
     for file in tests.rglob("test_*.py"):
         where = file.relative_to(tests)
-        name = where.name.removeprefix("test_")
+        name = where.name.removeprefix("test_").replace("_in_browser", "")
         beside = where.parts[0] in ("reproductions", "benchmarks") and [*(tests.parent / where.parts[0]).rglob(name)]
         if where.name not in whole and not (SOURCE / where.parent / name).exists() and not beside:
             lone.append(str(where))
