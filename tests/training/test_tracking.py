@@ -182,7 +182,7 @@ def test_mlflow_finds_its_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with tracked("mlflow", tmp_path, "a", {"seed": 1}), logged() as log:
             log([{"loss": 3.0}, {"loss": 2.0}][:n])
     (run,) = Client.runs.values()
-    expected = {"name": "a", "metrics": [(1, "loss", 3.0), (2, "loss", 2.0)], "params": {"seed": 1}, "ended": 2}
+    expected = {"name": "a", "metrics": [(1, "loss", 3.0), (2, "loss", 2.0)], "params": {"seed": "1"}, "ended": 2}
     assert run == expected
 
 
