@@ -15,7 +15,6 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.hold.features import Group, joined
 from whatwhere.hold.ridge import output_size
 from whatwhere.hold.targets import Target, brought_to, stack
-from whatwhere.training.tracking import logged
 
 Head = Literal["bn-sigmoid", "linear"]
 
@@ -139,29 +138,28 @@ class OfficialReadOut(nn.Module):
 
 
 Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
+OnEpoch = Callable[[Sequence[dict[str, float]]], object]
 
 
 def train_readouts(
-    readouts: Sequence[OfficialReadOut], batches: Batches, *, on_epoch: Callable[[], None] = lambda: None
+    readouts: Sequence[OfficialReadOut], batches: Batches, *, on_epoch: OnEpoch = lambda history: None
 ) -> None:
     """Train read-outs side by side on the same features, as the paper trains each alone.
 
     Args:
         readouts: all with the same settings; they are trained in place.
         batches: from an epoch's number to its batches of maps by tap, shuffled.
-        on_epoch: called after every epoch.
+        on_epoch: called after every epoch, with the mean loss of each read-out in all epochs so far.
 
     Raises:
         InputError: if a loss is not finite.
     """
     how, parameters = readouts[0].how, [p for readout in readouts for p in readout.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
-    with logged() as log:
-        history: list[dict[str, float]] = []
-        for epoch in range(how.epochs):
-            history.append(_epoch(readouts, batches(epoch), optimizer, how.lr * (0.1 if epoch >= 10 else 1.0)))
-            log(history)
-            on_epoch()
+    history: list[dict[str, float]] = []
+    for epoch in range(how.epochs):
+        history.append(_epoch(readouts, batches(epoch), optimizer, how.lr * (0.1 if epoch >= 10 else 1.0)))
+        on_epoch(history)
 
 
 def _epoch(

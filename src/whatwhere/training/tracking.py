@@ -19,6 +19,7 @@ Log = Literal["csv", "tensorboard", "wandb", "mlflow", "trackio"]
 KINDS: tuple[str, ...] = get_args(Log)
 LOGS = "logs"  # in the folder of a study or a training
 PROJECT = "whatwhere"
+PARAM = 500  # characters of a setting that MLflow takes
 Record = Mapping[str, Any]
 
 
@@ -135,8 +136,8 @@ class _Csv:
         (where.folder / _plain(name) / "metrics.csv").unlink(missing_ok=True)
         self._logger = CSVLogger(where.folder, _plain(name), version="", flush_logs_every_n_steps=1)
 
-    def add(self, epoch: int, values: dict[str, float]) -> None:
-        self._logger.log_metrics({**values}, epoch)
+    def add(self, epoch: int, values: dict[str, Any]) -> None:
+        self._logger.log_metrics(values, epoch)
 
     def close(self) -> None:
         self._logger.finalize("success")
@@ -152,7 +153,7 @@ class _TensorBoard:
 
         self._logger = TensorBoardLogger(where.folder, _plain(name), version="", purge_step=done + 1)
 
-    def add(self, epoch: int, values: dict[str, float]) -> None:
+    def add(self, epoch: int, values: dict[str, Any]) -> None:
         self._logger.log_metrics(values, epoch)
         self._logger.save()
 
@@ -170,7 +171,7 @@ class _Wandb:
         how = {"id": _id(where, name), "name": name, "dir": str(where.folder), "config": dict(where.about)}
         self._run = import_module("wandb").init(project=PROJECT, resume="allow", **how)
 
-    def add(self, epoch: int, values: dict[str, float]) -> None:
+    def add(self, epoch: int, values: dict[str, Any]) -> None:
         self._run.log(values, step=epoch)
 
     def close(self) -> None:
@@ -187,7 +188,7 @@ class _Trackio:
             project=PROJECT, name=f"{name} {_id(where, name)[:6]}", config=dict(where.about), resume="allow"
         )
 
-    def add(self, epoch: int, values: dict[str, float]) -> None:
+    def add(self, epoch: int, values: dict[str, Any]) -> None:
         self._run.log(values, step=epoch)
 
     def close(self) -> None:
@@ -210,9 +211,9 @@ class _Mlflow:
         self._id: str = run.info.run_id
         if not found:
             for key, value in where.about.items():
-                self._client.log_param(self._id, key, value)
+                self._client.log_param(self._id, key, str(value)[:PARAM])
 
-    def add(self, epoch: int, values: dict[str, float]) -> None:
+    def add(self, epoch: int, values: dict[str, Any]) -> None:
         for key, value in values.items():
             self._client.log_metric(self._id, key, value, step=epoch)
 
