@@ -18,8 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import subprocess
-import sys
+import multiprocessing
 import tarfile
 import tempfile
 import time
@@ -107,7 +106,7 @@ def resident(kind: str) -> int:
 
 
 def curve(folder: Path) -> dict[str, float]:
-    """What a curve over the pictures of a folder takes; runs in a process of its own."""
+    """What a curve over the pictures of a folder takes."""
     memory.MEMORY_CAP = 0
     module = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3, 2, 1),
@@ -124,7 +123,7 @@ def curve(folder: Path) -> dict[str, float]:
 
 
 def passes(folder: Path) -> dict[str, float]:
-    """What two passes over a folder take; runs in a process of its own."""
+    """What two passes over a folder take."""
     memory.MEMORY_CAP = 0
     split = ww.load_data(folder).splits["train"]
     loaded, highest, started = resident("RssAnon"), 0, time.perf_counter()
@@ -140,7 +139,15 @@ def passes(folder: Path) -> dict[str, float]:
     return {"loaded": loaded, "anonymous": highest, "peak": resident("VmHWM"), "seconds": seconds}
 
 
-MEASURED = {"passes": passes, "curve": curve}
+def in_a_process(measure: Callable[[Path], dict[str, float]], folder: Path) -> dict[str, float]:
+    """What a copy of this process measures, whose highest memory begins where it starts."""
+    context = multiprocessing.get_context("fork")
+    given: Any = context.SimpleQueue()
+    process = context.Process(target=lambda: given.put(measure(folder)))
+    process.start()
+    found: dict[str, float] = given.get()
+    process.join()
+    return found
 
 
 def measure_memory(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -150,10 +157,8 @@ def measure_memory(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             with tempfile.TemporaryDirectory() as place:
                 write(layout.partition(",")[0], n, Path(place) / "pictures")
                 for _ in range(args.rounds):
-                    what = "curve" if layout == CURVE else "passes"
-                    command = [sys.executable, "-W", "ignore", __file__, what, str(Path(place) / "pictures")]
-                    done = subprocess.run(command, capture_output=True, text=True, check=True)
-                    rows.append({"pictures": n, **json.loads(done.stdout.splitlines()[-1])})
+                    measured = in_a_process(curve if layout == CURVE else passes, Path(place) / "pictures")
+                    rows.append({"pictures": n, **measured})
         counts = [row["pictures"] for row in rows]
         slopes = {key: slope(counts, [row[key] for row in rows]) for key in ("anonymous", "peak") if key in rows[0]}
         yield {"layout": layout, "rows": rows, "bytes_a_picture": slopes}
@@ -274,8 +279,7 @@ def numbers(text: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("memory", "speed", "cost", *MEASURED))
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("what", choices=("memory", "speed", "cost"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pictures", type=numbers, default=[1000, 5000, 20_000])
     parser.add_argument("--layouts", type=lambda text: text.split(";"), default=LAYOUTS)
@@ -285,9 +289,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/streaming.json"))
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    if args.what in MEASURED:
-        print(json.dumps(MEASURED[args.what](args.folder)))
-        return
     measured = {"memory": measure_memory, "speed": measure_speed, "cost": measure_cost}[args.what]
     rows = []
     for row in measured(args):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -232,13 +232,13 @@ class Split:
         return images
 
     def _stream(self, batches: Sequence[Tensor], geometry: Preprocessing | None) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = [rows.split(CHUNK) for rows in batches]
         shape = torch.Size(self.shape(geometry))
-        decoded = self._ahead([chunk for part in parts for chunk in part], geometry, shape)
-        for rows, part in zip(batches, parts, strict=True):
-            yield check_scale(self.name, torch.cat([next(decoded) for _ in part])), self.labels[rows]
+        decoded = self._ahead((chunk for rows in batches for chunk in rows.split(CHUNK)), geometry, shape)
+        for rows in batches:
+            images = torch.cat([next(decoded) for _ in range(0, len(rows), CHUNK)])
+            yield check_scale(self.name, images), self.labels[rows]
 
-    def _ahead(self, chunks: Sequence[Tensor], geometry: Preprocessing | None, shape: torch.Size) -> Iterator[Tensor]:
+    def _ahead(self, chunks: Iterable[Tensor], geometry: Preprocessing | None, shape: torch.Size) -> Iterator[Tensor]:
         """Decode chunks of rows in order, by threads that stay a few chunks ahead of the reader."""
         # Decoding a tiny picture is mostly Python, where several threads are slower than one (1.5x).
         if max(stored_size(self.source.read([0])[0]), shape.numel()) <= TINY:

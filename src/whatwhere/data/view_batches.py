@@ -81,8 +81,8 @@ def _cut(
     def view(row: int, raw: Raw) -> Tensor:
         return split.usable(row, lambda: to_view(raw, geometry, views, seed, row))
 
-    parts = [[part.tolist() for part in rows.split(FEW)] for rows in batches]
-    tasks = ((part, split.source.read(part)) for each in parts for part in each)
+    parts = (part.tolist() for rows in batches for part in rows.split(FEW))
+    tasks = ((part, split.source.read(part)) for part in parts)
     cut = ahead(lambda task: [view(row, raw) for row, raw in zip(*task, strict=True)], tasks)
-    for rows, each in zip(batches, parts, strict=True):
-        yield torch.stack([image for _ in each for image in next(cut)]), split.labels[rows]
+    for rows in batches:
+        yield torch.stack([image for _ in range(0, len(rows), FEW) for image in next(cut)]), split.labels[rows]
