@@ -144,6 +144,7 @@ def train(
     from whatwhere.devices import check_device
     from whatwhere.lab.training_folder import trained_in
     from whatwhere.models.load import load_model
+    from whatwhere.training.ranks import rank
     from whatwhere.training.recipes import adapted, recipe_named
 
     check_device(device)
@@ -156,9 +157,10 @@ def train(
     about = {"model": model, "data": pictures.describe(), "seed": seed, "width": width}
     settings = {**about, "recipe": how.to_dict()}
     where = {"device": device, "devices": devices, "overwrite": overwrite}
-    with tracked(log, Path(out) / LOGS, Path(out).resolve().name, settings) if log else nullcontext():
+    first = rank() == 0  # of processes that torchrun started
+    with tracked(log, Path(out) / LOGS, Path(out).resolve().name, settings) if log and first else nullcontext():
         tested = trained_in(Path(out), net, pictures, how, about, seed=seed, **where)  # type: ignore[arg-type]
-    return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}"
+    return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}" if first else ""
 
 
 def evaluate(
