@@ -100,6 +100,7 @@ def train(
     weights: str | None = None,
     seed: int = 0,
     device: str = "auto",
+    devices: int = 1,
     overwrite: bool = False,
     log: Log | None = None,
 ) -> str:
@@ -125,6 +126,8 @@ def train(
         weights: file of the weights to start from.
         seed: of the initial weights, the order of the pictures and their augmentation.
         device: auto, cpu, cuda or mps.
+        devices: GPUs of this machine, or processes on its CPU, that share every batch; on several machines start the
+            command with torchrun in each of them instead. Batch norm normalises each share by itself.
         overwrite: replace weights and a history in the folder that no training of this command wrote.
         log: also log every epoch: csv or tensorboard (in the folder's logs/), wandb, mlflow or trackio (where their own
             settings say).
@@ -141,6 +144,7 @@ def train(
     from whatwhere.devices import check_device
     from whatwhere.lab.training_folder import trained_in
     from whatwhere.models.load import load_model
+    from whatwhere.training.ranks import rank
     from whatwhere.training.recipes import adapted, recipe_named
 
     check_device(device)
@@ -152,9 +156,11 @@ def train(
     how = adapted(recipe_named(recipe), augment, **changes, ema=ema, fused=fused, compile=compile)
     about = {"model": model, "data": pictures.describe(), "seed": seed, "width": width}
     settings = {**about, "recipe": how.to_dict()}
-    with tracked(log, Path(out) / LOGS, Path(out).resolve().name, settings) if log else nullcontext():
-        tested = trained_in(Path(out), net, pictures, how, about, seed=seed, device=device, overwrite=overwrite)
-    return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}"
+    where = {"device": device, "devices": devices, "overwrite": overwrite}
+    first = rank() == 0  # of processes that torchrun started
+    with tracked(log, Path(out) / LOGS, Path(out).resolve().name, settings) if log and first else nullcontext():
+        tested = trained_in(Path(out), net, pictures, how, about, seed=seed, **where)  # type: ignore[arg-type]
+    return f"{net.name}: {tested}\n{Path(out) / 'weights.safetensors'}" if first else ""
 
 
 def evaluate(

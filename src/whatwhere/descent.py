@@ -36,6 +36,7 @@ def descend(
     backward: Callable[[Tensor], Any] = Tensor.backward,
     rate: Callable[[int], float] | None = None,
     on_step: Callable[[int], Any] = lambda step: None,
+    joined: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Take a step down the loss of each batch.
 
@@ -49,6 +50,8 @@ def descend(
         backward: computes the gradients of the sum.
         rate: the learning rate of each step, from 0; None leaves the optimizer's.
         on_step: called after each step with its number, from 0.
+        joined: brings losses (steps, ...) together with those of other processes, which then find the same; they are
+            read every 100 steps.
 
     Returns:
         (steps, ...) the losses, on the CPU; empty without batches.
@@ -67,11 +70,11 @@ def descend(
             backward(value.sum() if value.ndim else value)
         optimizer.step()
         waiting.append(value.detach())
-        if _at_hand(value) or len(waiting) == READ:
-            read += _finite(waiting, first=len(read))
+        if (_at_hand(value) and joined is None) or len(waiting) == READ:
+            read += _finite(waiting, len(read), joined)
             waiting = []
         on_step(step)
-    read += _finite(waiting, first=len(read))
+    read += _finite(waiting, len(read), joined)
     return torch.stack(read) if read else torch.empty(0)
 
 
@@ -85,11 +88,12 @@ def _set_rate(optimizer: Any, rate: float) -> None:
         group["lr"] = rate
 
 
-def _finite(losses: list[Tensor], first: int) -> list[Tensor]:
+def _finite(losses: list[Tensor], first: int, joined: Callable[[Tensor], Tensor] | None) -> list[Tensor]:
     """Losses on the CPU, the first of which is that of step `first`."""
     if not losses:
         return []
-    found = list(torch.stack(losses).cpu())
+    stacked = torch.stack(losses)
+    found = list((joined(stacked) if joined else stacked).cpu())
     for i, value in enumerate(found):
         if not bool(value.isfinite().all()):
             raise NotFinite(first + i, value)

@@ -1,10 +1,17 @@
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import whatwhere as ww
+from small_choice import on_demand
 from whatwhere.cli import main
 from whatwhere.data import Data
 from whatwhere.errors import InputError
@@ -93,3 +100,25 @@ def test_a_second_call_at_once_waits_and_trains_nothing(tmp_path: Path, few: Dat
     assert most == [1]
     assert steps == [1, 2]
     assert not (tmp_path / "training.claim").exists()
+
+
+@on_demand
+def test_of_processes_that_torchrun_starts_the_first_one_writes(tmp_path: Path) -> None:
+    """The same command in both; the weights are those of one process to rounding (no batch norm in this network)."""
+    train = ["-m", "whatwhere", "train", "--model", "small_unnormed:plain", "--data", "digits", "--epochs", "1"]
+    train += ["--lr", "0.01"]  # at the recipe's rate rounding has grown to 1.2e-5 at the end
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    found = []
+    for name, start in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
+        out = tmp_path / name
+        done = subprocess.run(
+            [sys.executable, *start, *train, "--device", "cpu", "--out", str(out)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(load_file(out / "weights.safetensors"))
+        assert json.loads((out / "history.json").read_text()).get("devices") == (2 if start else None)
+    assert all(torch.allclose(v, found[1][k], rtol=0, atol=1e-5) for k, v in found[0].items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from whatwhere.training.evaluate import Evaluation, evaluate
 from whatwhere.training.evaluate_boxes import BoxEvaluation
 from whatwhere.training.evaluate_scenes import SceneEvaluation
 from whatwhere.training.fit import fit
+from whatwhere.training.ranks import rank, size
 from whatwhere.training.recipes import Recipe
 
 WEIGHTS, CHECKPOINT, START, HISTORY = "weights.safetensors", "checkpoint.pt", "start.json", "history.json"
@@ -38,6 +40,7 @@ def trained_in(
     *,
     seed: int = 0,
     device: str = "auto",
+    devices: int = 1,
     overwrite: bool = False,
 ) -> Evaluation | SceneEvaluation | BoxEvaluation:
     """Train a network in place, write its weights and history, and evaluate it on the test split.
@@ -53,14 +56,17 @@ def trained_in(
         about: recorded in the history.
         seed: of the order of the pictures and their augmentation.
         device: as `fit`.
+        devices: as `fit`; of several processes that torchrun started, the first one writes.
         overwrite: replace weights and a history that no training of ours wrote there.
 
     Raises:
         InputError: if a training with other initial weights was begun in the folder, or it holds files of others; as
             `fit`.
     """
-    with alone(folder / CLAIM, f"training in {folder}"):
-        return _trained(folder, net, data, recipe, about, seed=seed, device=device, overwrite=overwrite)
+    # Of processes that torchrun started the first one claims the folder, and writes.
+    with alone(folder / CLAIM, f"training in {folder}") if rank() == 0 else nullcontext():
+        how = {"seed": seed, "device": device, "devices": devices, "overwrite": overwrite}
+        return _trained(folder, net, data, recipe, about, **how)  # type: ignore[arg-type]
 
 
 def _trained(
@@ -72,12 +78,16 @@ def _trained(
     *,
     seed: int,
     device: str,
+    devices: int,
     overwrite: bool,
 ) -> Evaluation | SceneEvaluation | BoxEvaluation:
-    _check_start(folder, net, overwrite)
+    first = rank() == 0
+    if first:
+        _check_start(folder, net, overwrite)
     # A segmentation network or a detector is evaluated once, at the end: each evaluation takes as long as an epoch.
     test = data.test if isinstance(data, Data) else None
-    with Meter(f"training {net.name}", recipe.epochs * (len(data.train) // recipe.batch_size)) as meter:
+    steps = recipe.epochs * (len(data.train) // recipe.batch_size)
+    with Meter(f"training {net.name}", steps, quiet=not first) as meter:
         history = fit(
             net,
             data.train,
@@ -87,10 +97,14 @@ def _trained(
             file=folder / CHECKPOINT,
             test=test,
             on_step=lambda done, total: meter.update(done),
+            devices=devices,
         )
-    save_weights(net.module, folder / WEIGHTS)
     tested = evaluate(net, data)
+    if not first:
+        return tested
+    save_weights(net.module, folder / WEIGHTS)
     settings = {**about, "seed": seed, "recipe": recipe.to_dict(), "preprocessing": net.preprocessing.to_dict()}
+    settings |= {"devices": count} if (count := max(devices, size())) > 1 else {}
     write_json(folder / HISTORY, {**settings, "epochs": history.epochs, **tested.to_dict()})
     if not unsavable(net):
         save(net, folder, classes=data.classes, overwrite=True, by=TRAIN)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -93,6 +93,7 @@ class Distil:
         temperature: T.
     """
 
+    shares: ClassVar[bool] = True  # the loss of a batch is the mean of its parts'
     recipe: Recipe
     teacher: Teacher
     weight: float

@@ -19,7 +19,7 @@ from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture
 from whatwhere.frozen import NOTHING, Frozen
 from whatwhere.network import Network, check_finite
-from whatwhere.training import checkpoint
+from whatwhere.training import checkpoint, ranks
 from whatwhere.training.averages import Averages
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
@@ -65,6 +65,7 @@ def fit(
     frozen: Frozen = NOTHING,
     objective: Objective | None = None,
     until: Until | None = None,
+    devices: int = 1,
 ) -> History:
     """Train a network in place.
 
@@ -85,6 +86,10 @@ def fit(
         objective: the task, where it is not that of the recipe.
         until: called after every epoch with the network, for values that join the epoch's record; the training ends
             where they say `enough`.
+        devices: GPUs, or processes on a CPU, that share every batch; started by torchrun, on several machines say, the
+            processes are those. The numbers are those of one device but for rounding, and but for batch norm, which
+            normalises each share by itself and keeps the first process's running statistics, as is usual. Not of
+            scenes or boxes.
 
     Raises:
         InputError: if the pictures have no labels or are fewer than a batch, the network has too few scores, does not
@@ -102,36 +107,81 @@ def fit(
         )
     net = net if isinstance(net, Network) else Network(net)
     check_finite(net)
+    task = objective or objective_of(recipe)
+    if devices != 1 or ranks.size() > 1:
+        _check_shared(devices, recipe, task)
+    if devices > 1 and not ranks.launched():
+        sent: dict[str, Any] = {"train": train, "recipe": recipe, "seed": seed, "device": device, "file": file}
+        sent |= {"frozen": frozen, "objective": objective, "devices": devices}
+        with ranks.together(devices, fit, net, sent):
+            return fit(net, **sent, test=test, generators=generators, on_step=on_step, until=until)
     draws = torch.Generator().manual_seed(seed)
     fabric = _fabric(device, recipe)
     if recipe.channels_last:
         net.module.to(memory_format=torch.channels_last)
-    module, optimizer = fabric.setup(_compiled(net.module, recipe, fabric), _optimizer(net.module, recipe))
-    averages = Averages(net.module, recipe.ema) if recipe.ema else None
-    state = {"pictures": draws, **(generators or {})}
-    progress = checkpoint.Progress(net.module, optimizer, state, 0, [], averages.weights if averages else {})
     about = {"seed": seed, "pictures": train.fingerprint, "layers": architecture(net.module)} if file else {}
     with _seeded(seed), _rounding(recipe), frozen.held(net.module), logged() as log:
+        module, optimizer = fabric.setup(_compiled(net.module, recipe, fabric), _optimizer(net.module, recipe))
+        averages = Averages(net.module, recipe.ema) if recipe.ema else None
+        state = {"pictures": draws, **(generators or {})}
+        progress = checkpoint.Progress(net.module, optimizer, state, 0, [], averages.weights if averages else {})
         if file and file.exists():
             checkpoint.load(file, progress, recipe.to_dict(), **about)
-        feed, task = Feed(net.preprocessing, fabric.device), objective or objective_of(recipe)
-        loop = Loop(fabric, module, net, optimizer, recipe, train, draws, feed, task, frozen, averages, on_step, file)
+        ranks.check_same(fabric, progress.epoch, f"{file}: complete epochs")
+        feed = Feed(net.preprocessing, fabric.device, ranks.rank(), ranks.size())
+        first = ranks.rank() == 0
+        loop = Loop(
+            fabric,
+            module,
+            net,
+            optimizer,
+            recipe,
+            train,
+            draws,
+            feed,
+            task,
+            frozen,
+            averages,
+            on_step if first else None,
+            file,
+        )
         while progress.epoch < recipe.epochs and not _ended(progress):
+            if not first:  # dropout of its own, the same again after an interruption
+                torch.manual_seed(seed + 1_000_003 * ranks.rank() + progress.epoch)
             record = loop.epoch(progress.epoch)
             with averages.shown(net.module) if averages else nullcontext():
-                if test is not None:
-                    record["test_accuracy"] = _tested(net, test)
-                if until is not None:
-                    record |= until(net)
+                record |= ranks.from_first(fabric, lambda: _looked(net, test, until))
             progress.history.append(record)
             progress.epoch += 1
-            if file:
+            if file and first:
                 checkpoint.save(file, progress, recipe.to_dict(), **about)
-            log(progress.history)
+            if first:
+                log(progress.history)
         if averages:
             averages.put_into(net.module)
+        ranks.same_buffers(fabric, net.module)
     net.module.eval()
     return History(progress.history)
+
+
+def _check_shared(devices: int, recipe: Recipe, task: Objective) -> None:
+    """Refuse what several processes cannot train, or not to the numbers of one."""
+    if not isinstance(devices, int) or devices < 1:
+        raise InputError(f"devices={devices!r}: give a whole number of at least 1.")
+    size = max(devices, ranks.size())
+    if not getattr(task, "shares", False):
+        raise InputError(
+            f"devices={size}: a loss of pixels or boxes is a mean over all that a batch holds, which differs between "
+            "its shares; scenes, detectors and tasks of their own are trained on one device."
+        )
+    if recipe.batch_size % size:
+        raise InputError(f"batch_size={recipe.batch_size} cannot be shared equally by {size} devices; give a multiple.")
+
+
+def _looked(net: Network, test: Split | SceneSplit | None, until: Until | None) -> dict[str, float]:
+    """What is seen of the network after an epoch."""
+    tested = {} if test is None else {"test_accuracy": _tested(net, test)}
+    return {**tested, **(until(net) if until else {})}
 
 
 def _compiled(module: nn.Module, recipe: Recipe, fabric: Any) -> Any:
@@ -177,7 +227,11 @@ def _fabric(device: str, recipe: Recipe) -> Any:
     kind, _, index = str(device).partition(":")
     try:
         precision = "32-true" if recipe.precision == "tf32" else recipe.precision
-        return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=precision)
+        how = {"devices": [int(index)] if index else 1, "precision": precision, **ranks.layout()}
+        fabric = Fabric(accelerator=kind, **how)
+        if ranks.size() > 1:
+            fabric.launch()
+        return fabric
     except (ValueError, RuntimeError) as error:  # hardware that does not do as it says
         raise InputError(f"device={device!r} cannot be used ({error}); give 'auto' or 'cpu'.") from error
 

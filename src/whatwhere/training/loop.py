@@ -15,6 +15,7 @@ from whatwhere.descent import NotFinite, descend
 from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.frozen import Frozen
 from whatwhere.network import Network, running
+from whatwhere.training import ranks
 from whatwhere.training.averages import Averages
 from whatwhere.training.feed import Feed
 from whatwhere.training.objectives import Objective, Train
@@ -104,12 +105,13 @@ class Loop:
                 backward=self.fabric.backward,
                 rate=lambda i: self.recipe.lr * self.recipe.factor(first + i, self.steps),
                 on_step=lambda i: self._stepped(first + i + 1),
+                joined=(lambda losses: ranks.mean(self.fabric, losses)) if ranks.size() > 1 else None,
             )
         except NotFinite as error:
             raise TrainingDiverged(self._advice(f"the loss is {error.loss}", first + error.step)) from error
         self._check_weights(first + self.steps - 1)
         mean = sum(losses.tolist()) / self.steps
-        return {"loss": mean, **self._counts.accuracy(), "seconds": time.perf_counter() - started}
+        return {"loss": mean, **self._counts.accuracy(self.fabric), "seconds": time.perf_counter() - started}
 
     def _batches(self, first: int) -> Iterator[tuple[int, Tensor, Any]]:
         """The number of each step, from 0 in the first epoch, with its pictures and what is learned of them."""
@@ -194,5 +196,10 @@ class _Counts:
         self.right = self.right + right
         self.counted = self.counted + (0 if counted is None else counted)
 
-    def accuracy(self) -> dict[str, float]:
-        return {"train_accuracy": int(self.right) / max(int(self.counted), 1)} if self.known else {}
+    def accuracy(self, fabric: Any) -> dict[str, float]:
+        if not self.known:
+            return {}
+        right, counted = int(self.right), int(self.counted)
+        if ranks.size() > 1:
+            right, counted = fabric.all_reduce(torch.tensor([right, counted]), reduce_op="sum").tolist()
+        return {"train_accuracy": right / max(counted, 1)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -82,6 +82,7 @@ def objective_of(recipe: Recipe) -> Objective:
 class Classify:
     """One class for each picture: cross-entropy."""
 
+    shares: ClassVar[bool] = True  # the loss of a batch is the mean of its parts'
     recipe: Recipe
 
     def batches(self, train: Any, order: Tensor, draws: torch.Generator, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
