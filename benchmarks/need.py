@@ -53,7 +53,7 @@ def hook_loop(curve: Removals, split: Split, rows: range) -> dict[tuple[str, str
                 for number, (x, labels) in enumerate(batches(curve, split, rows)):
                     g = torch.Generator().manual_seed(seed_of_draw(curve.seed, METHOD, cut.name, repeat, number))
                     handles = [h for b in blocks[k:] for h in shuffled_at(modules[b], g)]
-                    right.append(curve.net.module(x).argmax(1) == labels)
+                    right.append((curve.net.module(x).argmax(1) == labels).cpu())
                     for h in handles:
                         h.remove()
                 key = (METHOD, cut.name)
@@ -81,18 +81,27 @@ def shuffled_at(module: Any, g: torch.Generator) -> list[Any]:
 def shuffled(x: Tensor, g: torch.Generator) -> Tensor:
     c, h, w = x.shape[1:]
     order = draw(METHOD, (c, h, w), g).view(c, h * w) - torch.arange(c)[:, None] * h * w
-    return x.flatten(2).gather(2, order.expand(len(x), -1, -1)).view_as(x).contiguous(memory_format=torch.channels_last)
+    return (
+        x.flatten(2)
+        .gather(2, order.to(x.device).expand(len(x), -1, -1))
+        .view_as(x)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def batches(curve: Removals, split: Split, rows: range) -> list[tuple[Tensor, Tensor]]:
-    prep = curve.net.preprocessing
+    prep, device = curve.net.preprocessing, next(curve.net.module.parameters()).device
     order = torch.arange(rows.start, rows.stop)
-    return [(prep.normalise(x), y) for x, y in split.batches(curve.batch_size, geometry=prep, order=order)]
+    served = split.batches(curve.batch_size, geometry=prep, order=order)
+    return [(prep.normalise(x.to(device)), y.to(device)) for x, y in served]
 
 
 def timed(f: Callable[[], Any]) -> tuple[Any, float]:
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
     started = time.perf_counter()
     value = f()
+    wait()
     return value, time.perf_counter() - started
 
 
@@ -157,6 +166,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tolerance", type=float, default=0.01)
     parser.add_argument("--full", action="store_true", help="also the early stop, on all test pictures")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/need.json"))
     args = parser.parse_args()
 
@@ -166,7 +176,7 @@ def main() -> None:
     curve = Removals(
         net, table, cuts_of(table)[-8 if args.network == "resnet18" else 0 :], (METHOD,), "from", 0, args.batch
     )
-    net.module.to(memory_format=torch.channels_last)
+    net.module.to(args.device, memory_format=torch.channels_last)
     t = times(curve, data.test, args.pictures, args.rounds)
     result: dict[str, Any] = {
         "ours_over_floor": t["ours"] / t["floor"],

@@ -1,0 +1,377 @@
+"""The run-book: everything that needs a GPU, the most telling first, in stretches of some minutes.
+
+    python benchmarks/gpu.py --data cifar100=DIR --data camvid=DIR --minutes 25     # goes on where it stopped
+    python benchmarks/gpu.py --dry --device cpu                                    # each entry at toy size
+    python benchmarks/gpu.py pieces DIR PARTS                                      # data in pieces of 50 MiB ...
+    python benchmarks/gpu.py join PARTS DIR                                        # ... and whole again
+
+It prints the device's rate of convolutions and what each entry will take, and runs commands one after the other until
+the time is over; every finished cell is on disk at once. At the end it writes the tables (claims.md) and, to be
+carried away, results.tar: cells, tables and figures, without weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import whatwhere as ww
+from run_book import CAMVID, CIFAR, PICTURES, STUDIES, Entry, Step, Trainings, book
+from whatwhere.audits.doctor import convolution_rate
+from whatwhere.cli import main as whatwhere
+from whatwhere.files import read_json, write_bytes, write_json
+from whatwhere.lab.provenance import hardware, versions
+from whatwhere.need.studies.reference import reference_curve
+
+ROOT = Path(__file__).parents[1]
+PIECE = 50 * 2**20  # bytes
+GRACE = 30  # seconds that a command has to stop in
+USED = 0.25  # share of the rate of convolutions that a training is expected to reach
+KEPT = ("study.json", "result.json", "table.csv", "curve.png", "state.json", "claims.md")
+KEPT_FOLDER, KEPT_FILES = "cells", "speed-*.json"
+DOWNLOADED = {CIFAR: "hf/uoft-cs/cifar100"}  # what is taken where no folder is given
+
+
+@dataclass
+class State:
+    """What is finished, kept beside the results.
+
+    Attributes:
+        folder: of the results.
+        done: finished steps, by entry and number.
+        seconds: spent in each entry.
+        device: the machine's name and rates, as last measured.
+    """
+
+    folder: Path
+    done: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> State:
+        """As it was left there."""
+        file = folder / "state.json"
+        return cls(folder, **(read_json(file) if file.exists() else {}))
+
+    def keep(self) -> None:
+        """Write it."""
+        write_json(self.folder / "state.json", {"done": self.done, "seconds": self.seconds, "device": self.device})
+
+    def has(self, entry: Entry, number: int) -> bool:
+        """Whether a step is finished."""
+        return _name(entry, number) in self.done
+
+    def left(self, entry: Entry) -> list[Step]:
+        """The steps that are not."""
+        return [step for i, step in enumerate(entry.steps) if not self.has(entry, i)]
+
+
+def _name(entry: Entry, number: int) -> str:
+    return f"{entry.name} {number + 1}"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs steps.
+
+    Attributes:
+        state: what is finished.
+        folders: of data and results, by name.
+        device: auto, cpu, cuda or mps.
+        workers: processes side by side in studies that train.
+        dry: at toy size, in this process.
+        until: when to stop, in `time.monotonic()`.
+    """
+
+    state: State
+    folders: Mapping[str, str]
+    device: str
+    workers: int
+    dry: bool
+    until: float
+
+    def run(self, entry: Entry) -> bool:
+        """Run what is left of an entry; whether all of it is finished."""
+        for i, step in enumerate(entry.steps):
+            if self.state.has(entry, i):
+                continue
+            started = time.monotonic()
+            finished = self._step(step)
+            spent = self.state.seconds.get(entry.name, 0.0) + time.monotonic() - started
+            self.state.seconds[entry.name] = round(spent, 1)
+            self.state.done += [_name(entry, i)] * finished
+            self.state.keep()
+            if not finished:
+                return False
+        return True
+
+    def fold(self, entry: Entry) -> None:
+        """Make results of what is finished of an entry that is not, one for each folder."""
+        last = {step.options["out"]: step for step in self.state.left(entry) if step.command in STUDIES}
+        for out, step in last.items():
+            if Path(out.format(**self.folders), "study.json").exists():
+                _here(self._words(step, fold_only="true"))
+
+    def _words(self, step: Step, **more: str) -> list[str]:
+        if step.is_script:
+            return ["python", *step.words(self.folders, dry=self.dry)]
+        given = {"device": self.device}
+        if self.dry and step.command in STUDIES:
+            given["quiet"] = "true"
+        if not self.dry and step.command in STUDIES and step.trains:
+            given["workers"] = str(self.workers)
+        return ["whatwhere", *step.words(self.folders, dry=self.dry, **given, **more)]
+
+    def _step(self, step: Step) -> bool:
+        words = self._words(step)
+        print(f"$ {' '.join(words)}", flush=True)
+        if self.dry and not _here(words):
+            raise SystemExit(f"{' '.join(words)}: failed")
+        return self.dry or _typed(words, self.until - time.monotonic())
+
+
+def _typed(words: Sequence[str], seconds: float) -> bool:
+    """Run a command for at most some seconds, then stop it as Ctrl-C would; whether it is finished."""
+    program = [sys.executable] if words[0] == "python" else [sys.executable, "-m", "whatwhere"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    process = subprocess.Popen([*program, *words[1:]], cwd=ROOT, env=environment, start_new_session=True)
+    for how, patience in ((None, seconds), (signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
+        if how:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(max(1.0, patience))
+            if code and how is None:
+                print(f"  failed with status {code}; the next entry follows.", flush=True)
+            return code == 0
+    return False
+
+
+def _here(words: Sequence[str]) -> bool:
+    """The same in this process, which is quicker for what is tiny; whether it ended well."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            whatwhere(words[1:]) if words[0] == "whatwhere" else _script(words[1:])
+    except SystemExit as ended:
+        return not ended.code
+    return True
+
+
+def _script(words: Sequence[str]) -> None:
+    before = sys.argv
+    sys.argv = list(words)
+    try:
+        runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+    finally:
+        sys.argv = before
+
+
+def flops(trains: Trainings) -> float:
+    """Of a training: three times a forward pass, for every picture and epoch."""
+    name = trains.model
+    net = ww.load_model(name, classes=11 if name.startswith("pspnet/") else 100)
+    once = ww.sites(net, input_size=(3, trains.side, trains.side)).total_flops
+    pictures = PICTURES[CAMVID if name.startswith("pspnet/") else CIFAR]
+    return 3.0 * once * pictures * trains.epochs * trains.networks
+
+
+def minutes(steps: Sequence[Step], per_second: float) -> float | None:
+    """An estimate of the trainings among steps; None where nothing is trained."""
+    work = [flops(step.trains) for step in steps if step.trains]
+    return sum(work) / (USED * per_second) / 60 if work else None
+
+
+def plan(entries: Sequence[Entry], state: State, per_second: float | None) -> Iterator[str]:
+    """A line for each entry: what it will take, or that it is finished."""
+    for entry in entries:
+        left = state.left(entry)
+        spent = state.seconds.get(entry.name)
+        about = minutes(left, per_second) if left and per_second else None
+        takes = f"about {about:.0f} minutes of training" if about is not None else "minutes"
+        so_far = f", {spent / 60:.1f} minutes so far" if spent else ""
+        yield f"  {entry.name}: {f'{takes} to go' if left else 'finished'}{so_far}. {entry.title}."
+
+
+def claims(entries: Sequence[Entry], state: State) -> str:
+    """What was found so far, entry by entry, with the paper's numbers where there are some."""
+    said = ["# What the run-book found", "", f"Device: {json.dumps(state.device)}", ""]
+    for entry in entries:
+        left = len(state.left(entry))
+        how_far = f"{left} of {len(entry.steps)} steps left." if left else "Finished."
+        said += [f"## {entry.name}", "", f"{entry.title}. {how_far}", ""]
+        for folder in dict.fromkeys(step.options["out"].format(out=state.folder, device="") for step in entry.steps):
+            said += [*_found(Path(folder)), ""]
+    return "\n".join(said)
+
+
+def _found(folder: Path) -> list[str]:
+    if folder.suffix == ".json" and folder.exists():
+        return [f"`{folder.name}`", "", "```json", folder.read_text().strip(), "```"]
+    if (folder / "history.json").exists():
+        epochs = read_json(folder / "history.json")["epochs"]
+        return [f"`{folder.name}`: trained for {len(epochs)} epochs; the last one: {json.dumps(epochs[-1])}"]
+    if not (folder / "result.json").exists():
+        return [f"`{folder.name}`: nothing finished."]
+    result = ww.load_result(folder)
+    rows = [{**row, **_published(folder.name, row)} for row in result.table()]
+    conclusion = str(getattr(result, "conclusion", ""))
+    return [f"`{folder.name}`", "", *([conclusion, ""] if conclusion else []), *_markdown(rows)]
+
+
+def _published(folder: str, row: Mapping[str, Any]) -> dict[str, str]:
+    """The paper's accuracy at the same share: VGG-16, GAP+FC, single runs read off its figures."""
+    if folder != "vgg16":
+        return {}
+    paper = dict(zip(reference_curve().x, reference_curve().y, strict=True))
+    own = row["method"] in ("GAP+FC", "intact")
+    return {"Fan et al. 2020": f"{paper[float(row['share %'])]:.2f}" if own and float(row["share %"]) in paper else ""}
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [[str(row.get(name, "")).replace("|", "/") for name in names] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *lines)]
+
+
+def packed(folder: Path) -> Path:
+    """results.tar: cells, tables and figures of all entries, without weights and pages."""
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and (f.name in KEPT or f.parent.name == KEPT_FOLDER)]
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for file in [*files, *sorted(folder.glob(KEPT_FILES))]:
+            archive.add(file, file.relative_to(folder))
+    write_bytes(folder / "results.tar", content.getvalue())
+    return folder / "results.tar"
+
+
+def pieces(source: Path, target: Path, size: int = PIECE) -> list[Path]:
+    """Write a folder, or a file, as numbered pieces of at most some bytes.
+
+    Args:
+        source: what is carried.
+        target: folder of the pieces.
+        size: of a piece.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    made: list[Path] = []
+    with tempfile.TemporaryFile() as whole:
+        with tarfile.open(fileobj=whole, mode="w") as archive:
+            archive.add(source, source.name)
+        whole.seek(0)
+        while part := whole.read(size):
+            made.append(target / f"{source.name}.{len(made):03d}")
+            write_bytes(made[-1], part)
+    return made
+
+
+def join(source: Path, target: Path) -> None:
+    """Pieces of a folder, whole again.
+
+    Args:
+        source: folder of the pieces; several sets may lie there.
+        target: folder that gets what was carried.
+    """
+    for first in sorted(source.glob("*.000")):
+        with tempfile.TemporaryFile() as whole:
+            for part in sorted(source.glob(f"{first.stem}.[0-9][0-9][0-9]")):
+                whole.write(part.read_bytes())
+            whole.seek(0)
+            with tarfile.open(fileobj=whole) as archive:
+                archive.extractall(target, filter="data")
+
+
+def toy_data(folder: Path) -> dict[str, str]:
+    """Class folders, and scenes, with a few random pictures, for the dry run."""
+    draws = np.random.default_rng(0)
+    for split, n in (("train", 12), ("validation", 4), ("test", 6)):
+        for i in range(n):
+            picture = draws.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            _write(folder / CIFAR / split / "ab"[i % 2] / f"{i}.png", picture)
+            _write(folder / CAMVID / split / "images" / f"{i}.png", picture)
+            _write(folder / CAMVID / split / "labels" / f"{i}.png", (picture[..., 0] // 100).astype(np.uint8))
+    write_json(folder / CAMVID / "classes.json", {"classes": ["a", "b", "c"]})
+    write_json(folder / CAMVID / "concepts.json", {"colours": True})
+    return {name: str(folder / name) for name in (CIFAR, CAMVID)}
+
+
+def _write(file: Path, picture: NDArray[np.uint8]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(file)
+
+
+def measured(device: str, dry: bool) -> dict[str, Any]:
+    """The machine, and its rates of convolutions in TFLOP/s."""
+    kinds = (
+        {"float32": torch.float32}
+        if dry or not device.startswith("cuda")
+        else {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    )
+    rates = {name: round(convolution_rate(device, kind, 0.1 if dry else 1.0) / 1e12, 2) for name, kind in kinds.items()}
+    return {**hardware(), "tflops": rates, "versions": versions()}
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if words[:1] in (["pieces"], ["join"]):
+        verb = {"pieces": pieces, "join": join}[words[0]]
+        verb(*(Path(w) for w in words[1:3]))  # type: ignore[operator]
+        return
+    args = _arguments(words)
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    state = State.of(out)
+    given = toy_data(out / "toy") if args.dry else DOWNLOADED | dict(pair.split("=", 1) for pair in args.data)
+    entries = [e for e in book() if not args.only or e.name in args.only]
+    there = [e for e in entries if not e.data or e.data in given]
+    device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    state.device = measured(device, args.dry)
+    rates = state.device["tflops"]
+    print(f"{device}: convolutions at {rates} TFLOP/s; {args.minutes:g} minutes.", flush=True)
+    print("\n".join(plan(there, state, None if args.dry else 1e12 * max(rates.values()))), flush=True)
+    for entry in entries:
+        if entry not in there:
+            print(f"  {entry.name}: left out, give --data {entry.data}=FOLDER.")
+    until = time.monotonic() + 60 * args.minutes
+    runner = Runner(state, {**given, "out": str(out), "device": device}, device, args.workers, args.dry, until)
+    for entry in there:
+        if time.monotonic() < until and not runner.run(entry):
+            runner.fold(entry)
+    write_bytes(out / "claims.md", claims(entries, state).encode())
+    state.keep()
+    print(f"open {out / 'claims.md'}; carry away {packed(out)}")
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=25.0, help="that it may take")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of the results; goes on there")
+    parser.add_argument("--data", action="append", default=[], metavar="NAME=PATH", help="cifar100=..., camvid=...")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=4, help="processes side by side on the device")
+    parser.add_argument("--only", nargs="*", choices=[e.name for e in book()], help="these entries alone")
+    parser.add_argument("--dry", action="store_true", help="each entry at toy size, in this process")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The run-book: every entry at toy size, gone on with; its words against the commands' own options; data in pieces."""
+
+import json
+import sys
+import tarfile
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from whatwhere.cli import main as whatwhere
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+
+gpu, run_book = (import_module(name) for name in ("gpu", "run_book"))
+STUDIES, book = run_book.STUDIES, run_book.book
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
+    gpu.main()
+
+
+def test_every_entry_runs_at_toy_size_once(tmp_path, monkeypatch, capsys):
+    """Which is what shows that each command's words are right; a second call finds all of it finished."""
+    words = ("--dry", "--device", "cpu", "--out", str(tmp_path))
+    called(monkeypatch, *words)
+    ran = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
+    assert len(ran) == sum(len(entry.steps) for entry in book())
+    claims = (tmp_path / "claims.md").read_text()
+    assert claims.count("Finished.") == len(book())
+    assert "nothing finished" not in claims
+    assert "| GAP+FC |" in claims
+    with tarfile.open(tmp_path / "results.tar") as archive:
+        names = archive.getnames()
+    assert any(name.startswith("vgg16/cells/") for name in names)
+    assert {"state.json", "vgg16/table.csv", "say/table.csv", "speed-curve.json"} <= set(names)
+    assert not [name for name in names if name.endswith(".safetensors")]
+    called(monkeypatch, *words)
+    assert "$ " not in (said := capsys.readouterr().out)
+    assert said.count(": finished") == len(book())
+
+
+def test_what_is_finished_of_an_entry_becomes_a_result(tmp_path, monkeypatch):
+    """The next call goes on."""
+    folders = gpu.toy_data(tmp_path / "toy") | {"out": str(tmp_path), "device": "cpu"}
+    entry = book()[0]
+    begun = entry.steps[0].words(folders, dry=True, device="cpu", quiet="true")
+    whatwhere(begun)
+    (tmp_path / "vgg16" / "table.csv").unlink()
+    state = gpu.State(tmp_path)
+    runner = gpu.Runner(state, folders, "cpu", 0, False, time.monotonic() - 1)
+    monkeypatch.setattr(runner.__class__, "_words", lambda self, step, **more: ["whatwhere", *begun, *_options(more)])
+    runner.fold(entry)
+    assert (tmp_path / "vgg16" / "table.csv").exists()
+    assert state.left(entry) == list(entry.steps)
+
+
+def _options(more: dict[str, str]) -> list[str]:
+    return [word for name, value in more.items() for word in (f"--{name}", value)]
+
+
+def test_a_command_is_stopped_as_ctrl_c_would(tmp_path, monkeypatch, capsys):
+    script = tmp_path / "long.py"
+    script.write_text(
+        "import time, pathlib\ntry:\n    pathlib.Path('begun').touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    pathlib.Path('stopped').touch(); raise SystemExit(130)\n"
+    )
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    assert gpu._typed(["python", str(script)], 3.0) is False
+    assert (tmp_path / "stopped").exists()
+    assert gpu._typed(["python", "-c", ""], 30.0) is True
+    assert gpu._typed(["python", "-c", "raise SystemExit(3)"], 30.0) is False
+    assert "failed with status 3" in capsys.readouterr().out
+
+
+def test_the_first_question_is_the_papers():
+    """One seed at all depths first, then three; each depth begins at another of the 13 convolutions."""
+    import whatwhere as ww
+    from whatwhere.depth import within_share
+
+    steps = book()[0].steps
+    shares = [float(s) for s in steps[0].options["shares"].split(",")]
+    cuts = ww.sites(ww.load_model("cifar/vgg16", classes=100, width=0.1)).cuts
+    found = [within_share(cuts, share) for share in shares]
+    assert len({site.name for site in found if site}) == 13
+    assert [step.options["seeds"] for step in steps] == ["0", "0,1,2"]
+    assert steps[0].options["out"] == book()[1].steps[0].options["out"]  # the same intact networks serve both
+    assert {step.command for entry in book() for step in entry.steps if not step.is_script} - {
+        "train",
+        "say train",
+    } <= {*STUDIES}
+
+
+def test_the_estimate_is_the_operations_over_the_rate():
+    import whatwhere as ww
+
+    (step, *_) = book()[0].steps
+    once = ww.sites(ww.load_model("cifar/vgg16", classes=100)).total_flops
+    assert step.trains
+    assert gpu.flops(step.trains) == 3 * once * 50_000 * 40 * 14
+    assert gpu.minutes([step], 1e14) == pytest.approx(gpu.flops(step.trains) / (gpu.USED * 1e14) / 60)
+    assert gpu.minutes([], 1e14) is None
+
+
+def test_data_goes_in_pieces_and_comes_whole(tmp_path):
+    source = tmp_path / "pictures"
+    (source / "train").mkdir(parents=True)
+    for i in range(3):
+        (source / "train" / f"{i}.bin").write_bytes(bytes(range(256)) * (i + 1) * 40)
+    made = gpu.pieces(source, tmp_path / "parts", 20_000)
+    assert len(made) > 3
+    assert max(part.stat().st_size for part in made) <= 20_000
+    gpu.join(tmp_path / "parts", tmp_path / "there")
+    for file in (source / "train").iterdir():
+        assert (tmp_path / "there" / "pictures" / "train" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_state_is_kept_beside_the_results(tmp_path):
+    state = gpu.State(tmp_path, ["vit 1"], {"vit": 3.5}, {"gpus": []})
+    state.keep()
+    assert gpu.State.of(tmp_path) == state
+    assert json.loads((tmp_path / "state.json").read_text())["done"] == ["vit 1"]
