@@ -208,15 +208,16 @@ def kills(folder: Path, name: str, words: list[str], many: int, *, light: bool) 
 
 
 def rate(folder: Path, name: str, words: list[str], count: int, seconds: float) -> dict[str, float]:
-    """Seconds until the first result, and cells a second from then to the last."""
+    """Seconds until the first cell begins, and cells a second from then to the last result."""
     out, begun, commands = folder / f"rate-{time.time_ns()}", time.time(), Commands(folder, light=True)
     steps = STEPS if seconds else 0
     running = [commands.start(out, words, count, seconds, steps) for _ in range(ENGINES[name][0])]
     codes = [c.wait() for c in running]
     if any(codes):
         raise RuntimeError(Path(f"{out}.log").read_text())
-    times = sorted(f.stat().st_mtime for f in (out / "cells").glob("*.json"))
-    return {"seconds to the first": times[0] - begun, "cells/s": (len(times) - 1) / max(times[-1] - times[0], 1e-9)}
+    first = min(int(f.name.split("-")[-1]) for f in (out / "told").glob("began-*")) / 1e9
+    last = max(f.stat().st_mtime for f in (out / "cells").glob("*.json"))
+    return {"seconds to the first": first - begun, "cells/s": count / (last - first)}
 
 
 def rates(folder: Path, name: str, words: list[str], rounds: int) -> dict[str, Any]:

@@ -92,7 +92,11 @@ def test_a_second_call_at_once_waits_and_trains_nothing(tmp_path: Path, few: Dat
         return history
 
     monkeypatch.setattr(training_folder, "fit", slowly)
-    both = [threading.Thread(target=train, args=(tmp_path, few)) for _ in range(2)]
+    nets = [ww.load_model("cifar/vgg11", classes=10, width=1 / 16) for _ in range(2)]  # here: threads would mix draws
+    both = [
+        threading.Thread(target=trained_in, args=(tmp_path, net, few, RECIPE, {}), kwargs={"device": "cpu"})
+        for net in nets
+    ]
     for thread in both:
         thread.start()
     for thread in both:

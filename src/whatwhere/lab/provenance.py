@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
 
 
+@cache  # they are read from files, which takes a cell that does little longer than all the rest
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
