@@ -15,7 +15,6 @@ from whatwhere.errors import InputError, unknown
 from whatwhere.hold.features import Group, joined
 from whatwhere.hold.ridge import output_size
 from whatwhere.hold.targets import Target, brought_to, stack
-from whatwhere.training.tracking import logged
 
 Head = Literal["bn-sigmoid", "linear"]
 
@@ -142,7 +141,11 @@ Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
 
 
 def train_readouts(
-    readouts: Sequence[OfficialReadOut], batches: Batches, *, on_epoch: Callable[[], None] = lambda: None
+    readouts: Sequence[OfficialReadOut],
+    batches: Batches,
+    *,
+    on_epoch: Callable[[], None] = lambda: None,
+    on_losses: Callable[[Sequence[Mapping[str, float]]], None] = lambda history: None,
 ) -> None:
     """Train read-outs side by side on the same features, as the paper trains each alone.
 
@@ -150,18 +153,18 @@ def train_readouts(
         readouts: all with the same settings; they are trained in place.
         batches: from an epoch's number to its batches of maps by tap, shuffled.
         on_epoch: called after every epoch.
+        on_losses: called after every epoch with the mean losses of all so far, by read-out.
 
     Raises:
         InputError: if a loss is not finite.
     """
     how, parameters = readouts[0].how, [p for readout in readouts for p in readout.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=how.lr, momentum=how.momentum, weight_decay=how.weight_decay)
-    with logged() as log:
-        history: list[dict[str, float]] = []
-        for epoch in range(how.epochs):
-            history.append(_epoch(readouts, batches(epoch), optimizer, how.lr * (0.1 if epoch >= 10 else 1.0)))
-            log(history)
-            on_epoch()
+    history: list[dict[str, float]] = []
+    for epoch in range(how.epochs):
+        history.append(_epoch(readouts, batches(epoch), optimizer, how.lr * (0.1 if epoch >= 10 else 1.0)))
+        on_losses(history)
+        on_epoch()
 
 
 def _epoch(

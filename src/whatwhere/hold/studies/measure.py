@@ -25,6 +25,7 @@ from whatwhere.hold.targets import brought_to, resized, stack
 from whatwhere.lab.packed import pack_maps, pack_scores
 from whatwhere.network import Network
 from whatwhere.site import evaluating
+from whatwhere.training.tracking import logged
 
 SHOWN = 2  # pictures whose predictions are kept to look at
 CACHE = 2 << 30  # bytes of features that the official read-out may keep instead of running the network again
@@ -164,11 +165,13 @@ class _Measuring:
         splits = (how.pictures.fit, how.pictures.held_out)  # it has no penalty to choose, so it learns from both
         cache = self._cache(splits)
         pictures = sum(map(len, splits))
-        train_readouts(
-            list(readouts.values()),
-            lambda epoch: self._batches(splits, epoch, cache),
-            on_epoch=lambda: self.on_batch(pictures),
-        )
+        with logged() as log:
+            train_readouts(
+                list(readouts.values()),
+                lambda epoch: self._batches(splits, epoch, cache),
+                on_epoch=lambda: self.on_batch(pictures),
+                on_losses=log,
+            )
         return dict(readouts)
 
     def _cache(self, splits: Sequence[Split]) -> dict[str, Tensor] | None:
