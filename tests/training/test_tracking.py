@@ -83,7 +83,7 @@ def test_the_official_read_out_logs_the_loss_of_each(tmp_path: Path) -> None:
     how = Official(epochs=2, batch_size=4)
     readouts = [OfficialReadOut(group, targets_of(["H"]), kernel=k, size=6, how=how) for k in (1, 3)]
     with tracked("csv", tmp_path, "official"), logged() as log:
-        train_readouts(readouts, lambda epoch: ({"f": part} for part in x.split(4)), on_epoch=log)
+        train_readouts(readouts, lambda epoch: ({"f": part} for part in x.split(4)), on_losses=log)
     rows = metrics(tmp_path / "official")
     assert len(rows) == 2
     assert float(rows[1]["loss all 1x1"]) < float(rows[0]["loss all 1x1"])

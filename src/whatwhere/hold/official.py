@@ -138,18 +138,22 @@ class OfficialReadOut(nn.Module):
 
 
 Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
-OnEpoch = Callable[[Sequence[dict[str, float]]], object]
 
 
 def train_readouts(
-    readouts: Sequence[OfficialReadOut], batches: Batches, *, on_epoch: OnEpoch = lambda history: None
+    readouts: Sequence[OfficialReadOut],
+    batches: Batches,
+    *,
+    on_epoch: Callable[[], None] = lambda: None,
+    on_losses: Callable[[Sequence[Mapping[str, float]]], None] = lambda history: None,
 ) -> None:
     """Train read-outs side by side on the same features, as the paper trains each alone.
 
     Args:
         readouts: all with the same settings; they are trained in place.
         batches: from an epoch's number to its batches of maps by tap, shuffled.
-        on_epoch: called after every epoch, with the mean loss of each read-out in all epochs so far.
+        on_epoch: called after every epoch.
+        on_losses: called after every epoch with the mean losses of all so far, by read-out.
 
     Raises:
         InputError: if a loss is not finite.
@@ -159,7 +163,8 @@ def train_readouts(
     history: list[dict[str, float]] = []
     for epoch in range(how.epochs):
         history.append(_epoch(readouts, batches(epoch), optimizer, how.lr * (0.1 if epoch >= 10 else 1.0)))
-        on_epoch(history)
+        on_losses(history)
+        on_epoch()
 
 
 def _epoch(

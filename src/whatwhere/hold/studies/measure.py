@@ -169,7 +169,8 @@ class _Measuring:
             train_readouts(
                 list(readouts.values()),
                 lambda epoch: self._batches(splits, epoch, cache),
-                on_epoch=lambda history: (log(history), self.on_batch(pictures)),
+                on_epoch=lambda: self.on_batch(pictures),
+                on_losses=log,
             )
         return dict(readouts)
 
