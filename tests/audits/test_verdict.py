@@ -1,5 +1,7 @@
 """The three sentences, from numbers that are given."""
 
+from dataclasses import replace
+
 import pytest
 
 from small_audit import audit, hold, need
@@ -42,3 +44,15 @@ def test_what_is_said_of_other_numbers(found, said):
 def test_a_part_that_is_missing_is_not_talked_about():
     assert len(verdict(audit(hold=hold()))) == 1
     assert verdict(audit(need=need()))[0].startswith("net has")
+
+
+def test_places_that_were_shuffled_one_by_one():
+    def alone(*drops):
+        return replace(need(drops), settings={"reach": 1}, recommendation=None)
+
+    assert verdict(audit(need=alone(0.3, 0.5)))[0].endswith(
+        "It needs to know where: shuffled at one place alone it loses at each of the 2 places asked, from 30.0 points "
+        "[28.0, 32.0] at s0 to 50.0 points [48.0, 52.0] at s1."
+    )
+    assert "it loses at 2 of the 3 places asked, from 10.0" in verdict(audit(need=alone(0.0, 0.1, 0.2)))[0]
+    assert verdict(audit(need=alone(0.0, 0.1)))[0].endswith("shuffled at s1 alone it loses 10.0 points [8.0, 12.0].")

@@ -34,16 +34,34 @@ def _needs(found: Measured) -> Iterator[str]:
 def _where(rows: Sequence[Point], need: NeedResult, score: Score) -> str:
     """Where it begins to lose by shuffling, and how much."""
     lost = [p for p in rows if p.drop and p.drop.low > 0]
-    alone = need.reach != "from"
     if not lost:
         return "No place was found where shuffling its features is shown to cost it anything."
+    if need.reach != "from":
+        return _alone(rows, lost, score)
     first = lost[0]
-    place = f"at {first.site} alone" if alone else f"from {first.site} on (the last {100 * first.depth_share:.0f} %)"
-    most = max(lost, key=lambda p: p.drop.mean if p.drop else 0.0)
-    deepest = f" (at most {_lost(most, score)}, {'at' if alone else 'from'} {most.site})" if most is not first else ""
+    most = max(lost, key=_mean)
+    deepest = f" (at most {_lost(most, score)}, from {most.site})" if most is not first else ""
     kept = [p for p in rows if p.depth_share < first.depth_share]
-    without = f"; the last {100 * kept[-1].depth_share:.0f} % are not shown to need any" if kept and not alone else ""
+    without = f"; the last {100 * kept[-1].depth_share:.0f} % are not shown to need any" if kept else ""
+    place = f"from {first.site} on (the last {100 * first.depth_share:.0f} %)"
     return f"It needs to know where: shuffled {place} it loses {_lost(first, score)}{deepest}{without}."
+
+
+def _alone(rows: Sequence[Point], lost: Sequence[Point], score: Score) -> str:
+    """Of places that were shuffled one by one."""
+    least, most = min(lost, key=_mean), max(lost, key=_mean)
+    where = "at each" if len(lost) == len(rows) else f"at {len(lost)}"
+    asked = f"{where} of the {len(rows)} places asked"
+    if least is most:
+        return f"It needs to know where: shuffled at {most.site} alone it loses {_lost(most, score)}."
+    return (
+        f"It needs to know where: shuffled at one place alone it loses {asked}, from {_lost(least, score)} at "
+        f"{least.site} to {_lost(most, score)} at {most.site}."
+    )
+
+
+def _mean(point: Point) -> float:
+    return point.drop.mean if point.drop else 0.0
 
 
 def _lost(point: Point, score: Score) -> str:
