@@ -114,15 +114,16 @@ class UnderWay:
         for cell in cells:
             self._submit(cell)
         while self.running or self.waiting:
-            found = list(self._ended())
-            for cell, report in found:
+            idle = True
+            for cell, report in self._ended():
+                idle = False
                 if report.state == "claimed":
                     self._wait_for(cell)
                 else:
                     yield cell, report
             yield from self._ended_elsewhere()
-            if not found:
-                time.sleep(PAUSE)
+            if idle:
+                time.sleep(min(1.0, PAUSE * max(1, len(self.running) // 10)))  # each may be a question to a cluster
 
     def _submit(self, cell: Cell) -> None:
         keeping = Keeping(self.task, self.files, cell.label)
