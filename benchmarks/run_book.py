@@ -177,7 +177,12 @@ KINDS = Step(
 SPEED = (
     Step(
         "benchmarks/training.py",
-        {"device": "{device}", "steps": "300", "options": "plain,bf16,compiled bf16", "out": "{out}/speed-training.json"},
+        {
+            "device": "{device}",
+            "steps": "300",
+            "options": "plain,bf16,compiled bf16",
+            "out": "{out}/speed-training.json",
+        },
         {"networks": "ResNet-20", "options": "plain", "steps": "1", "rounds": "2", "workers": "0"},
     ),
     Step(

@@ -1,6 +1,7 @@
 """Training images a second, against the loop that is usual for CIFAR and against the device's own convolutions.
 
     python benchmarks/training.py                     # 2 cores: about 10 minutes
+    python benchmarks/training.py --threads 1 --workers 0 --clock cpu    # beside other work: processor time of one core
     python benchmarks/training.py --device cuda --steps 300 --options plain,compiled
 
 The usual loop is PyTorch's: a DataLoader with torchvision's transforms of each picture (crop, flip, to tensor,
@@ -15,8 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,21 +120,15 @@ def layers_alone(net: nn.Module, device: str) -> tuple[Callable[[], None], float
     return step, flops
 
 
-@contextmanager
-def measured(device: str) -> Iterator[list[float]]:
-    """Seconds that the block takes, the work it left on a GPU included."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+def seconds(run: Callable[[], None], args: argparse.Namespace) -> float:
+    """Seconds that a run takes, the work it leaves on a GPU included."""
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    wait = torch.cuda.synchronize if args.device.startswith("cuda") else lambda: None
     wait()
-    started, took = time.perf_counter(), [0.0]
-    yield took
+    started = clock()
+    run()
     wait()
-    took[0] = time.perf_counter() - started
-
-
-def seconds(run: Callable[[], None], device: str) -> float:
-    with measured(device) as took:
-        run()
-    return took[0]
+    return clock() - started
 
 
 def ratio(of: np.ndarray[Any, Any], to: np.ndarray[Any, Any]) -> list[float]:
@@ -171,7 +165,7 @@ def compared(name: str, args: argparse.Namespace) -> dict[str, Any]:
     runs["layers alone"] = lambda: [alone() for _ in range(args.steps)] and None
     for run in runs.values():
         run()  # the first is slow
-    took = np.array([[seconds(run, args.device) for run in runs.values()] for _ in range(args.rounds)]).T
+    took = np.array([[seconds(run, args) for run in runs.values()] for _ in range(args.rounds)]).T
     each = dict(zip(runs, took, strict=True))
     return {
         option: {
@@ -192,6 +186,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--workers", type=int, default=2, help="of the usual loop's DataLoader")
     parser.add_argument("--threads", type=int, help="of PyTorch; all cores if not given")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: of this process alone")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
     args = parser.parse_args()
     if args.threads:
@@ -199,6 +194,8 @@ def main() -> None:
     result = {
         "device": torch.cuda.get_device_name() if args.device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
+        "loader workers": args.workers,
+        "clock": args.clock,
         "batch": BATCH,
         "steps a round": args.steps,
         "rounds": args.rounds,

@@ -115,53 +115,87 @@ def fit(
         sent |= {"frozen": frozen, "objective": objective, "devices": devices}
         with ranks.together(devices, fit, net, sent):
             return fit(net, **sent, test=test, generators=generators, on_step=on_step, until=until)
-    draws = torch.Generator().manual_seed(seed)
+    with _seeded(seed), _rounding(recipe), frozen.held(net.module), logged() as log:
+        loop = _loop(net, train, recipe, seed, device, frozen, task, file, on_step)
+        progress = _begun(loop, seed, generators or {})
+        while progress.epoch < recipe.epochs and not _ended(progress):
+            _epoch(loop, progress, seed, lambda: _looked(net, test, until), log)
+        if loop.averages:
+            loop.averages.put_into(net.module)
+        ranks.same_buffers(loop.fabric, net.module)
+    net.module.eval()
+    return History(progress.history)
+
+
+def _loop(
+    net: Network,
+    train: Train,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    frozen: Frozen,
+    task: Objective,
+    file: Path | None,
+    on_step: OnStep | None,
+) -> Loop:
+    """A training before its first step, on its device."""
     fabric = _fabric(device, recipe)
     if recipe.channels_last:
         net.module.to(memory_format=torch.channels_last)
-    about = {"seed": seed, "pictures": train.fingerprint, "layers": architecture(net.module)} if file else {}
-    with _seeded(seed), _rounding(recipe), frozen.held(net.module), logged() as log:
-        module, optimizer = fabric.setup(_compiled(net.module, recipe, fabric), _optimizer(net.module, recipe))
-        averages = Averages(net.module, recipe.ema) if recipe.ema else None
-        state = {"pictures": draws, **(generators or {})}
-        progress = checkpoint.Progress(net.module, optimizer, state, 0, [], averages.weights if averages else {})
-        if file and file.exists():
-            checkpoint.load(file, progress, recipe.to_dict(), **about)
-        ranks.check_same(fabric, progress.epoch, f"{file}: complete epochs")
-        feed = Feed(net.preprocessing, fabric.device, ranks.rank(), ranks.size())
-        first = ranks.rank() == 0
-        loop = Loop(
-            fabric,
-            module,
-            net,
-            optimizer,
-            recipe,
-            train,
-            draws,
-            feed,
-            task,
-            frozen,
-            averages,
-            on_step if first else None,
-            file,
-        )
-        while progress.epoch < recipe.epochs and not _ended(progress):
-            if not first:  # dropout of its own, the same again after an interruption
-                torch.manual_seed(seed + 1_000_003 * ranks.rank() + progress.epoch)
-            record = loop.epoch(progress.epoch)
-            with averages.shown(net.module) if averages else nullcontext():
-                record |= ranks.from_first(fabric, lambda: _looked(net, test, until))
-            progress.history.append(record)
-            progress.epoch += 1
-            if file and first:
-                checkpoint.save(file, progress, recipe.to_dict(), **about)
-            if first:
-                log(progress.history)
-        if averages:
-            averages.put_into(net.module)
-        ranks.same_buffers(fabric, net.module)
-    net.module.eval()
-    return History(progress.history)
+    module, optimizer = fabric.setup(_compiled(net.module, recipe, fabric), _optimizer(net.module, recipe))
+    return Loop(
+        fabric,
+        module,
+        net,
+        optimizer,
+        recipe,
+        train,
+        torch.Generator().manual_seed(seed),
+        Feed(net.preprocessing, fabric.device, ranks.rank(), ranks.size()),
+        task,
+        frozen,
+        Averages(net.module, recipe.ema) if recipe.ema else None,
+        on_step if ranks.rank() == 0 else None,
+        file,
+    )
+
+
+def _begun(loop: Loop, seed: int, generators: Mapping[str, torch.Generator]) -> checkpoint.Progress:
+    """Where a training stands: at its start, or where its checkpoint was written."""
+    state, module = {"pictures": loop.draws, **generators}, loop.net.module
+    weights = loop.averages.weights if loop.averages else {}
+    progress = checkpoint.Progress(module, loop.optimizer, state, 0, [], weights)
+    if loop.file and loop.file.exists():
+        checkpoint.load(loop.file, progress, loop.recipe.to_dict(), **_about(loop, seed))
+    ranks.check_same(loop.fabric, progress.epoch, f"{loop.file}: complete epochs")
+    return progress
+
+
+def _about(loop: Loop, seed: int) -> dict[str, Any]:
+    """What must be the same for another call to go on from a checkpoint."""
+    return {"seed": seed, "pictures": loop.train.fingerprint, "layers": architecture(loop.net.module)}
+
+
+def _epoch(
+    loop: Loop,
+    progress: checkpoint.Progress,
+    seed: int,
+    look: Callable[[], dict[str, float]],
+    log: Callable[[list[dict[str, float]]], None],
+) -> None:
+    """Train one epoch, look at the network, and keep both."""
+    first = ranks.rank() == 0
+    if not first:  # dropout of its own, the same again after an interruption
+        torch.manual_seed(seed + 1_000_003 * ranks.rank() + progress.epoch)
+    record = loop.epoch(progress.epoch)
+    with loop.averages.shown(loop.net.module) if loop.averages else nullcontext():
+        record |= ranks.from_first(loop.fabric, look)
+    progress.history.append(record)
+    progress.epoch += 1
+    if loop.file and first:
+        checkpoint.save(loop.file, progress, loop.recipe.to_dict(), **_about(loop, seed))
+    if first:
+        log(progress.history)
 
 
 def _check_shared(devices: int, recipe: Recipe, task: Objective) -> None:

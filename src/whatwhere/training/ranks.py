@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import copy
 import os
 import pickle
 import textwrap
@@ -97,9 +97,9 @@ def together(devices: int, function: Callable[..., Any], net: Any, sent: Mapping
     port = find_free_network_port()
     context: Any = torch.multiprocessing.get_context(START)
     failed = context.SimpleQueue()
-    content = _packed(net, devices)
+    _check_unhooked(net, devices)
     others = [
-        context.Process(target=_called, args=(function, content, dict(sent), _environment(r, devices, port), failed))
+        context.Process(target=_called, args=(function, net, dict(sent), _environment(r, devices, port), failed))
         for r in range(1, devices)
     ]
     try:
@@ -124,19 +124,17 @@ def together(devices: int, function: Callable[..., Any], net: Any, sent: Mapping
                 process.kill()
 
 
-def _packed(net: Any, devices: int) -> bytes:
-    content = io.BytesIO()
-    try:
-        torch.save(net, content)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise _unsendable(devices, error) from error
-    return content.getvalue()
+def _check_unhooked(net: Any, devices: int) -> None:
+    """An intervention's hooks would not be there in other processes."""
+    hooked = next((n for n, m in net.module.named_modules() if m._forward_hooks or m._forward_pre_hooks), None)
+    if hooked is not None:
+        raise _unsendable(devices, f"hooks on {hooked or 'the network'}")
 
 
-def _unsendable(devices: int, error: Exception) -> InputError:
+def _unsendable(devices: int, why: object) -> InputError:
     return InputError(
-        f"devices={devices}: the training cannot be sent to other processes ({textwrap.shorten(str(error), 200)}), as "
-        "one within an intervention cannot; start your script with torchrun instead, which runs it in each of them."
+        f"devices={devices}: the training cannot be sent to other processes ({textwrap.shorten(str(why), 200)}), as "
+        "one within an intervention cannot be; start your script with torchrun instead, which runs it in each of them."
     )
 
 
@@ -165,13 +163,12 @@ def _environ(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _called(
-    function: Callable[..., Any], content: bytes, sent: dict[str, Any], environment: Mapping[str, str], failed: Any
+    function: Callable[..., Any], net: Any, sent: dict[str, Any], environment: Mapping[str, str], failed: Any
 ) -> None:
     """In another process: the same call as in the first."""
     os.environ.update(environment)
     try:
-        # Sent by this machine's first process, which is trusted.
-        function(torch.load(io.BytesIO(content), weights_only=False, map_location="cpu"), **sent)
+        function(copy.deepcopy(net), **sent)  # what is sent shares the memory of the first process's weights
     except (InputError, TrainingDiverged) as error:
         failed.put((type(error).__name__, str(error)))
         raise SystemExit(1) from None
