@@ -20,7 +20,8 @@ from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.ridge import BELIEVED, PENALTIES
 
 SETTLED = 1e-7  # of a target's variance: the most that a settled prediction's mean squared difference from the exact is
-PAUSE = 4  # steps between looking at the solutions
+PAUSE, GROWTH = 4, 0.1  # steps between looking at the solutions, and by how much the space grows meanwhile
+BELOW = 2  # penalties below the best that are to be settled, and are worse: what is smaller overfits
 MOST_VECTORS = 2_000
 COARSE = 1e-6  # of the largest eigenvalue: products in float32 do for larger penalties
 DEPENDENT = 1e-14  # of the largest eigenvalue: what is left of a block beside that is rounding, and no direction
@@ -126,7 +127,7 @@ class _Space:
         self.cross = self._back(self.fit_goals, torch.float64)
         self.basis, (self.new, self.ends) = self.cross[:, :0], _orthonormal(self.cross)
         self.inner = self.seen_inner = self.cross[:0, :0]
-        self.seen = torch.zeros(0, self.held_goals.shape[1])  # held-out predictions of each direction, float32
+        self.seen: list[Tensor] = []  # held-out predictions of each direction, float32
 
     def _back(self, maps: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         d = self.design
@@ -139,9 +140,7 @@ class _Space:
         products = self._back(d.times(scaled, d.mean, self.dtype), self.dtype)
         self.basis = torch.cat([self.basis, new], 1)
         self.inner = _bordered(self.inner, self.basis.T @ products)
-        seen = _rows(self.held_out.times(scaled, d.mean, self.dtype)).float()
-        self.seen = torch.cat([self.seen, seen])
-        self.seen_inner = _bordered(self.seen_inner, self.seen.double() @ seen.double().T)
+        self.seen.append(_rows(self.held_out.times(scaled, d.mean, self.dtype)).float())
         for _ in range(2):  # once more takes off what rounding left
             products = products - self.basis @ (self.basis.T @ products)
         self.new, self.ends = _orthonormal(products, self.basis, float(self.inner.diagonal().amax()))
@@ -149,7 +148,7 @@ class _Space:
     def found(self) -> _Found | None:
         """The best solution of every target; None where float32 would not do, or predictions contradict it."""
         while True:
-            for _ in range(PAUSE):
+            for _ in range(max(PAUSE, int(GROWTH * len(self.seen)))):
                 if self.new.shape[1]:
                     self.step()
             weights, settled, largest = self._solutions()
@@ -158,7 +157,7 @@ class _Space:
             if self.dtype == torch.float32 and float(PENALTIES[best.amin()]) < COARSE * largest:
                 return None
             full = not self.new.shape[1] or self.basis.shape[1] >= MOST_VECTORS
-            if full or _reached(best, settled):
+            if full or _reached(losses, settled):
                 return self._checked(weights, losses.masked_fill(~settled, torch.inf))
 
     def _solutions(self) -> tuple[Tensor, Tensor, float]:
@@ -177,7 +176,9 @@ class _Space:
 
     def _losses(self, weights: Tensor) -> Tensor:
         """(P, T) mean squared errors of held-out predictions."""
-        cross = self.seen.double() @ self.held_goals.T
+        seen = torch.cat(self.seen).double()
+        self.seen_inner = _bordered(self.seen_inner, seen @ seen[len(self.seen_inner) :].T)
+        cross = seen @ self.held_goals.T
         squares = (weights * (self.seen_inner @ weights.flatten(1)).view(weights.shape)).sum(0)
         sums = squares - 2 * (weights * cross[:, None]).sum(0) + self.held_goals.square().sum(1)
         return sums / self.held_goals.shape[1]
@@ -194,9 +195,10 @@ class _Space:
         return _Found(d, chosen, self.goal, loss, at, self.spread)
 
 
-def _reached(best: Tensor, settled: Tensor) -> bool:
-    """Whether the best penalty of every target is settled, and the next below it."""
-    below = (best - 1).clamp_min(0)
+def _reached(losses: Tensor, settled: Tensor) -> bool:
+    """Whether for every target the best settled penalty has worse ones below it that are settled, or none below it."""
+    best = losses.masked_fill(~settled, torch.inf).argmin(0)
+    below = (best - BELOW).clamp_min(0)
     return bool(settled.gather(0, torch.stack([best, below])).all())
 
 

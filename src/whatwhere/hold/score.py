@@ -73,15 +73,13 @@ def score(predicted: Tensor, target: Tensor | Goal) -> Scores:
     if not torch.isfinite(flat).all():
         raise InputError("predicted maps hold values that are not finite; the read-out diverged (a smaller lr helps).")
     constant = _range(flat) <= ROUNDING * goal.range
-    rho = torch.stack([_correlation(row, ranks) for row, ranks in zip(flat, goal.ranks.expand_as(flat), strict=True)])
-    mae = torch.stack([(row - true).abs_().mean() for row, true in zip(flat, goal.values.expand_as(flat), strict=True)])
-    return Scores(rho.masked_fill(constant, 0.0).numpy(), mae.numpy(), int(constant.sum()))
+    rho = (_unit(_ranks(flat)) * goal.ranks).sum(1).masked_fill(constant, 0.0)
+    return Scores(rho.numpy(), (flat - goal.values).abs().mean(1).numpy(), int(constant.sum()))
 
 
-def _correlation(row: Tensor, ranks: Tensor) -> Tensor:
-    """Of the ranks of a map with centred ranks of length 1; map by map, as one map stays in the processor's cache."""
-    own = _twice_ranks(_steps(row)).double().sub_(len(row) + 1)  # ties share their mean rank, so the mean stays
-    return (own @ ranks) / own.norm().clamp_min(1e-300)
+def _ranks(maps: Tensor) -> Tensor:
+    """Ranks, map by map, as one map stays in the processor's cache; ties share their mean rank. Exact in float32."""
+    return torch.stack([_twice_ranks(_steps(row)).float().div_(2) for row in maps])
 
 
 def _steps(row: Tensor) -> Tensor:
