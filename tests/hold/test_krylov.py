@@ -29,7 +29,7 @@ def goals_of(x, out, own):
     return (torch.cat([plain, shuffled], 1) if own else plain).split(4)
 
 
-def both(x, held_out, kernel=1, padding=0, own=False, size=SIZE):
+def both(x, held_out, kernel=1, padding=0, own=False, size=SIZE, **options):
     """The read-out by the closed form, and by Krylov spaces."""
     g, out = group(x.shape[1], size), output_size(size, kernel, padding)
     goals = Goals(goals_of(x, out, own), goals_of(held_out, out, own))
@@ -42,7 +42,7 @@ def both(x, held_out, kernel=1, padding=0, own=False, size=SIZE):
     for part, wanted in zip(held_out.split(4), goals.held_out, strict=True):
         solved.add({"f": part}, wanted)
         seen.add({"f": part})
-    return solved.best(), krylov_readout(g, kernel, padding, fit, seen, goals, 1 + own)
+    return solved.best(), krylov_readout(g, kernel, padding, fit, seen, goals, 1 + own, **options)
 
 
 def assert_alike(closed, iterated, x, near=2e-4):
@@ -57,6 +57,7 @@ def assert_alike(closed, iterated, x, near=2e-4):
 def test_the_readout_is_that_of_the_closed_form(kernel, padding):
     x, held_out = pictures(6, 4), pictures(5, 4, seed=1)
     assert_alike(*both(x, held_out, kernel, padding), held_out)
+    assert_alike(*both(x, held_out, kernel, padding, tiny=False), held_out)
 
 
 def test_shuffled_positions_have_a_space_of_their_own():
@@ -73,6 +74,7 @@ def test_features_of_few_dimensions_are_read_with_the_smallest_penalties():
     x = torch.einsum("kc,nchw->nkhw", mixing, x)
     closed, iterated = both(x[:10], x[10:], 3)
     assert min(closed.penalty) < 1e-4
+    assert both(x[:10], x[10:], 3, tiny=False)[1] is None
     for a, b in zip(closed.loss, iterated.loss, strict=True):
         assert b == pytest.approx(a, rel=0.01)
 

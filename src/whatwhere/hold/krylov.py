@@ -46,8 +46,16 @@ class Goals:
 
 
 def krylov_readout(
-    group: Group, kernel: int, padding: int, fit: Kept, held_out: Kept, goals: Goals, sets: int = 1
-) -> LinearReadOut:
+    group: Group,
+    kernel: int,
+    padding: int,
+    fit: Kept,
+    held_out: Kept,
+    goals: Goals,
+    sets: int = 1,
+    *,
+    tiny: bool = True,
+) -> LinearReadOut | None:
     """The read-out whose penalty predicts the held-out pictures best, target by target.
 
     The same objective as `RidgeFit`: the mean squared error plus penalty · |w|² on standardised columns. Products are
@@ -61,6 +69,11 @@ def krylov_readout(
         held_out: features of the pictures that choose the penalty.
         goals: the targets of both.
         sets: of targets that do not share a space, equally many each: those of a control need fewer steps.
+        tiny: also where the best penalty is tiny beside the products, as of many untrained networks; that takes
+            float64 and a space of many hundreds of directions.
+
+    Returns:
+        None where the best penalty is tiny and such are not asked for.
 
     Raises:
         InputError: if there are no pictures of a kind, or the solution cannot be trusted.
@@ -68,8 +81,14 @@ def krylov_readout(
     if not len(fit) or not len(held_out):
         raise InputError(f"{len(fit)} pictures to fit and {len(held_out)} held out: the read-out needs some of each.")
     designs = (Design.of(fit, group.taps, kernel), Design.of(held_out, group.taps, kernel))
-    found = [_chosen(*designs, part) for part in goals.divided(sets)]
-    inner = [_chosen(designs[0].centre(), designs[1].centre(), part) for part in goals.divided(sets) if kernel > 1]
+    kinds = (torch.float32, torch.float64) if tiny else (torch.float32,)
+    parts = goals.divided(sets)
+    found = [_chosen(*designs, part, kinds) for part in parts]
+    if not tiny and not all(found):
+        return None
+    inner = [_chosen(designs[0].centre(), designs[1].centre(), part, kinds) for part in parts if kernel > 1]
+    if not tiny and not all(inner):
+        return None
     if not all([*found, *inner]):
         raise InputError(
             f"no {kernel}x{kernel} read-out of {group.name} can be trusted: losses from its space and from predictions "
@@ -107,8 +126,8 @@ class _Found:
         return kernels, self.goal - d.mean @ flat - kernels.sum((2, 3)) @ d.shift
 
 
-def _chosen(design: Design, held_out: Design, goals: Goals) -> _Found | None:
-    for dtype in (torch.float32, torch.float64):
+def _chosen(design: Design, held_out: Design, goals: Goals, kinds: Sequence[torch.dtype]) -> _Found | None:
+    for dtype in kinds:
         found = _Space(design, held_out, goals, dtype).found()
         if found is not None:
             return found

@@ -4,7 +4,7 @@ import pytest
 
 from small_classifier import small_classifier as network
 from small_readout import FEW, position
-from whatwhere.hold.studies import solving
+from whatwhere.hold.studies import measure, solving
 from whatwhere.hold.studies.readout import Readout
 from whatwhere.hold.studies.readout_plan import ReadoutPlan
 
@@ -49,6 +49,23 @@ def test_both_ways_give_the_same_scores(data, monkeypatch):
         assert (a.network, a.site, a.target) == (b.network, b.site, b.target)
         assert b.spc.mean == pytest.approx(a.spc.mean, abs=2e-3)
         assert b.mae.mean == pytest.approx(a.mae.mean, abs=1e-3)
+
+
+def test_what_would_take_a_large_space_is_the_closed_form(data, monkeypatch):
+    """Bit for bit, from a second pass over the pictures, which progress does not count."""
+    closed = position(network(), data, **OPTIONS)
+    monkeypatch.setattr(solving, "FEW_COLUMNS", 20)
+    asked = []
+
+    def too_large(*_, tiny, **__):
+        asked.append(tiny)
+
+    monkeypatch.setattr(measure, "krylov_readout", too_large)
+    assert position(network(), data, **OPTIONS).rows == closed.rows
+    assert set(asked) == {False}
+    monkeypatch.setattr(solving, "MOST_COLUMNS", 50)
+    position(network(), data, **OPTIONS)
+    assert True in asked  # of too many columns a large space is asked for
 
 
 def test_a_folder_says_that_its_read_outs_were_iterated(data, monkeypatch):

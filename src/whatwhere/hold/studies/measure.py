@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whatwhere.data import Split
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Group, Reader
+from whatwhere.hold.features import Group, Reader, Tap
 from whatwhere.hold.kept import Kept
 from whatwhere.hold.krylov import Goals, krylov_readout
 from whatwhere.hold.linear import LinearReadOut
@@ -20,7 +20,7 @@ from whatwhere.hold.ridge import RidgeFit, RidgePath, output_size
 from whatwhere.hold.score import Goal, Scores, score
 from whatwhere.hold.studies.pictures import PICTURES, blank, prepared
 from whatwhere.hold.studies.reading import Reading
-from whatwhere.hold.studies.solving import Ways, ways
+from whatwhere.hold.studies.solving import in_closed_form, ways
 from whatwhere.hold.targets import brought_to, resized, stack
 from whatwhere.lab.packed import pack_maps, pack_scores
 from whatwhere.network import Network
@@ -93,32 +93,55 @@ class _Measuring:
 
     def _ridge(self) -> dict[Key, ReadOut]:
         how = self.reading
-        targets = [*how.targets, *(how.targets if self.control else ())]  # the second half has its positions shuffled
         by = ways(self.groups, how)
         self.notes += by.notes
-        fits = {
-            ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=how.padding, size=how.size)
-            for k, g in by.closed
-        }
         fit = Kept(how.size, how.padding)
-        self._fill(how.pictures.fit, FIT, fits, by, fit)
-        paths = {key: each.solve() for key, each in fits.items()}
         held_out = Kept(how.size, how.padding, fit.shift)
-        self._fill(how.pictures.held_out, HELD_OUT, paths, by, held_out)
-        found = {key: path.best() for key, path in paths.items()}
-        found |= {("ridge", g.name, k): self._iterated(g, k, fit, held_out) for k, g in by.iterated}
+        found: dict[Key, LinearReadOut] = self._closed(by.closed, by.taps, (fit, held_out), self.on_batch)
+        iterated = {(k, g): self._iterated(g, k, fit, held_out) for k, g in by.iterated}
+        found |= {("ridge", g.name, k): readout for (k, g), readout in iterated.items() if readout}
+        if left := [read for read, readout in iterated.items() if readout is None]:
+            found |= self._closed(left, [], None, lambda pictures: None)
         found = {("ridge", g.name, k): found["ridge", g.name, k] for k, g in by.all}
         for (_, name, k), readout in found.items():
             self.notes += worse_than_its_centre(readout, name, k, [t.name for t in how.targets])
         return dict(found)
 
-    def _iterated(self, group: Group, kernel: int, fit: Kept, held_out: Kept) -> LinearReadOut:
+    def _closed(
+        self,
+        read: Sequence[tuple[int, Group]],
+        taps: Sequence[Tap],
+        kept: tuple[Kept, Kept] | None,
+        on_batch: Callable[[int], None],
+    ) -> dict[Key, LinearReadOut]:
+        """Read-outs in closed form, in a pass over the pictures in which the features of taps are kept as well."""
+        how = self.reading
+        targets = [*how.targets, *(how.targets if self.control else ())]  # the second half has its positions shuffled
+        fits: dict[Key, RidgeFit] = {
+            ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=how.padding, size=how.size) for k, g in read
+        }
+        self._fill(how.pictures.fit, FIT, fits, taps, kept and kept[0], on_batch)
+        paths = {key: each.solve() for key, each in fits.items()}
+        self._fill(how.pictures.held_out, HELD_OUT, paths, taps, kept and kept[1], on_batch)
+        return {key: path.best() for key, path in paths.items()}
+
+    def _iterated(self, group: Group, kernel: int, fit: Kept, held_out: Kept) -> LinearReadOut | None:
+        """In a Krylov space; None where it would be a large one in float64, and the closed form can have it."""
         how = self.reading
         parts = ((how.pictures.fit, FIT), (how.pictures.held_out, HELD_OUT))
         goals = Goals(*(self._all_goals(kernel, split, use) for split, use in parts))
-        return krylov_readout(group, kernel, how.padding, fit, held_out, goals, sets=1 + self.control)
+        tiny = not in_closed_form(kernel, group)
+        return krylov_readout(group, kernel, how.padding, fit, held_out, goals, sets=1 + self.control, tiny=tiny)
 
-    def _fill(self, split: Split, use: int, filled: Mapping[Key, RidgeFit | RidgePath], by: Ways, kept: Kept) -> None:
+    def _fill(
+        self,
+        split: Split,
+        use: int,
+        filled: Mapping[Key, RidgeFit | RidgePath],
+        taps: Sequence[Tap],
+        kept: Kept | None,
+        on_batch: Callable[[int], None],
+    ) -> None:
         """Show all pictures of a split to every fit, or to the solutions of every fit; keep what others need."""
         how = self.reading
         for rows, x in prepared(split, self.net.preprocessing, how.batch):
@@ -127,9 +150,9 @@ class _Measuring:
             goals = {k: self._goals(output_size(how.size, k, how.padding), rows, use) for k in how.kernels}
             for (_, _, k), each in filled.items():
                 each.add(maps, goals[k] if self.control else None)
-            if by.taps:
-                kept.add({t.name: own[t.name] for t in by.taps})
-            self.on_batch(len(x))
+            if kept is not None and taps:
+                kept.add({t.name: own[t.name] for t in taps})
+            on_batch(len(x))
 
     def _all_goals(self, kernel: int, split: Split, use: int) -> list[Tensor]:
         """`_goals` of every batch."""

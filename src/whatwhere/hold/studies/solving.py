@@ -21,7 +21,7 @@ class Ways:
 
     Attributes:
         closed: by `RidgeFit`.
-        iterated: by `krylov_readout`.
+        iterated: by `krylov_readout`; where the best penalty is tiny, as of many untrained networks, in closed form.
         taps: whose features the latter need.
         all: both, in order.
         notes: on what is left out.
@@ -51,6 +51,11 @@ def ways(groups: Sequence[Group], how: Reading) -> Ways:
     solvable = [(k, g) for k, g in every if _columns(k, g) <= MOST_COLUMNS]
     notes = [_left_out(k, g, needed) for k, g in every if (k, g) not in solvable]
     return Ways(solvable, [], [], solvable, notes)
+
+
+def in_closed_form(kernel: int, group: Group) -> bool:
+    """Whether the products of all columns can be had."""
+    return _columns(kernel, group) <= MOST_COLUMNS
 
 
 def _columns(kernel: int, group: Group) -> int:
