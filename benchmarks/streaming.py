@@ -5,7 +5,8 @@
     python benchmarks/streaming.py cost --data CIFAR-100 --pictures 1000,2000,5000,10000,20000,50000
 
 memory: a process for each layout and number of pictures, which reads them once as a test does (nothing is kept) and
-    once through random views as a training does; its peak, and the slope over the pictures.
+    once through random views as a training does: its memory when they are loaded, what reading adds, and its peak, with
+    what is mapped from files.
 speed: random views, and the test's resize and crop, against torch's DataLoader with torchvision's transforms, in turn,
     in one process, with as many threads here as processes there.
 cost: processor seconds of `need curve` against pictures, draws and cuts: the exponent, and what one more costs.
@@ -100,7 +101,7 @@ def write(layout: str, n: int, folder: Path) -> None:
 
 
 def resident(kind: str) -> int:
-    """Bytes of this process's memory: VmRSS now, VmHWM at its highest, RssAnon without what is mapped from files."""
+    """Bytes of this process's memory: VmHWM at its highest, RssAnon now, without what is mapped from files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(kind)).split()[1])
 
@@ -136,7 +137,7 @@ def passes(folder: Path) -> dict[str, float]:
         for _ in batches:
             highest = max(highest, resident("RssAnon"))
     seconds = time.perf_counter() - started
-    return {"loaded": loaded, "anonymous": highest, "peak": resident("VmHWM"), "seconds": seconds}
+    return {"loaded": loaded, "reading": highest - loaded, "peak": resident("VmHWM"), "seconds": seconds}
 
 
 def in_a_process(measure: Callable[[Path], dict[str, float]], folder: Path) -> dict[str, float]:
@@ -160,7 +161,8 @@ def measure_memory(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     measured = in_a_process(curve if layout == CURVE else passes, Path(place) / "pictures")
                     rows.append({"pictures": n, **measured})
         counts = [row["pictures"] for row in rows]
-        slopes = {key: slope(counts, [row[key] for row in rows]) for key in ("anonymous", "peak") if key in rows[0]}
+        kinds = [key for key in ("loaded", "reading", "peak") if key in rows[0]]
+        slopes = {key: slope(counts, [row[key] for row in rows]) for key in kinds}
         yield {"layout": layout, "rows": rows, "bytes_a_picture": slopes}
 
 
