@@ -7,7 +7,10 @@ import whatwhere as ww
 from small_finished import finished
 from small_trained import OPTIONS, study
 from whatwhere.errors import InputError
+from whatwhere.intervals import Estimate
+from whatwhere.need.studies.result import Point
 from whatwhere.need.studies.trained import Trained
+from whatwhere.need.studies.trained_plan import TrainedPlan
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,14 @@ def test_values_of_another_type_are_refused(given, message):
 def test_the_worker_keeps_weights_where_it_is_told(tmp_path):
     worker = study().planned().worker(ww.Run(tmp_path / "out", weights_folder=tmp_path / "w", device="cpu"))
     assert (worker.folder, worker.device) == (tmp_path / "w", "cpu")
+
+
+def test_a_network_whose_interval_holds_chance_is_not_advised_on():
+    """Digits are guessed right once in ten; the mean alone may lie above that."""
+    planned = TrainedPlan(Trained("cifar/vgg11", "digits", **OPTIONS))
+    near = Point("intact", "", 0.0, Estimate(0.12, 0.08, 0.16, 0.0, 100, 1))
+    lost = Point("gap_fc", "features.11", 0.62, near.score, Estimate(0.0, 0.0, 0.0, 0.0, 100, 1))
+    advice = planned._advice([near], [lost])
+    assert advice is not None
+    assert "12.0 % [8.0, 16.0] on 100 pictures, is not above chance (10" in advice.text
+    assert advice.site is None

@@ -140,7 +140,7 @@ class TrainedPlan(Plan[Trained, NeedResult]):
         within, chance = self.study.within, chance_of(self.score, self.data.test)
         if not points:
             return None
-        if intact and chance is not None and intact[0].score.mean <= chance:
+        if intact and chance is not None and intact[0].score.low <= chance:
             return Recommendation(at_chance(intact[0].score, chance, self.score), within)
         return recommend(
             points, within, self.net, lambda site: collapse(self.net, site), retrained=True, score=self.score
