@@ -1,7 +1,7 @@
 """An engine that runs in this process what another process would get: the worker's bytes, and nothing of this one.
 
 A process takes ten seconds to start where others run beside it. Real ones are in `tests/lab/test_engines.py`,
-`test_factories.py` (a curve) and `test_cost.py`; what a study has to do with them is to send a worker.
+and on demand in `test_factories.py` (a curve) and `test_cost.py`; what a study has to do with them is to send a worker.
 """
 
 import pickle

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import whatwhere as ww
+from small_choice import on_demand
 from whatwhere.errors import InputError
 from whatwhere.lab.sources import GivenNetwork
 from whatwhere.models.factories import network_at
@@ -124,6 +125,7 @@ def test_options_of_libraries_and_too_few_scores_are_refused(write: Write) -> No
     assert network_at("my_nets:small", classes=10).name == "my_nets:small"
 
 
+@on_demand
 def test_a_study_runs_on_it_in_other_processes_too(write: Write, tmp_path: Path) -> None:
     write("my_nets.py", NETS)
     options = {"sites": ["2"], "methods": ["per-channel"], "repeats": 2, "limit": 20, "within": None}

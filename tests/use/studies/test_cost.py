@@ -5,6 +5,7 @@ import csv
 import pytest
 
 import whatwhere as ww
+from small_choice import on_demand
 from whatwhere.cli import main
 from whatwhere.errors import InputError
 from whatwhere.use import Cost, CostResult
@@ -58,6 +59,7 @@ def test_a_folder_of_another_network_is_refused(tmp_path):
         Cost(*MODEL, methods=("none",), batch=2, rounds=2, width=0.25).run(tmp_path, quiet=True)
 
 
+@on_demand
 def test_two_processes_count_the_same_even_if_data_is_an_object():
     here = costs(("se",)).costs
     away = Cost(MODEL[0], ww.load_data("digits"), methods=("se",), **SMALL).run(quiet=True, workers=1).costs
