@@ -1,5 +1,6 @@
 """Where an audit asks, and how it would be typed."""
 
+import pytest
 from torch import nn
 
 import whatwhere as ww
@@ -52,6 +53,8 @@ def test_scenes_are_read_as_pictures_alone():
     assert found.pictures.test.classes == ()
     assert found.held()["classes"] == len(study.data.classes)
     assert "fuse.0" in [s.name for s in found.places]
+    with pytest.raises(InputError, match=r"whatwhere say compare --model pspnet/resnet18 --data DATA --sites fuse\.0 "):
+        asked._say(found, None)
 
 
 def test_the_words_of_a_command():
@@ -78,3 +81,15 @@ def test_a_network_that_cannot_take_another_padding_is_read_without_it(monkeypat
 
     monkeypatch.setattr(asked.hold, "with_padding", refused)
     assert asked._circular(network()) == ()
+
+
+def test_a_bottleneck_is_offered_where_nothing_goes_past_it(monkeypatch):
+    """Of a U-Net that is its head: every block of the decoder gets a skip."""
+    study = Audit("smp/unet/resnet18", drawn_streets(train=2, validation=2, test=3, seed=0))
+    found = Asked(study, ww.Run())
+    tried = [s.name for s in found.places if asked._speaks(found, s)]
+    assert "segmentation_head.0" in tried
+    assert "encoder.layer2.0" not in tried
+    monkeypatch.setattr(asked, "_speaks", lambda *_: "")
+    with pytest.raises(InputError, match="a bottleneck fits nowhere"):
+        asked._say(found, None)

@@ -1,5 +1,6 @@
 """What fits: against a count of forward passes by hand."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 import whatwhere as ww
 from small_audit import network, pictures
 from whatwhere.audits.budget import DRAWS, LEAST, SHARES, Budget, Speed, speed_of, spread
+from whatwhere.data import Split
+from whatwhere.data.sources import Memory
 
 
 def budget(seconds: float) -> Budget:
@@ -53,3 +56,27 @@ def test_the_speed_is_of_seconds_a_picture():
     assert 0 < speed.forward < 1
     assert 0 < speed.serve < 1
     assert speed.flops == ww.sites(net).total_flops
+
+
+def test_reading_is_timed_the_first_time_and_a_pass_the_second():
+    """A source that takes its time, and a network whose first pass does: on a clock that they move."""
+    net, data, now = network(), pictures(8), [0.0]
+    seen: list[int] = []
+
+    class Slow(Memory):
+        def read(self, rows):
+            now[0] += 0.5 * len(rows)
+            return super().read(rows)
+
+    def ran(*_):
+        seen.append(1)
+        now[0] += 40.0 if len(seen) <= 2 else 0.25 * 4
+
+    split = Split("test", Slow(data.test.source.images), data.test.labels, data.test.classes)
+    net.module.register_forward_hook(ran)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: now[0])
+        speed = speed_of(net, split, ww.sites(network()))
+    assert len(seen) == 4  # two batches, twice
+    assert speed.forward == 0.25
+    assert 0.5 <= speed.serve < 1  # one picture is read once more, for its shape

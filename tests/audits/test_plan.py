@@ -8,6 +8,8 @@ import whatwhere as ww
 from small_audit import network, pictures
 from whatwhere.audits import asked, plan
 from whatwhere.errors import InputError
+from whatwhere.lab.cells import Store
+from whatwhere.lab.study import Finished
 
 QUICK = {"minutes": 0.01, "without": ("check",)}
 
@@ -58,7 +60,24 @@ def test_a_part_that_breaks_takes_no_other_along(monkeypatch):
     monkeypatch.setattr(plan, "ASK", {**asked.ASK, "hold": broken})
     found = ww.audit(network(), pictures(), quiet=True, minutes=0.01, without=("check", "patches", "fields", "use"))
     assert set(found.parts) == {"need"}
-    assert found.left_out["hold"] == "it failed, which is a fault of whatwhere: ZeroDivisionError: no such thing"
+    assert (
+        found.left_out["hold"]
+        == "it failed, which is a fault of whatwhere: ZeroDivisionError: no such thing. Another --out asks again."
+    )
+
+
+def test_what_the_parts_notes_say_is_on_the_audits_page(found):
+    parts = [note for part in (found.need, found.hold) for note in part.notes]
+    assert parts
+    assert set(parts) <= set(found.notes)
+    assert all(found.notes.count(note) == 1 for note in parts)
+
+
+def test_random_weights_are_a_note(tmp_path):
+    planned = ww.Audit("cifar/vgg11", "digits", width=0.07).planned()
+    worker = planned.worker(ww.Run(tmp_path, workers=2, engine="ray"))
+    assert (worker.how.engine, worker.how.workers) == (None, 0)  # a part runs where it was sent
+    assert "random weights" in planned.fold(Finished(Store(tmp_path, {}))).notes[0]
 
 
 def test_without_labels_it_is_asked_how_far_it_moves_from_itself():

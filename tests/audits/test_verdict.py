@@ -6,6 +6,9 @@ import pytest
 
 from small_audit import audit, hold, need
 from whatwhere.audits.verdict import verdict
+from whatwhere.intervals import Estimate
+from whatwhere.need.studies.recommend import at_chance
+from whatwhere.need.studies.result import Recommendation
 
 
 def test_three_sentences():
@@ -56,3 +59,10 @@ def test_places_that_were_shuffled_one_by_one():
     )
     assert "it loses at 2 of the 3 places asked, from 10.0" in verdict(audit(need=alone(0.0, 0.1, 0.2)))[0]
     assert verdict(audit(need=alone(0.0, 0.1)))[0].endswith("shuffled at s1 alone it loses 10.0 points [8.0, 12.0].")
+
+
+def test_nothing_is_recommended_of_a_network_that_knows_nothing():
+    """Whatever a collapse costs there."""
+    knows_nothing = at_chance(Estimate(0.1, 0.05, 0.15, 0.0, 50, 1), 0.1)
+    found = replace(need((0.0, 0.0)), recommendation=Recommendation(knows_nothing, 0.01))
+    assert verdict(audit(need=found))[-1] == f"Nothing is recommended. {knows_nothing}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from whatwhere import hold, need, use
+from whatwhere import hold, need, say, use
 from whatwhere.audits.budget import Budget, Speed, speed_of
 from whatwhere.audits.known import known_answers
 from whatwhere.audits.study import Audit
@@ -156,7 +156,9 @@ def _need(asked: Asked, budget: Budget) -> dict[str, Any]:
 
 def _patches(asked: Asked, budget: Budget) -> dict[str, Any]:
     if not isinstance(asked.split, Split):
-        raise InputError("patches of the picture are shuffled for classifiers; of scenes the answer is a map itself.")
+        raise InputError(
+            "patches of the picture are shuffled for classifiers; of scenes and boxes the answer has a place itself."
+        )
     height, width = asked.split.shape(asked.net.preprocessing)[1:]
     grids = [g for g in GRIDS if height % g == 0 and width % g == 0]
     chosen = budget.patches(len(asked.split), grids)
@@ -203,7 +205,19 @@ def _use(asked: Asked, budget: Budget) -> dict[str, Any]:
 def _say(asked: Asked, budget: Budget) -> dict[str, Any]:
     if not isinstance(asked.split, SceneSplit):
         raise InputError(NO_CONCEPTS)
-    raise InputError(SAY_TAKES.format(words=" ".join(words_of(asked.study)), site=asked.places[-1].name))
+    site = next(filter(None, (_speaks(asked, s) for s in reversed(asked.places))), None)
+    if site is None:
+        raise InputError("a bottleneck fits nowhere: something goes past each place that was asked.")
+    raise InputError(SAY_TAKES.format(words=" ".join(words_of(asked.study)), site=site))
+
+
+def _speaks(asked: Asked, site: Site) -> str:
+    """The name of a place that a bottleneck can go behind; "" of another."""
+    try:
+        say.bottleneck(asked.net, site.name, 2, input_size=asked.table.input_size)
+    except InputError:
+        return ""
+    return site.name
 
 
 def words_of(study: Audit) -> list[str]:

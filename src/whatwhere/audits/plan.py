@@ -17,6 +17,7 @@ from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
 from whatwhere.lab.rows import checked_names
 from whatwhere.lab.study import Finished, Plan, Run, Worker
+from whatwhere.models.weights import random_weights
 from whatwhere.need.shuffling import check_seed
 from whatwhere.need.studies.scored import described, score_of
 
@@ -74,7 +75,7 @@ class AuditPlan(Plan[Audit, AuditResult]):
 
     def worker(self, how: Run) -> AuditWorker:
         """Asks one part."""
-        return AuditWorker(self.study, how)
+        return AuditWorker(self.study, replace(how, engine=None, workers=0))  # a part's own cells run where it runs
 
     def fold(self, done: Finished) -> AuditResult:
         """The parts that are finished, and why the others are not."""
@@ -93,8 +94,13 @@ class AuditPlan(Plan[Audit, AuditResult]):
             left_out=left,
             speed=found.get(SPEED, {}),
             score=described(score),
-            notes=tuple(done.notes()),
+            notes=tuple(dict.fromkeys([*random_weights(net), *done.notes(), *_notes(found)])),
         )
+
+
+def _notes(found: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """What the parts' own pages say must be known."""
+    return (note for plain in found.values() for note in plain.get("notes", ()))
 
 
 def _site(site: Any) -> dict[str, Any]:
@@ -116,11 +122,12 @@ class AuditWorker(Worker):
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Ask."""
         part = config["part"]
-        asked = Asked(self.study, replace(self.how, engine=None))
+        asked = Asked(self.study, self.how)
         try:
             budget = budget_of(asked, config["speed"]) if "speed" in config else None
             return ASK[part](asked, budget)
         except InputError as error:
             return {"left_out": str(error)}
         except Exception as error:  # one part must not take the others along; the page names it
-            return {"left_out": f"it failed, which is a fault of whatwhere: {type(error).__name__}: {error}"}
+            what = f"{type(error).__name__}: {error}"
+            return {"left_out": f"it failed, which is a fault of whatwhere: {what}. Another --out asks again."}

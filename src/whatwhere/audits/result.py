@@ -15,6 +15,7 @@ from whatwhere.report.page import Report, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LAST = "What was left out is in the last table."
 PAGES = {"need": "Need, in full", "patches": "Need, in the picture itself, in full", "hold": "Hold, in full"}
 
 
@@ -84,10 +85,10 @@ class AuditResult(Measured):
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
         pages = {PAGES[name]: f"{name}/index.html" for name in PAGES if name in self.parts}
-        where, minutes = self.data.get("name", "data"), self.settings["minutes"]
+        where, took = self.data.get("name", "data"), self.provenance.get("seconds", 0) / 60
         return Report(
             title=f"How much where is in {self.network}?",
-            lead=f"Asked on {where}, with {_minutes(minutes)} of time. What was left out is in the last table.",
+            lead=f"Asked on {where}: {_minutes(self.settings['minutes'])} were given, {took:.1f} taken. {LAST}",
             charts=list(charts_of(self)),
             tables=[Table("Place by place", self.table()), *self._tables()],
             notes=self.notes,

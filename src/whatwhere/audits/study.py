@@ -18,9 +18,10 @@ class Audit(Measured, Study["AuditResult"]):
 
     What it needs of *where* (shuffled at its depths, and in the picture itself), what it holds (position read out of
     its features, beside untrained networks and another padding), how far its layers see, what it could use (where gates
-    would go, and what they cost), whether it can be made to say it (segmentation networks), and whether a smaller one
-    would do. First of all the tool answers questions whose answers are known. Pictures, draws and sites are chosen to
-    fit the time; what was left out is listed with its reason, and every interval says how sure the rest is.
+    would go, and what they cost), and whether a smaller one would do. Nothing is trained: how a segmentation network
+    can be made to say it in concepts is a command to run. First of all the tool answers questions whose answers are
+    known. Pictures, draws and sites are chosen to fit the time; what was left out is listed with its reason, and every
+    interval says how sure the rest is.
 
     Attributes:
         data: hf/ID, a folder, known/what, known/where, digits, drawn/streets or a folder of scenes, drawn/boxes or a

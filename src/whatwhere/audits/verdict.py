@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from whatwhere.intervals import Estimate
+from whatwhere.need.studies.recommend import NO_BETTER
 from whatwhere.need.studies.result import GAP_FC, NeedResult, Point
 from whatwhere.scores.score import Score
 
@@ -108,6 +109,9 @@ def _does(found: Measured) -> Iterator[str]:
         return
     if advice.site:
         yield f"A smaller network would do. {advice.text}"
+        return
+    if NO_BETTER in advice.text:
+        yield f"Nothing is recommended. {advice.text}"
         return
     drops = {p: p.drop for p in need.points if p.method == GAP_FC and p.drop}
     if not drops:

@@ -14,6 +14,7 @@ from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.score import Score
 
 JUDGED = (GAP_FC, MEAN, "per-channel", "shared", "all")  # each removes all positions from a map
+NO_BETTER = "is not above chance"  # said of an intact network that knows nothing
 CONFIRM = " It was measured by {label}, not on the collapsed network: add gap_fc to methods to measure that one."
 
 
@@ -65,8 +66,8 @@ def at_chance(intact: Estimate, chance: float, score: Score = ACCURACY) -> str:
     """That the intact network knows no more than which class is the commonest."""
     mean, low, high = 100 * intact.mean, 100 * intact.low, 100 * intact.high
     return (
-        f"The intact network's {score.phrase}, {mean:.1f} % [{low:.1f}, {high:.1f}] on {counted(intact.n)}, is "
-        f"not above chance ({100 * chance:.1f} %, the commonest class): its curve does not show what it needs."
+        f"The intact network's {score.phrase}, {mean:.1f} % [{low:.1f}, {high:.1f}] on {counted(intact.n)}, "
+        f"{NO_BETTER} ({100 * chance:.1f} %, the commonest class): its curve does not show what it needs."
     )
 
 
