@@ -123,3 +123,38 @@ def test_the_state_is_kept_beside_the_results(tmp_path):
     state.keep()
     assert gpu.State.of(tmp_path) == state
     assert json.loads((tmp_path / "state.json").read_text())["done"] == ["vit 1"]
+
+
+@pytest.mark.parametrize("more", [{}, {"fold_only": "true"}])
+def test_the_words_at_full_size_are_options_of_their_commands(tmp_path, more):
+    """Which the dry run does not show, whose toy options replace them."""
+    from whatwhere import wings
+    from whatwhere.arguments import parsed
+    from whatwhere.lab.study import loaded
+
+    places = {f"{w} {name}": at for w, p in wings.wings().items() for name, at in wings.commands_of(p).items()}
+    folders = {"cifar100": "C", "camvid": "V", "out": str(tmp_path), "device": "cuda"}
+    runner = gpu.Runner(gpu.State(tmp_path), folders, "cuda", 4, False, 0.0)
+    for step in (s for entry in book() for s in entry.steps if not s.is_script and (not more or s.command in STUDIES)):
+        first, *words = runner._words(step, **more)
+        command = step.command.split()
+        assert [first, *words[: len(command)]] == ["whatwhere", *command]
+        thing = loaded({**wings.TOP, **places}[step.command])
+        values = parsed(f"whatwhere {step.command}", thing, words[len(command) :])
+        assert values["device"] == "cuda"
+        assert str(values["out"]).startswith(str(tmp_path))
+        assert values.get("fold_only", False) == bool(more)
+        if "recipe" in values:
+            assert values["recipe"] in ("fast", "vit")
+
+
+def test_the_scripts_at_full_size_take_their_options(tmp_path):
+    runner = gpu.Runner(gpu.State(tmp_path), {"out": str(tmp_path), "device": "cpu"}, "cpu", 4, False, 0.0)
+    scripts = [s for entry in book() for s in entry.steps if s.is_script]
+    assert len(scripts) == 2
+    for step in scripts:
+        words = [w for w in runner._words(step) if w.startswith("--")]
+        text = (ROOT / step.command).read_text()
+        assert [w for w in words if f'"{w}"' not in text] == []
+    training = import_module("training")
+    assert set(scripts[0].options["options"].split(",")) <= set(training.OPTIONS)
