@@ -58,6 +58,16 @@ def test_places_that_were_shuffled_one_by_one():
         "[28.0, 32.0] at s0 to 50.0 points [48.0, 52.0] at s1."
     )
     assert "it loses at 2 of the 3 places asked, from 10.0" in verdict(audit(need=alone(0.0, 0.1, 0.2)))[0]
+    assert verdict(audit(need=alone(0.3, 0.5)))[-1] == (
+        "Keep its spatial layers: even s0, which needs where least, costs 30.0 points [28.0, 32.0] when shuffled alone, and "
+        "1.0 points were allowed."
+    )
+    assert verdict(audit(need=alone(0.02, 0.5)))[-1].endswith("More pictures would tell whether that is so.")
+    assert verdict(audit(need=alone(-0.05, -0.05)))[-1].startswith("Nothing is recommended: a network that answers")
+    assert verdict(audit(need=alone(-0.02, -0.05, 0.5)))[-1] == (
+        "Not every part needs where: shuffled alone, s0, s1 stay within the 1.0 points allowed, so 1 x 1 convolutions may "
+        "do there (whatwhere need pointwise)."
+    )
     assert verdict(audit(need=alone(0.0, 0.1)))[0].endswith("shuffled at s1 alone it loses 10.0 points [8.0, 12.0].")
 
 

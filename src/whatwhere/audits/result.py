@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from whatwhere.audits.drawn import charts_of
 from whatwhere.audits.measured import Measured
+from whatwhere.audits.sure import in_short, rests_on
 from whatwhere.audits.verdict import verdict
 from whatwhere.report.page import Report, Table
 
@@ -88,7 +89,8 @@ class AuditResult(Measured):
         where, took = self.data.get("name", "data"), self.provenance.get("seconds", 0) / 60
         return Report(
             title=f"How much where is in {self.network}?",
-            lead=f"Asked on {where}: {_minutes(self.settings['minutes'])} were given, {took:.1f} taken. {LAST}",
+            lead=f"Asked on {where}: {_minutes(self.settings['minutes'])} were given, {took:.1f} taken. "
+            f"{in_short(self)} {LAST}",
             charts=list(charts_of(self)),
             tables=[Table("Place by place", self.table()), *self._tables()],
             notes=self.notes,
@@ -113,6 +115,7 @@ class AuditResult(Measured):
         gates = list(self.parts.get("use", {}).get("rows", ()))
         return [
             Table("What gates would cost", gates),
+            Table("How sure each part is", rests_on(self)),
             Table("Known answers, asked first", self.known),
             Table("Left out", left),
         ]

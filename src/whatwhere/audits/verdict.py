@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from whatwhere.intervals import Estimate
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from whatwhere.audits.measured import Measured
 
 SHUFFLED, CIRCULAR = "per-channel", "padding circular"
+NO_LOSS = "a network that answers without looking at the picture would lose nothing either."
+WITHIN = 0.01  # the loss allowed where an audit does not say
 
 
 def verdict(found: Measured) -> list[str]:
@@ -105,7 +107,10 @@ def _does(found: Measured) -> Iterator[str]:
     """What to do: collapse it where that is shown to cost little enough, else what the mildest collapse costs."""
     need = found.need
     advice = need.recommendation if need else None
-    if need is None or advice is None:
+    if need is None:
+        return
+    if advice is None:
+        yield from _spares(need, found.settings.get("within", WITHIN))
         return
     if advice.site:
         yield f"A smaller network would do. {advice.text}"
@@ -125,4 +130,33 @@ def _does(found: Measured) -> Iterator[str]:
         f"Keep its late spatial resolution: the mildest collapse without retraining (GAP+FC from {mildest.site} on) "
         f"costs {_estimate(cost, score, points=True)}, and {allowed}.{open_} Fine-tuning may bring some of it back "
         "(whatwhere need recover)."
+    )
+
+
+def _spares(need: NeedResult, within: float) -> Iterator[str]:
+    """Of places that were shuffled one by one: which are shown to do without, else what the mildest costs."""
+    drops = {p: p.drop for p in need.points if p.method == SHUFFLED and p.drop}
+    if need.reach == "from" or not drops:
+        return
+    score, spared = need.measured, [p.site for p, drop in drops.items() if drop.high <= within]
+    allowed = f"{score.shown(within, digits=1)}{score.points}"
+    if not any(drop.low > 0 for drop in drops.values()):
+        yield f"Nothing is recommended: {NO_LOSS}"
+    elif spared:
+        yield (
+            f"Not every part needs where: shuffled alone, {', '.join(spared)} {'stay' if len(spared) > 1 else 'stays'} "
+            f"within the {allowed} allowed, so 1 x 1 convolutions may do there (whatwhere need pointwise)."
+        )
+    else:
+        yield _least(drops, score, within, allowed)
+
+
+def _least(drops: Mapping[Point, Estimate], score: Score, within: float, allowed: str) -> str:
+    """What the place that needs where least costs."""
+    least = min(drops, key=lambda p: drops[p].mean)
+    open_ = "" if drops[least].low > within else " More pictures would tell whether that is so."
+    cost = _estimate(drops[least], score, points=True)
+    return (
+        f"Keep its spatial layers: even {least.site}, which needs where least, costs {cost} when shuffled alone, "
+        f"and {allowed} were allowed.{open_}"
     )
