@@ -179,3 +179,22 @@ def test_names_and_seeds_are_kept_once_in_their_order() -> None:
 def test_what_cannot_be_is_refused(check: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check()
+
+
+def test_the_pages_points_are_the_rows_in_per_cent_and_what_was_published_is_beside() -> None:
+    e = Estimate(0.5, 0.25, 0.75, 0.1, 9, 2)
+    rows = (Row("a", "A", {"m": e}, {}), Row("b", "B", {"m": e}, {}, {"m": 0.125}))
+
+    class Two(RowsResult):
+        plotted = ("m",)
+        chance = 0.1
+        title = "t"
+
+    chart = Two(rows, {}, {}).chart("c")
+    assert (chart.levels, chart.ticks, chart.joined) == ({"chance": 10.0}, ["A", "B"], False)
+    assert [(r["series"], r["place"], r["y"], r["low"], r["high"]) for r in chart.rows()] == [
+        ("m", "A", 50.0, 25.0, 75.0),
+        ("m", "B", 50.0, 25.0, 75.0),
+        ("m, published", "B", 12.5, None, None),
+    ]
+    assert chart.controls == ["m, published"]

@@ -33,3 +33,11 @@ def test_a_strip_has_a_row_for_each_place():
     assert strip.rows()[0] == {"place": "a", "lost": 1.0, "lost, low": 0.5, "lost, high": 2.0, "control": None}
     (track,) = json.loads(as_script([strip]))[0]["tracks"]
     assert track["points"][1] == {"i": 1, "place": "b", "y": None, "low": None, "high": None, "control": 3.0}
+
+
+def test_curves_of_one_label_are_one_series_in_all_panels():
+    lines = [Line("a", (0.0,), (1.0,), panel="left"), Line("a", (0.0,), (2.0,), panel="right")]
+    plain = Chart("c", "t", "x", "y", lines).plain()
+    assert [s["label"] for s in plain["series"]] == ["a"]
+    assert [r["panel"] for r in plain["rows"]] == ["left", "right"]
+    assert Chart("c", "t", "x", "y", lines, joined=False).plain()["kind"] == "points"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from whatwhere.errors import InputError, unknown
 from whatwhere.intervals import PICTURES, Estimate, binomial, over_counts, over_networks
 from whatwhere.lab.result import SCHEMA_VERSION, Result
-from whatwhere.report.figures import COLOURS, MARKERS, STYLE
+from whatwhere.report.charts import Chart
+from whatwhere.report.figures import COLOURS, MARKERS, STYLE, Line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,8 @@ OWN_PICTURES = (
     "95 % intervals are over seeds, each with test pictures of its own: they contain the noise of training and that of "
     "pictures."
 )
+
+PUBLISHED = "{}, published"
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,21 @@ class RowsResult(Result):
         """The rows one below the other, with their intervals, beside what was published and chance."""
         return rows_figure(self.rows, self.plotted, chance=self.chance, title=self.title)
 
+    def chart(self, name: str, x: str = "accuracy (%)", measures: Sequence[str] = ()) -> Chart:
+        """The same, as the page draws it.
+
+        Args:
+            name: of the chart, and of the figure in a file.
+            x: what is measured.
+            measures: which; those that the figure shows, if not given.
+        """
+        measures = measures or self.plotted
+        known = [m for m in measures if any(m in r.published for r in self.rows)]
+        lines = [*(measured_line(self.rows, m) for m in measures), *(published_line(self.rows, m) for m in known)]
+        levels = {} if self.chance is None else {"chance": 100 * self.chance}
+        hollow = [PUBLISHED.format(m) for m in known]
+        return Chart(name, self.title, x, x, lines, levels, hollow, (), [r.label for r in self.rows], joined=False)
+
     @property
     def chance(self) -> float | None:
         """The accuracy of a guess, in [0, 1], if the figure shows it."""
@@ -119,6 +137,19 @@ class RowsResult(Result):
                 line[f"{measure} published %"] = "" if seen is None else f"{100 * seen:.1f}"
         first = next(iter(row.measured.values()))
         return {**line, "95 % covers": first.covers, "seeds": str(first.repeats), "pictures": str(first.n)}
+
+
+def measured_line(rows: Sequence[Row], measure: str) -> Line:
+    """What was measured of each row, in per cent, with its interval; x counts the rows from 0."""
+    found = [(float(i), r.measured[measure]) for i, r in enumerate(rows) if measure in r.measured]
+    mean, low, high = (tuple(100 * getattr(e, part) for _, e in found) for part in ("mean", "low", "high"))
+    return Line(measure, tuple(i for i, _ in found), mean, low, high)
+
+
+def published_line(rows: Sequence[Row], measure: str) -> Line:
+    """What a paper reports of each row, in per cent."""
+    known = {float(i): 100 * r.published[measure] for i, r in enumerate(rows) if measure in r.published}
+    return Line(PUBLISHED.format(measure), tuple(known), tuple(known.values()))
 
 
 def accuracy(hits: NDArray[np.bool_]) -> Estimate:

@@ -13,7 +13,7 @@ from whatwhere.report.figures import Line
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves with intervals.
+    """Curves with intervals; those of one label look alike in all panels, and are switched together.
 
     Attributes:
         name: of its file of values, and of its place on the page.
@@ -26,6 +26,7 @@ class Chart:
         hidden: labels of curves that are switched off at first.
         ticks: names of the places that x counts from 0; none for numbers.
         about: how to read it, in a sentence.
+        joined: whether points are joined by lines; if not, the places are no order, and stand one below the other.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Chart:
     hidden: Sequence[str] = ()
     ticks: Sequence[str] = ()
     about: str = ""
+    joined: bool = True
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each point of each curve."""
@@ -45,14 +47,14 @@ class Chart:
 
     def plain(self) -> dict[str, Any]:
         """What the page's script draws."""
-        labels = [line.label for line in self.lines]
+        labels = dict.fromkeys(line.label for line in self.lines)
         series = [
             {"label": label, "control": label in self.controls, "hidden": label in self.hidden} for label in labels
         ]
         levels = [{"label": label, "y": _number(value)} for label, value in self.levels.items()]
         names = ("name", "title", "x", "y", "about")
         return {
-            "kind": "curves",
+            "kind": "curves" if self.joined else "points",
             **{name: getattr(self, name) for name in names},
             "series": series,
             "levels": levels,
@@ -147,6 +149,7 @@ def _rows(line: Line, ticks: Sequence[str]) -> list[dict[str, Any]]:
     ends = zip(line.low, line.high, strict=True) if line.low else ((None, None) for _ in line.x)
     return [
         {
+            **({"panel": line.panel} if line.panel else {}),
             "series": line.label,
             "x": _number(x),
             **({"place": ticks[round(x)]} if ticks else {}),

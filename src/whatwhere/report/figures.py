@@ -45,6 +45,7 @@ class Line:
         y: in per cent, or another unit that the figure's axis names.
         low: lower ends of the 95 % intervals, or empty.
         high: upper ends, or empty.
+        panel: of a page's chart of several panels, the title of that which it is in.
     """
 
     label: str
@@ -52,6 +53,7 @@ class Line:
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    panel: str = ""
 
 
 def curve_figure(

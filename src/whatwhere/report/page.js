@@ -15,32 +15,64 @@
     style: { background: "transparent", color: css("--ink"), fontSize: "12px", fontFamily: "inherit", overflow: "visible" },
   });
 
-  function curves(chart, on, width) {
-    const rows = chart.rows.filter((d) => on.has(d.series) && d.y !== null);
+  const dense = 40;  // points of a curve: with more, no marker on each
+  const thinned = (n, width) => d3.range(0, n, Math.ceil((n * 15) / (width - 60)));  // names of places that do not touch
+  const shortened = (name) => (name.length > 18 ? `…${name.slice(-17)}` : name);
+
+  function curves(chart, on, width, panel) {
+    const rows = chart.rows.filter((d) => on.has(d.series) && d.y !== null && d.panel === panel);
+    const many = new Map(d3.rollups(rows, (v) => v.length, (d) => d.series));
     const look = new Map(chart.series.map((s) => [s.label, s]));
     const named = chart.ticks.length > 0;
     const ink = (d) => css(`--series-${chart.series.indexOf(look.get(d.series)) % 6}`);
     const spread = rows.filter((d) => d.low !== null && d.high !== null);
     const values = rows.flatMap((d) => [d.y, d.low, d.high]).concat(chart.levels.map((l) => l.y));
-    const places = [...new Set(chart.rows.map((d) => d.x))];
+    const places = [...new Set(chart.rows.filter((d) => d.panel === panel).map((d) => d.x))];
+    const below = 34 + 5 * Math.min(18, d3.max(chart.ticks, (t) => t.length) ?? 0);
     const shortly = (v) => String(Math.round(v * 10) / 10);
     const x = named
-      ? { domain: [-0.5, chart.ticks.length - 0.5], ticks: chart.ticks.map((_, i) => i), tickRotate: -35, label: null,
-          tickFormat: (i) => (chart.ticks[i].length > 18 ? `…${chart.ticks[i].slice(-17)}` : chart.ticks[i]) }
+      ? { domain: [-0.5, chart.ticks.length - 0.5], ticks: thinned(chart.ticks.length, width), tickRotate: -35, label: null,
+          tickFormat: (i) => shortened(chart.ticks[i]) }
       : { label: null, ...(places.length <= 8 ? { ticks: places, tickFormat: shortly } : { nice: true }) };
     return Plot.plot({
-      ...frame(width), height: 340, marginBottom: named ? 110 : 42, x,
-      y: { label: chart.y, grid: true, nice: true, domain: d3.extent([0, ...values.filter((v) => v !== null)]) },
+      ...frame(width), height: panel === undefined ? 340 : 280, marginTop: panel === undefined ? 20 : 34, marginBottom: named ? below : 42, x,
+      y: { label: panel === undefined ? chart.y : null, grid: true, nice: true, domain: d3.extent([0, ...values.filter((v) => v !== null)]) },
       marks: [
+        Plot.text(panel === undefined ? [] : [`${panel}: ${chart.y}`], { frameAnchor: "top-left", dy: -28, dx: -44, fontWeight: 600, fill: css("--ink") }),
         Plot.ruleY([0], { stroke: css("--line") }),
         Plot.ruleY(chart.levels, { y: "y", stroke: css("--soft"), strokeDasharray: "5 3" }),
         Plot.text(chart.levels, { y: "y", frameAnchor: "right", dy: -7, text: (d) => `${d.label}: ${shown(d.y)}`, fill: css("--soft") }),
         Plot.ruleX(spread, { x: "x", y1: "low", y2: "high", stroke: ink, strokeOpacity: 0.55, strokeWidth: 1.5 }),
         ...[false, true].map((control) => Plot.line(rows.filter((d) => look.get(d.series).control === control), {
           x: "x", y: "y", z: "series", stroke: ink, sort: "x", strokeWidth: control ? 1.5 : 2.2, strokeDasharray: control ? "4 3" : null })),
-        Plot.dot(rows, { x: "x", y: "y", fill: ink, r: (d) => (look.get(d.series).control ? 2.5 : 3.5), stroke: css("--paper") }),
+        Plot.dot(rows.filter((d) => many.get(d.series) <= dense), { x: "x", y: "y", fill: ink, r: (d) => (look.get(d.series).control ? 2.5 : 3.5), stroke: css("--paper") }),
         Plot.tip(rows, Plot.pointer({ x: "x", y: "y", fill: css("--paper"), stroke: css("--soft"),
           title: (d) => `${d.series}\n${d.place ?? `${shown(d.x)}`}: ${shown(d.y)}${interval(d)}` })),
+      ],
+    });
+  }
+
+  function points(chart, on, width) {
+    const rows = chart.rows.filter((d) => on.has(d.series) && d.y !== null);
+    const look = new Map(chart.series.map((s, i) => [s.label, { ...s, i }]));
+    const ink = (d) => css(`--series-${look.get(d.series).i % 6}`);
+    const apart = Math.min(0.22, 0.7 / chart.series.length);
+    const at = (d) => d.x + (look.get(d.series).i - (chart.series.length - 1) / 2) * apart;
+    const left = Math.min(240, Math.round(width * 0.38), 24 + 7 * d3.max(chart.ticks, (t) => t.length));
+    const values = chart.rows.flatMap((d) => [d.y, d.low, d.high]).concat(chart.levels.map((l) => l.y)).filter((v) => v !== null);
+    const within = { x: "y", y: at };
+    return Plot.plot({
+      ...frame(width), marginLeft: left, marginTop: 28, marginRight: 24, height: 76 + chart.ticks.length * Math.max(44, 16 * chart.series.length),
+      x: { label: null, grid: true, nice: true, domain: d3.extent(values) },
+      y: { domain: [-0.5, chart.ticks.length - 0.5], reverse: true, axis: null },
+      marks: [
+        Plot.axisY({ ticks: chart.ticks.map((_, i) => i), tickFormat: (i) => chart.ticks[i], tickSize: 0, label: null, lineWidth: left / 12.5, textOverflow: "ellipsis" }),
+        Plot.ruleX(chart.levels, { x: "y", stroke: css("--soft"), strokeDasharray: "5 3" }),
+        Plot.text(chart.levels, { x: "y", frameAnchor: "top", dy: -14, text: (d) => `${d.label}: ${shown(d.y)}`, fill: css("--soft") }),
+        Plot.ruleY(rows.filter((d) => d.low !== null && d.high !== null), { y: at, x1: "low", x2: "high", stroke: ink, strokeWidth: 1.8 }),
+        Plot.dot(rows, { ...within, r: 4.5, stroke: ink, strokeWidth: 1.6, fill: (d) => (look.get(d.series).control ? css("--paper") : ink(d)) }),
+        Plot.tip(rows, Plot.pointer({ ...within, fill: css("--paper"), stroke: css("--soft"),
+          title: (d) => `${d.place}\n${d.series}: ${shown(d.y)}${interval(d)}` })),
       ],
     });
   }
@@ -53,8 +85,8 @@
       const gap = Math.min(0.35, 14 / width * places.length);
       return Plot.plot({
         ...frame(width), height: last ? 200 : 112, marginTop: 24, marginBottom: last ? 112 : 10,
-        x: { domain: [-0.5, places.length - 0.5], ticks: last ? places.map((_, i) => i) : [], tickRotate: -35, label: null,
-          tickFormat: (i) => (places[i].length > 18 ? `…${places[i].slice(-17)}` : places[i]) },
+        x: { domain: [-0.5, places.length - 0.5], ticks: last ? thinned(places.length, width) : [], tickRotate: -35, label: null,
+          tickFormat: (i) => shortened(places[i]) },
         y: { label: null, ticks: 3, grid: true, nice: true,
           domain: d3.extent([0, ...track.points.flatMap((d) => [d.y, d.low, d.high, d.control]).filter((v) => v !== null)]) },
         marks: [
@@ -86,7 +118,12 @@
     const place = element("div", { className: "drawn" });
     const draw = () => {
       const width = Math.max(280, Math.min(900, figure.clientWidth));
-      const drawn = chart.kind === "strip" ? strip(chart, width) : [curves(chart, on, width)];
+      const panels = [...new Set(chart.rows.map((d) => d.panel))];
+      const beside = panels.length > 1 && width >= 640 ? 2 : 1;
+      place.classList.toggle("beside", beside > 1);
+      const drawn = chart.kind === "strip" ? strip(chart, width)
+        : chart.kind === "points" ? [points(chart, on, width)]
+        : panels.map((panel) => curves(chart, on, width / beside - 10 * (beside - 1), panel));
       drawn.forEach((svg) => svg.querySelectorAll("g[aria-label]").forEach((g) => g.removeAttribute("aria-label")));
       drawn.forEach((svg) => { svg.setAttribute("role", "img"); svg.setAttribute("aria-label", `${chart.title}. ${chart.about} Its values are in the CSV.`); });
       place.replaceChildren(...drawn);
@@ -96,10 +133,12 @@
     for (const [i, s] of (chart.series ?? []).entries()) {
       const box = element("input", { type: "checkbox", checked: on.has(s.label) });
       box.addEventListener("change", () => { box.checked ? on.add(s.label) : on.delete(s.label); draw(); });
-      const swatch = element("span", { className: `swatch${s.control ? " control" : ""}` });
+      const apart = chart.kind === "points";
+      const swatch = element("span", { className: `swatch${s.control ? " control" : ""}${apart ? " point" : ""}` });
       swatch.style.setProperty("--colour", `var(--series-${i % 6})`);
-      legend.append(element("label", {}, box, swatch, s.control ? `${s.label} (control)` : s.label));
+      legend.append(element("label", {}, box, swatch, s.control && !apart ? `${s.label} (control)` : s.label));
     }
+    legend.hidden = legend.childElementCount < 2;
     const svgButton = element("button", { type: "button", textContent: "SVG" });
     svgButton.setAttribute("aria-label", `download ${chart.title} as SVG`);
     svgButton.addEventListener("click", () => {

@@ -15,12 +15,15 @@ import jinja2
 from whatwhere.files import refuse_foreign, write_text
 from whatwhere.report.charts import Chart, Strip, as_script
 from whatwhere.report.figures import KINDS, rendered, save_figure
+from whatwhere.report.gallery import Gallery, fitting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # In every page's head; the second one is of the first version's.
 MARKS = ('<meta name="generator" content="whatwhere">', ":root { color-scheme: light; --ink: #1b1f24; --soft: #57606a;")
+
+LARGEST = 1_950_000  # bytes of a page: what goes by mail, and opens at once
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Report:
         commands_title: above these.
         verdict: the conclusion sentence by sentence, where it has several.
         charts: what the page draws itself; with any of them its tables are folded, and can be sorted.
+        galleries: small pictures, below the charts; as many as a page of `LARGEST` bytes has room for.
     """
 
     title: str
@@ -64,6 +68,7 @@ class Report:
     commands_title: str = "Commands that make these networks"
     verdict: Sequence[str] = ()
     charts: Sequence[Chart | Strip] = ()
+    galleries: Sequence[Gallery] = ()
 
 
 def write_report(folder: Path, report: Report, *, overwrite: bool = False) -> Path:
@@ -116,10 +121,14 @@ def as_html(report: Report) -> str:
     loader = jinja2.PackageLoader("whatwhere", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["wordy"] = wordy
-    drawn = {chart.name for chart in report.charts}
+    drawn = {shown.name for shown in (*report.charts, *report.galleries)}
     images = {name: _inline(figure) for name, figure in report.figures.items() if name not in drawn}
     facts, charts = flattened(report.facts), as_script(report.charts)
-    return environment.get_template("page.html").render(report=report, images=images, facts=facts, charts=charts)
+    template = environment.get_template("page.html")
+    values = {"report": report, "images": images, "facts": facts, "charts": charts}
+    bare = template.render(values, galleries=[])
+    room = LARGEST - len(bare.encode())
+    return template.render(values, galleries=fitting(report.galleries, room)) if report.galleries else bare
 
 
 def wordy(rows: Sequence[Mapping[str, object]]) -> set[str]:

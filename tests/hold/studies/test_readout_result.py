@@ -1,9 +1,14 @@
 """The tables of the read-out, from rows that are written out."""
 
+import base64
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from whatwhere.hold.studies.readout_result import ReadoutResult, Row
 from whatwhere.intervals import Estimate
+from whatwhere.lab.packed import pack_maps
 
 
 def row(network="network", site="all", target="H", inputs="pictures", spc=0.5, mae=0.1, above=None, size=16):
@@ -103,3 +108,32 @@ def test_the_curve_runs_over_the_sites_from_the_raw_input_on():
     assert list(curve.get_xdata()) == [0.0, 1.0, 2.0]  # rgb, all, 4: in the order of the rows
     assert list(curve.get_ydata()) == pytest.approx([0.25, 0.9, 0.8])
     assert result().plot_gallery() is None
+
+
+def test_the_pages_curves_are_the_rows_with_every_control_to_switch():
+    other = replace(row(site="4", spc=0.75), readout="official")
+    chart = result((*ROWS, other)).chart()
+    drawn = {(r["panel"], r["series"], r["place"]): (r["y"], r["low"], r["high"]) for r in chart.rows()}
+    assert drawn["H", "network, 1x1 ridge", "4"] == (0.8, pytest.approx(0.7), pytest.approx(0.9))
+    assert drawn["H", "network, 1x1 official", "4"][0] == 0.75
+    assert len(drawn) == 7, "on pictures alone"
+    assert chart.controls == ["shuffled positions, 1x1 ridge", "untrained, 1x1 ridge"]
+    assert chart.hidden == ["network, 1x1 official"]
+    assert {r["series"] for r in result().chart().rows()} == {"network", "shuffled positions", "untrained"}
+
+
+def test_the_gallery_shows_each_map_beside_its_picture_on_the_targets_scale():
+    ramp = np.tile(np.linspace(0, 1, 3), (3, 1))
+    picture = base64.b64encode(bytes(48 * 48 * 3)).decode()
+    maps = {"network": pack_maps(np.array([[2 * ramp]]))}
+    kept = {"site": "4", "names": ["H"], "pictures": [picture], "targets": pack_maps(ramp[None]), "predicted": maps}
+    view = replace(result(), gallery=kept).gallery_view()
+    assert view
+    assert [(p.group, p.caption) for p in view.pictures] == [
+        ("What is to be read out", "H"),
+        ("Read out of network", "picture 1"),
+        ("Read out of network", "H of picture 1"),
+    ]
+    assert view.limits == (0.0, 1.0)
+    assert view.pictures[2].values.tolist() == (2 * ramp).tolist()
+    assert result().gallery_view() is None

@@ -45,6 +45,7 @@ class LocationResult(RowsResult):
             lead=f"A picture lies in one of {self.grid} x {self.grid} squares of a canvas; a network that ends in "
             "global average pooling and a linear layer is trained to predict which.",
             figures={"location": self.plot()},
+            charts=[self.chart("location")],
             tables=[Table("Accuracy of the predicted square", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,

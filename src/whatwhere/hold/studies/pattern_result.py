@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from whatwhere.lab.result import SCHEMA_VERSION, Result
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table
 from whatwhere.report.panels import panels_figure
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VISIBLE = 1e-3  # of the features: further in, the figure shows nothing
+DISTANCE, SHARE = "distance from the border, in cells of the map", "share of the features' RMS"
+ABOUT = "Root mean square of what padding adds, as a share of the features' own, by distance from the border."
 LEAD = (
     "Each picture is cut out of a larger one. Padding causes the difference between the features of the cut-out and "
     "those with the true surroundings. Its mean over pictures is a pattern that marks positions whatever the content."
@@ -102,19 +105,24 @@ class PatternResult(Result):
 
     def plot(self) -> Figure:
         """The pattern's share of the features by distance from the border, a panel for each site."""
+        title = f"{self.network}: what padding adds"
+        return panels_figure(self._panels(), (), title=title, x=DISTANCE, y=SHARE)
+
+    def chart(self) -> Chart:
+        """The same, as the page draws it."""
+        lines = [line for there in self._panels().values() for line in there]
+        controls = [r.network for r in self.rows if r.network != self.rows[0].network]
+        return Chart("curve", "What padding adds, site by site", DISTANCE, SHARE, lines, {}, controls, about=ABOUT)
+
+    def _panels(self) -> dict[str, list[Line]]:
+        """Curves by site, each as far as there is something to see."""
         panels = {}
         for site in dict.fromkeys(r.site for r in self.rows):
             there = [r for r in self.rows if r.site == site]
             seen = (i for r in there for i, v in enumerate(r.by_border) if v is None or v > VISIBLE)
             reach = max(seen, default=0) + 3
             panels[site] = [_line(r, reach) for r in there]
-        return panels_figure(
-            panels,
-            (),
-            title=f"{self.network}: what padding adds",
-            x="distance from the border",
-            y="share of the features' RMS",
-        )
+        return panels
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
@@ -122,6 +130,7 @@ class PatternResult(Result):
             title=f"What does padding add to the features of {self.network}?",
             lead=LEAD,
             figures={"curve": self.plot()},
+            charts=[self.chart()],
             tables=[Table("The pattern, site by site", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,
@@ -146,4 +155,4 @@ def _share(value: float | None, digits: int) -> str:
 
 def _line(r: PatternRow, reach: int) -> Line:
     shown = tuple(math.nan if v is None else v for v in r.by_border[:reach])  # a gap
-    return Line(r.network, tuple(float(i) for i in range(len(shown))), shown)
+    return Line(r.network, tuple(float(i) for i in range(len(shown))), shown, panel=r.site)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +16,9 @@ from whatwhere.hold.studies.variants import GIVEN, UNTRAINED
 from whatwhere.intervals import Estimate
 from whatwhere.lab.packed import unpack_maps
 from whatwhere.lab.result import SCHEMA_VERSION, Result
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line
+from whatwhere.report.gallery import Gallery, Picture
 from whatwhere.report.page import Report, Table
 from whatwhere.report.panels import maps_figure, panels_figure
 
@@ -31,6 +33,14 @@ LEAD = (
     "and the true map, 1 is perfect, 0 is none; MAE: mean absolute error; both at the size of the pictures. "
     "Every number stands beside its controls."
 )
+
+CHART = "Position read out of each site, target by target"
+ABOUT = (
+    "H: columns, V: rows, G: a bell at the centre, HS and VS: stripes. SPC is the rank correlation of the map that is "
+    "read out with the true one: 1 is perfect, 0 is nothing. Only what stands above the controls is the trained "
+    "network's."
+)
+MAPS = "The maps of the untrained network look like the trained one's where the padding alone gives position away."
 
 
 @dataclass(frozen=True)
@@ -199,6 +209,42 @@ class ReadoutResult(Result):
         title = f"{self.network}: {first.kernel}x{first.kernel} {first.readout} read-out"
         return panels_figure(panels, ticks, title=title, y=f"SPC at {first.size} px" if first.size else "SPC")
 
+    def chart(self, name: str = "curve") -> Chart:
+        """The same with all kernels and read-outs, as the page draws it: a panel for each target.
+
+        Args:
+            name: of the chart.
+        """
+        chosen = [r for r in self.rows if r.inputs == PICTURES]
+        sites = list(dict.fromkeys(r.site for r in chosen if r.site != RGB))
+        ticks = [RGB, *sites] if any(r.site == RGB for r in chosen) else sites
+        ways = list(dict.fromkeys((r.readout, r.kernel) for r in chosen))
+        lines, labels = [], {}
+        for key in dict.fromkeys((r.target, r.network, r.readout, r.kernel) for r in chosen):
+            target, network, *way = key
+            label = network if len(ways) == 1 else f"{network}, {way[1]}x{way[1]} {way[0]}"
+            labels[label] = (network, tuple(way))
+            there = [r for r in chosen if (r.target, r.network, r.readout, r.kernel) == key]
+            lines.append(replace(_line(there, ticks, label), panel=target))
+        controls = [label for label, (network, _) in labels.items() if network != GIVEN]
+        hidden = [label for label, (_, way) in labels.items() if way != ways[0]]
+        return Chart(name, CHART, "", "SPC", lines, {}, controls, hidden, ticks, ABOUT)
+
+    def gallery_view(self) -> Gallery | None:
+        """Predicted maps beside their targets, as the page shows them; None where none were kept."""
+        if not self.gallery:
+            return None
+        names, targets = list(self.gallery["names"]), unpack_maps(self.gallery["targets"])
+        shown = [Picture(values, name, "What is to be read out") for name, values in zip(names, targets, strict=True)]
+        for network, packed in self.gallery["predicted"].items():
+            group = f"Read out of {network}"
+            for i, (picture, maps) in enumerate(zip(self.gallery["pictures"], unpack_maps(packed), strict=False), 1):
+                shown.append(Picture(_pixels(picture), f"picture {i}", group))
+                shown += [Picture(m, f"{n} of picture {i}", group) for n, m in zip(names, maps, strict=True)]
+        ranges = {(float(np.min(t)), float(np.max(t))) for t in targets}
+        limits = next(iter(ranges)) if len(ranges) == 1 else None
+        return Gallery("gallery", f"Position, read out of {self.gallery['site']}", shown, MAPS, limits)
+
     def plot_gallery(self) -> Figure | None:
         """Predicted maps beside their targets, for some pictures."""
         if not self.gallery:
@@ -212,12 +258,14 @@ class ReadoutResult(Result):
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
-        gallery = self.plot_gallery()
+        gallery, view = self.plot_gallery(), self.gallery_view()
         blanks = self.blanks()
         return Report(
             title=f"How much where does {self.network} hold?",
             lead=LEAD,
             figures={"curve": self.plot(), **({"gallery": gallery} if gallery else {})},
+            charts=[self.chart()],
+            galleries=[view] if view else [],
             tables=[
                 Table("Position, site by site, beside its controls", self.table()),
                 Table("In the paper's layout", self.paper_table()),

@@ -42,6 +42,7 @@ class RedGreenResult(RowsResult):
             title="Which padding lets a convolutional network exploit absolute location?",
             lead="Small networks learn which of two blocks is on the left; in training, their height gives it away.",
             figures={"red-green": self.plot()},
+            charts=[self.chart("red-green")],
             tables=[Table("Accuracy where place agrees with the class and where it contradicts it", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from whatwhere.intervals import Estimate
 from whatwhere.lab.result import SCHEMA_VERSION, Result
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table
 from whatwhere.report.panels import panels_figure
@@ -22,6 +23,12 @@ LEAD = (
     "rank correlation of predicted and true map); what is left of the task is the accuracy on the same pictures."
 )
 SHOWN = ("nothing", "position")
+NOTHING = "shuffled positions, nothing to find"
+OUT = "directions taken out"
+ABOUT = (
+    "SPC: rank correlation of the map that is read out anew with the true one; 1 is perfect, 0 is nothing. Controls: "
+    "as many directions of read-outs that had nothing to find, and as many random ones."
+)
 
 
 @dataclass(frozen=True)
@@ -122,19 +129,44 @@ class WithoutResult(Result):
 
     def plot(self) -> Figure:
         """SPC and accuracy over the number of directions, beside the controls."""
-        own = [r for r in self.rows if r.removed in SHOWN]
-        others = [r for r in self.rows if r.removed not in SHOWN and r.rank]
-        spc = [
+        title = f"{self.network}, {self.settings['site']}: position taken out"
+        panels = {"SPC": self._spc_lines()}
+        if kept := self._accuracy_lines():
+            panels["accuracy"] = kept
+        return panels_figure(panels, (), title=title, x="directions", y="")
+
+    def charts(self) -> list[Chart]:
+        """The same, as the page draws it."""
+        floor = [_line(f"{t}, {NOTHING}", self._own, [r.shuffled[t] for r in self._own]) for t in self._own[0].shuffled]
+        lines = [*self._spc_lines(), *floor]
+        controls = [line.label for line in lines if not line.label.endswith(", position")]
+        drawn = [Chart("curve", "What is left of position", OUT, "SPC", lines, {}, controls, about=ABOUT)]
+        if kept := self._accuracy_lines():
+            kept = [replace(k, y=_hundredfold(k.y), low=_hundredfold(k.low), high=_hundredfold(k.high)) for k in kept]
+            others = [line.label for line in kept[1:]]
+            drawn.append(Chart("curve-accuracy", "What is left of the task", OUT, "accuracy (%)", kept, {}, others))
+        return drawn
+
+    def _spc_lines(self) -> list[Line]:
+        own = self._own
+        return [
             *(_line(f"{t}, position", own, [r.spc[t] for r in own]) for t in own[0].spc),
-            *(_line(f"{t}, {r.removed}", [r], [r.spc[t]]) for r in others for t in r.spc),
+            *(_line(f"{t}, {r.removed}", [r], [r.spc[t]]) for r in self._others for t in r.spc),
         ]
-        panels = {"SPC": spc}
-        if own[0].accuracy:
-            kept = [_line("position", own, [r.accuracy for r in own if r.accuracy])]
-            panels["accuracy"] = [*kept, *(_line(r.removed, [r], [r.accuracy]) for r in others if r.accuracy)]
-        return panels_figure(
-            panels, (), title=f"{self.network}, {self.settings['site']}: position taken out", x="directions", y=""
-        )
+
+    def _accuracy_lines(self) -> list[Line]:
+        if not self._own[0].accuracy:
+            return []
+        kept = _line("position", self._own, [r.accuracy for r in self._own if r.accuracy])
+        return [kept, *(_line(r.removed, [r], [r.accuracy]) for r in self._others if r.accuracy)]
+
+    @property
+    def _own(self) -> list[Left]:
+        return [r for r in self.rows if r.removed in SHOWN]
+
+    @property
+    def _others(self) -> list[Left]:
+        return [r for r in self.rows if r.removed not in SHOWN and r.rank]
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
@@ -143,6 +175,7 @@ class WithoutResult(Result):
             title=f"What is left of {self.network} without position?",
             lead=LEAD,
             figures={"curve": self.plot()},
+            charts=self.charts(),
             tables=[Table("Left of position and of the task", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,
@@ -154,6 +187,10 @@ def _line(label: str, rows: Iterable[Left], estimates: Iterable[Estimate]) -> Li
     found = list(estimates)
     ends = (tuple(e.low for e in found), tuple(e.high for e in found))
     return Line(label, tuple(float(r.rank) for r in rows), tuple(e.mean for e in found), *ends)
+
+
+def _hundredfold(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(100 * v for v in values)
 
 
 def _read(r: Left) -> str:

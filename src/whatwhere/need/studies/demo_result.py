@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from whatwhere.intervals import Estimate
 from whatwhere.lab.result import SCHEMA_VERSION, Result
-from whatwhere.need.studies.result import GAP_FC, INTACT, NeedResult, Point, line_of
+from whatwhere.need.studies.result import GAP_FC, INTACT, SHARE, NeedResult, Point, line_of
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import curve_figure
 from whatwhere.report.page import Report, Table
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MODEL, WIDTH = "cifar/vgg11", 0.25
+CHANCES = "chance of what and where"
 CHANCE = 1 / 12  # of the tasks with a known answer
 COST, NEAR, LEARNED = 0.03, 0.05, 0.95  # what a collapse may cost, how near chance is, and that a task was learned
 EXPECTED = {
@@ -74,7 +76,12 @@ class DemoResult(Result):
     def plot(self) -> Figure:
         """GAP+FC on the tasks, in one figure."""
         lines = [line_of(task, _collapsed(r)) for task, r in self.tasks.items()]
-        return curve_figure(lines, {"chance of what and where": 100 * CHANCE}, title="Trained with GAP+FC")
+        return curve_figure(lines, {CHANCES: 100 * CHANCE}, title="Trained with GAP+FC")
+
+    def chart(self) -> Chart:
+        """The same, as the page draws it."""
+        lines, levels = [line_of(task, _collapsed(r)) for task, r in self.tasks.items()], {CHANCES: 100 * CHANCE}
+        return Chart("curve", "Trained with GAP+FC", SHARE, "accuracy (%)", lines, levels)
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content; with a folder, links to the tasks' pages."""
@@ -83,6 +90,7 @@ class DemoResult(Result):
             title="How much where do these tasks need?",
             lead=f"{MODEL} (width {WIDTH:g}), trained and tested without spatial information from each depth on.",
             figures={"curve": self.plot()},
+            charts=[self.chart()],
             tables=[Table("No spatial information after the first convolution (GAP+FC)", self.table())],
             notes=[*(f"{task}: {EXPECTED[task]}" for task in self.tasks), *self.notes],
             conclusion=self.conclusion,

@@ -137,6 +137,7 @@ class RecoverResult(RowsResult):
             title=f"How much does {self.settings['network']} recover from a collapse?",
             lead=LEAD.format(NAMES[self.score]),
             figures={"recover": self.plot()},
+            charts=[self.chart("recover", f"{NAMES[self.score]} (%)", (self.score,))],
             tables=[
                 Table("Before and after fine-tuning", self.table()),
                 Table("Each fine-tuned network: intervals over test pictures, and where it is kept", self.each_table()),

@@ -47,6 +47,7 @@ class CompareResult(RowsResult):
             title=f"Does recalibration help {self.settings['model']}?",
             lead="The same network, trained alike with each method inside; differences are paired by seed and picture.",
             figures={"recalibration": self.plot()},
+            charts=[self.chart("recalibration")],
             tables=[Table("Accuracy, difference from the plain network, and cost", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,

@@ -11,12 +11,15 @@ import numpy as np
 
 from whatwhere.costs import Cost
 from whatwhere.lab.result import SCHEMA_VERSION, Result
-from whatwhere.report.figures import COLOURS, STYLE
+from whatwhere.report.charts import Chart
+from whatwhere.report.figures import COLOURS, STYLE, Line
 from whatwhere.report.page import Report, Table
 from whatwhere.use.studies.compare_result import NONE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MORE = "more than the plain network (%)"
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,21 @@ class CostResult(Result):
         methods = self.methods or [NONE]
         return bars_figure(
             {name: self.extra(name) for name in methods},
-            title=f"{self.settings.get('model', 'network')}: cost of recalibration",
-            x="more than the plain network (%)",
+            title=self._title,
+            x=MORE,
         )
+
+    def chart(self) -> Chart:
+        """The same, as the page draws it."""
+        methods = self.methods or [NONE]
+        extra = [self.extra(name) for name in methods]
+        places = tuple(map(float, range(len(methods))))
+        lines = [Line(what, places, tuple(e[what] for e in extra)) for what in extra[0]]
+        return Chart("cost", self._title, MORE, MORE, lines, {}, (), (), methods, joined=False)
+
+    @property
+    def _title(self) -> str:
+        return f"{self.settings.get('model', 'network')}: cost of recalibration"
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
@@ -104,6 +119,7 @@ class CostResult(Result):
             title=f"What does recalibration cost in {self.settings['model']}?",
             lead=f"Each method inside the same network, on a picture of {size}; nothing is trained.",
             figures={"cost": self.plot()},
+            charts=[self.chart()],
             tables=[Table("Absolute, and compared with the plain network", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,

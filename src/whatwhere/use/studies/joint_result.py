@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from whatwhere.intervals import Estimate
 from whatwhere.lab.rows import Row, RowsResult
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table
 from whatwhere.report.panels import panels_figure
@@ -82,13 +83,21 @@ class JointResult(RowsResult):
 
     def plot(self) -> Figure:
         """Two panels over the same depths: position held, and accuracy kept when shuffled from there on."""
+        hold, need = self.charts()
+        panels, y = {HOLD: hold.lines, NEED: need.lines}, {HOLD: hold.y, NEED: need.y}
+        return panels_figure(panels, hold.ticks, title=self.title, y=y, width=5.0)
+
+    def charts(self) -> tuple[Chart, Chart]:
+        """The same, as the page draws it."""
         ticks = [RGB, *self.sites]
         hold = [self._curve(m, m, SPC, ticks) for m in self.methods]
         fresh = replace(self._curve(NONE, f"{NONE}, untrained", FRESH, ticks), low=(), high=())
         need = [_kept(self._curve(m, m, LOST, ticks)) for m in self.methods]
-        y = {HOLD: f"SPC, mean of {' and '.join(self.settings['look']['targets'])}", NEED: "share of accuracy kept (%)"}
-        panels = {HOLD: [*hold, fresh], NEED: need}
-        return panels_figure(panels, ticks, title=self.title, y=y, width=5.0)
+        spc = f"SPC, mean of {' and '.join(self.settings['look']['targets'])}"
+        return (
+            Chart("joint", HOLD, "", spc, [*hold, fresh], {}, [fresh.label], (), ticks),
+            Chart("joint-need", NEED, "", "share of accuracy kept (%)", need, {}, (), (), ticks),
+        )
 
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
@@ -96,6 +105,7 @@ class JointResult(RowsResult):
             title=f"Does recalibration make {self.settings['model']} hold more position, and need more?",
             lead=LEAD,
             figures={"joint": self.plot()},
+            charts=self.charts(),
             tables=[Table("Position held and accuracy kept, by site", self.table())],
             notes=self.notes,
             conclusion=self.conclusion,
