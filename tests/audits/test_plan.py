@@ -25,12 +25,13 @@ def found(folder):
 
 
 def test_every_part_is_there_or_says_why_not(found):
-    assert set(found.parts) == {"need", "patches", "hold", "fields"}
+    assert set(found.parts) == {"need", "patches", "hold", "fields", "failures"}
     assert found.left_out["check"] == "it was not asked for (--without)."
     assert "residual block" in found.left_out["use"]
     assert "label maps" in found.left_out["say"]
     assert not [why for why in found.left_out.values() if "fault" in why]
     assert len(found.sentences) == 3
+    assert 0 < found.parts["failures"]["wrong"] < found.parts["failures"]["pictures"]
 
 
 def test_the_numbers_are_those_of_the_studies(found, folder):
@@ -48,7 +49,7 @@ def test_the_numbers_are_those_of_the_studies(found, folder):
 def test_what_is_finished_is_not_asked_again(folder, monkeypatch):
     monkeypatch.setattr(plan, "ASK", {})
     again = ww.audit(network(), pictures(), out=folder, quiet=True, **QUICK)
-    assert set(again.parts) == {"need", "patches", "hold", "fields"}
+    assert set(again.parts) == {"need", "patches", "hold", "fields", "failures"}
     with pytest.raises(InputError, match="another"):
         ww.audit(network(), pictures(), out=folder, quiet=True, **{**QUICK, "minutes": 3})
 
@@ -59,7 +60,7 @@ def test_a_part_that_breaks_takes_no_other_along(monkeypatch):
 
     monkeypatch.setattr(plan, "ASK", {**asked.ASK, "hold": broken})
     found = ww.audit(network(), pictures(), quiet=True, minutes=0.01, without=("check", "patches", "fields", "use"))
-    assert set(found.parts) == {"need"}
+    assert set(found.parts) == {"need", "failures"}
     assert (
         found.left_out["hold"]
         == "it failed, which is a fault of whatwhere: ZeroDivisionError: no such thing. Another --out asks again."

@@ -12,6 +12,7 @@ import torch
 
 from whatwhere import hold, need, say, use
 from whatwhere.audits.budget import Budget, Speed, speed_of
+from whatwhere.audits.failures import Shuffled, failures
 from whatwhere.audits.known import known_answers
 from whatwhere.audits.study import Audit
 from whatwhere.costs import cost
@@ -19,16 +20,18 @@ from whatwhere.data import Data, Split
 from whatwhere.data.boxes import BoxSplit
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
+from whatwhere.files import read_json
 from whatwhere.lab.sources import place
 from whatwhere.lab.study import Run, Study, run_study
 from whatwhere.need.studies.chunk import AnySplit
 from whatwhere.need.studies.on_pictures import sized
+from whatwhere.need.studies.result import NeedResult
 from whatwhere.network import Network
 from whatwhere.receptive import receptive_fields
 from whatwhere.site import Site, Sites
 from whatwhere.site_table import list_sites
 
-CHECK, SPEED, NEED, PATCHES, HOLD, FIELDS, USE, SAY = (
+CHECK, SPEED, NEED, PATCHES, HOLD, FIELDS, USE, SAY, FAILURES = (
     "check",
     "speed",
     "need",
@@ -37,8 +40,9 @@ CHECK, SPEED, NEED, PATCHES, HOLD, FIELDS, USE, SAY = (
     "fields",
     "use",
     "say",
+    "failures",
 )
-PARTS = (CHECK, NEED, PATCHES, HOLD, FIELDS, USE, SAY)  # what may be left out
+PARTS = (CHECK, NEED, PATCHES, HOLD, FIELDS, USE, SAY, FAILURES)  # what may be left out
 METHODS = ("per-channel", "mean")
 GRIDS = (2, 4, 8)
 READ_SIZE = 14  # height and width of the features that are read
@@ -211,6 +215,26 @@ def _say(asked: Asked, budget: Budget) -> dict[str, Any]:
     raise InputError(SAY_TAKES.format(words=" ".join(words_of(asked.study)), site=site))
 
 
+def _failures(asked: Asked, budget: Budget) -> dict[str, Any]:
+    site = _telling(asked)
+    alone = asked.reach != "from"
+    words = f"at {site}" if alone else f"from {site} on"
+    seen = Shuffled(asked.net, site if alone else f"{site}:", words, asked.study.seed)
+    return failures(seen, asked.split, budget.failures(len(asked.split)))
+
+
+def _telling(asked: Asked) -> str:
+    """Where shuffling costs something for the first time, counted from the answer; else the place in the middle."""
+    done = asked.how.folder / NEED / "result.json"
+    points = NeedResult.from_dict(read_json(done)).points if done.is_file() else ()
+    lost = [p for p in points if p.method == METHODS[0] and p.drop and p.drop.low > 0]
+    if lost:
+        return min(lost, key=lambda p: p.depth_share).site
+    if not asked.places:
+        raise InputError("there is no place to shuffle.")
+    return asked.places[len(asked.places) // 2].name
+
+
 def _speaks(asked: Asked, site: Site) -> str:
     """The name of a place that a bottleneck can go behind; "" of another."""
     try:
@@ -240,6 +264,7 @@ ASK: Mapping[str, Part] = {
     FIELDS: _fields,
     USE: _use,
     SAY: _say,
+    FAILURES: _failures,
 }
 
 

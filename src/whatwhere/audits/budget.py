@@ -14,9 +14,16 @@ from whatwhere.need.studies.chunk import AnySplit
 from whatwhere.network import Network, running
 from whatwhere.site import Site, Sites, evaluating
 
-SHARES = {"need": 0.45, "hold": 0.25, "patches": 0.12, "fields": 0.08}  # of the time; the rest is for what is fixed
+SHARES = {
+    "need": 0.45,
+    "hold": 0.25,
+    "patches": 0.12,
+    "fields": 0.08,
+    "failures": 0.03,
+}  # of the time; the rest is for what is fixed
 LEAST, TIMED = 24, 8  # pictures of a part; pictures that are timed
 MANY, FEW = 10, 5  # sites, where there is time for them
+LOOKED = 200  # pictures, of which some are shown
 DRAWS = 2  # of a shuffle
 READS = 3  # networks that a read-out measures beside the given one: two untrained, one with another padding
 SLOWER = 3.0  # float64 products of the read-out, against the network's own operations
@@ -127,6 +134,10 @@ class Budget:
             "sites": [s.name for s in sites],
             "pictures": max(4, min(most, 32, int(self.of("fields") / per_picture))),
         }
+
+    def failures(self, most: int) -> int:
+        """Pictures that are looked at for some to show: two passes each."""
+        return min(self._fits("failures", 2, most), LOOKED)
 
     def _fits(self, part: str, passes: float, most: int) -> int:
         """Pictures that a part has time for."""

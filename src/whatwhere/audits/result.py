@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whatwhere.audits.drawn import charts_of
+from whatwhere.audits.failures import gallery
 from whatwhere.audits.measured import Measured
 from whatwhere.audits.sure import in_short, rests_on
 from whatwhere.audits.verdict import verdict
+from whatwhere.report.gallery import Gallery
 from whatwhere.report.page import Report, Table
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class AuditResult(Measured):
             lead=f"Asked on {where}: {_minutes(self.settings['minutes'])} were given, {took:.1f} taken. "
             f"{in_short(self)} {LAST}",
             charts=list(charts_of(self)),
+            galleries=list(self._galleries()),
             tables=[Table("Place by place", self.table()), *self._tables()],
             notes=self.notes,
             conclusion=self.conclusion,
@@ -101,6 +104,12 @@ class AuditResult(Measured):
             commands=self.commands,
             commands_title="What to do next",
         )
+
+    def _galleries(self) -> Iterator[Gallery]:
+        """Position maps, and pictures that come out wrong."""
+        wrong = gallery(self.parts.get("failures", {}))
+        maps = self.hold.gallery_view() if self.hold else None
+        yield from (found for found in (wrong, maps) if found)
 
     @property
     def commands(self) -> Mapping[str, str]:

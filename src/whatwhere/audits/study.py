@@ -29,7 +29,7 @@ class Audit(Measured, Study["AuditResult"]):
         score: as `need curve` takes it; if not given: miou for scenes, map with boxes, accuracy with class labels,
             agreement with the intact network without, feature for a network without classes.
         minutes: that it may take on this machine; the most telling comes first.
-        without: parts to leave out, of check, need, patches, hold, fields, use, say.
+        without: parts to leave out, of check, need, patches, hold, fields, use, say, failures.
         within: what the recommendation may cost, in the score's own unit; of a score in per cent 0.01 is one point.
         seed: of every draw.
 
