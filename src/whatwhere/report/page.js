@@ -63,7 +63,7 @@
     const values = chart.rows.flatMap((d) => [d.y, d.low, d.high]).concat(chart.levels.map((l) => l.y)).filter((v) => v !== null);
     const within = { x: "y", y: at };
     return Plot.plot({
-      ...frame(width), marginLeft: left, marginTop: 28, marginRight: 24, height: 76 + chart.ticks.length * Math.max(44, 16 * chart.series.length),
+      ...frame(width), marginLeft: left, marginTop: 28, marginRight: 24, height: 76 + chart.ticks.length * (chart.ticks.length > dense ? 18 : Math.max(44, 16 * chart.series.length)),
       x: { label: null, grid: true, nice: true, domain: d3.extent(values) },
       y: { domain: [-0.5, chart.ticks.length - 0.5], reverse: true, axis: null },
       marks: [

@@ -97,7 +97,7 @@ def test_an_intervention_is_compared_with_the_same_done_to_other_concepts():
     assert len(others) == 4
     assert all(sorted(o.values()) == [0.0, 1.0] and not {2, 3} & set(o) for o in others)
     assert "12 test pictures in 12 groups, it changes 51.9 % [" in text
-    assert "change 10.0 %, a difference of +41.9 points [" in text
+    assert "change 10.0 %, a difference of +42.0 points [" in text
     assert text.endswith("the prediction rests on these concepts more than on others.")
 
 
