@@ -2,15 +2,21 @@
 
 import csv
 import io
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from small_audit import EVIL, audit
 from whatwhere.audits.result import AuditResult
+from whatwhere.report.charts import Chart
+from whatwhere.report.figures import Line
+from whatwhere.report.gallery import Gallery, Picture
+from whatwhere.report.page import LARGEST, Report, Table, write_report
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -111,4 +117,114 @@ def test_it_fits_a_phone_and_a_wall(browser: Any, file: Path, width: int, scheme
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
+    context.close()
+
+
+def dense(label: str, panel: str) -> Line:
+    """A curve of 101 points, one of which is missing."""
+    x = tuple(i / 100 for i in range(101))
+    return Line(label, x, (math.nan, *x[1:]), panel=panel)
+
+
+@pytest.fixture(scope="module")
+def views_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All kinds of charts and pictures, with names as files and classes may have them: 1,000 classes, one site, NaN."""
+    panels = [Line(EVIL, (0.0,), (1.0,), (0.5,), (1.5,), panel=p) for p in ("left", f"right\n{EVIL}")]
+    curves = Chart("panels", EVIL, "x", "y", [*panels, dense("dense", "left")], {}, ["dense"])
+    here = Chart(
+        "here", "One site", "", "SPC", [Line("network", (0.0,), (0.5,), (0.25,), (0.75,))], ticks=[f"{EVIL}\n"]
+    )
+    classes = tuple(map(float, range(1000)))
+    many = [Line("found", classes, classes, classes, classes), Line("published", (1.0,), (700.0,))]
+    names = [f"{EVIL} {i}" for i in range(1000)]
+    points = Chart("points", "Classes", "%", "%", many, {"chance": 500.0}, ["published"], (), names, joined=False)
+    maps = [Picture(np.eye(8) + i, f"picture\n{EVIL} {i}", f"group {i // 2}") for i in range(4)]
+    nothing = Picture(np.full((3, 3), np.nan), "nothing")
+    gallery = Gallery("maps", "Maps", [*maps, nothing], legend={EVIL: "#804080"})
+    table = Table("all classes", [{"class": n, "IoU": i} for i, n in enumerate(names)])
+    report = Report(EVIL, "lead", tables=[table], charts=[curves, here, points], galleries=[gallery])
+    return write_report(tmp_path_factory.mktemp("views"), report)
+
+
+@pytest.fixture(scope="module")
+def views(browser: Any, views_file: Path) -> Iterator[Any]:
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.said = []
+    page.on("console", lambda m: page.said.append(m.text))
+    page.on("pageerror", lambda e: page.said.append(str(e)))
+    page.on("dialog", lambda d: page.said.append("a dialog") or d.dismiss())
+    page.goto(views_file.as_uri())
+    page.wait_for_selector("#chart-2 svg")
+    yield page
+    assert page.said == []
+    context.close()
+
+
+def test_each_panel_is_drawn_and_dense_curves_have_no_markers(views: Any) -> None:
+    assert views.said == []
+    assert views.locator("#chart-0 .drawn > svg").count() == 2
+    assert views.locator("#chart-0 svg circle").count() == 2, "of the curves of one point, none of 101"
+    assert views.locator("#chart-0 .legend label").count() == 2, "the legend once"
+    assert EVIL in views.locator("#chart-0 .legend").inner_text()
+    assert views.locator("#chart-1 .legend").is_hidden(), "one curve is not switched off"
+
+
+def test_a_switch_holds_for_all_panels(views: Any) -> None:
+    box = views.locator("#chart-0 .legend input").first
+    box.focus()
+    views.keyboard.press("Space")
+    assert views.locator("#chart-0 svg circle").count() == 0
+    views.keyboard.press("Space")
+    assert views.locator("#chart-0 svg circle").count() == 2
+
+
+def test_points_show_value_and_interval_under_the_pointer(views: Any) -> None:
+    assert views.locator("#chart-2 svg circle").count() == 1001
+    views.locator("#chart-2 svg circle").nth(3).hover(force=True)
+    views.wait_for_timeout(100)
+    tip = "".join(views.locator("#chart-2 svg [aria-label], #chart-2 svg g").last.all_text_contents())
+    assert "[3.00, 3.00]" in tip
+
+
+def test_values_of_panels_are_saved_with_names_of_several_lines(views: Any) -> None:
+    with views.expect_download() as saved:
+        views.locator("#chart-0 button", has_text="CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(saved.value.path()).read_text(), newline="")))
+    assert {row["panel"] for row in rows} == {"left", f"right\n{EVIL}"}
+    assert [row["y"] for row in rows if row["series"] == "dense"][:2] == ["", "0.01"]
+    with views.expect_download() as saved:
+        views.locator("#chart-0 button", has_text="SVG").click()
+    assert Path(saved.value.path()).read_text().count("<svg") == 3, "both panels in one"
+
+
+def test_pictures_are_enlarged_by_key_one_after_the_other_and_saved(views: Any) -> None:
+    tiles = views.locator(".tile button")
+    assert tiles.count() == 5
+    tiles.first.focus()
+    views.keyboard.press("Enter")
+    dialog = views.locator("dialog[open]")
+    assert f"group 0: picture {EVIL} 0" in " ".join(dialog.inner_text().split())
+    views.keyboard.press("ArrowLeft")
+    assert "nothing was measured" in dialog.inner_text()
+    views.keyboard.press("ArrowRight")
+    views.keyboard.press("ArrowRight")
+    with views.expect_download() as saved:
+        dialog.locator("a").click()
+    assert saved.value.suggested_filename == "maps-2.png"
+    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+    views.keyboard.press("Escape")
+    assert views.locator("dialog[open]").count() == 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (3840, "light")])
+def test_views_fit_and_pages_stay_small(browser: Any, views_file: Path, width: int, scheme: str) -> None:
+    assert views_file.stat().st_size < LARGEST
+    context = browser.new_context(offline=True, color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.goto(views_file.as_uri())
+    page.wait_for_selector("#chart-2 svg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [tile.bounding_box() for tile in page.locator(".tile").all()]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
     context.close()

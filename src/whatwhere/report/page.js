@@ -43,8 +43,9 @@
         Plot.ruleY(chart.levels, { y: "y", stroke: css("--soft"), strokeDasharray: "5 3" }),
         Plot.text(chart.levels, { y: "y", frameAnchor: "right", dy: -7, text: (d) => `${d.label}: ${shown(d.y)}`, fill: css("--soft") }),
         Plot.ruleX(spread, { x: "x", y1: "low", y2: "high", stroke: ink, strokeOpacity: 0.55, strokeWidth: 1.5 }),
-        ...[false, true].map((control) => Plot.line(rows.filter((d) => look.get(d.series).control === control), {
-          x: "x", y: "y", z: "series", stroke: ink, sort: "x", strokeWidth: control ? 1.5 : 2.2, strokeDasharray: control ? "4 3" : null })),
+        ...[false, true].flatMap((control) => [false, true].map((again) => Plot.line(
+          rows.filter((d) => look.get(d.series).control === control && chart.series.indexOf(look.get(d.series)) >= 6 === again),
+          { x: "x", y: "y", z: "series", stroke: ink, sort: "x", strokeWidth: control ? 1.5 : 2.2, strokeDasharray: again ? "2 3" : control ? "4 3" : null }))),
         Plot.dot(rows.filter((d) => many.get(d.series) <= dense), { x: "x", y: "y", fill: ink, r: (d) => (look.get(d.series).control ? 2.5 : 3.5), stroke: css("--paper") }),
         Plot.tip(rows, Plot.pointer({ x: "x", y: "y", fill: css("--paper"), stroke: css("--soft"),
           title: (d) => `${d.series}\n${d.place ?? `${shown(d.x)}`}: ${shown(d.y)}${interval(d)}` })),
@@ -62,7 +63,7 @@
     const values = chart.rows.flatMap((d) => [d.y, d.low, d.high]).concat(chart.levels.map((l) => l.y)).filter((v) => v !== null);
     const within = { x: "y", y: at };
     return Plot.plot({
-      ...frame(width), marginLeft: left, marginTop: 28, marginRight: 24, height: 76 + chart.ticks.length * Math.max(44, 16 * chart.series.length),
+      ...frame(width), marginLeft: left, marginTop: 28, marginRight: 24, height: 76 + chart.ticks.length * (chart.ticks.length > dense ? 18 : Math.max(44, 16 * chart.series.length)),
       x: { label: null, grid: true, nice: true, domain: d3.extent(values) },
       y: { domain: [-0.5, chart.ticks.length - 0.5], reverse: true, axis: null },
       marks: [
@@ -134,7 +135,7 @@
       const box = element("input", { type: "checkbox", checked: on.has(s.label) });
       box.addEventListener("change", () => { box.checked ? on.add(s.label) : on.delete(s.label); draw(); });
       const apart = chart.kind === "points";
-      const swatch = element("span", { className: `swatch${s.control ? " control" : ""}${apart ? " point" : ""}` });
+      const swatch = element("span", { className: `swatch${s.control ? " control" : ""}${i >= 6 ? " again" : ""}${apart ? " point" : ""}` });
       swatch.style.setProperty("--colour", `var(--series-${i % 6})`);
       legend.append(element("label", {}, box, swatch, s.control && !apart ? `${s.label} (control)` : s.label));
     }

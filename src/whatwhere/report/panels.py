@@ -12,6 +12,8 @@ from whatwhere.report.figures import STYLE, Line, look
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+DENSE = 40  # points of a curve: with more, no marker on each
+
 
 def panels_figure(
     panels: Mapping[str, Sequence[Line]],
@@ -79,6 +81,8 @@ def _name_vertical(axes: Sequence[Any], panels: Mapping[str, Any], y: str | Mapp
 
 def _panel_line(axes: Any, line: Line, number: int) -> None:
     colour, style = look(number)
+    if len(line.x) > DENSE:
+        style = style[1:]
     axes.plot(line.x, line.y, style, ms=5, mec="white", lw=1.5, color=colour, label=line.label)
     if line.low:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, lw=0)

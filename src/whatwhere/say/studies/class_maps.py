@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whatwhere.data.scenes import Scenes
 from whatwhere.label_maps import IGNORE
+from whatwhere.report.gallery import Gallery, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +58,39 @@ def with_classes(figure: Figure, scenes: Scenes) -> Figure:
     patches = [Patch(color=tuple(c)) for c in colours]
     figure.legend(patches, list(scenes.classes), loc="outside lower center", ncols=6, fontsize=8)
     return figure
+
+
+def beside(
+    name: str, title: str, drawn: Mapping[str, Sequence[Any]], columns: Sequence[str], scenes: Scenes, about: str = ""
+) -> Gallery:
+    """Maps beside each other as a page shows them, with what the colours of class maps mean.
+
+    Args:
+        name: of the figure that shows the same in a file.
+        title: above it.
+        drawn: (h, w) maps between 0 and 1, or (h, w, 3) pictures, by row; None leaves a place empty.
+        columns: what each of a row is.
+        scenes: whose classes they show.
+        about: how to read it.
+    """
+    shown = [
+        Picture(values, column, row, f"{row}: {column}")
+        for row, each in drawn.items()
+        for column, values in zip(columns, each, strict=True)
+        if values is not None
+    ]
+    return Gallery(name, title, shown, about, SHARE, _legend(drawn, scenes))
+
+
+def _legend(drawn: Mapping[str, Sequence[Any]], scenes: Scenes) -> dict[str, str]:
+    """Colours of the classes that occur; those of photographs do not count."""
+    palette = coloured(torch.arange(len(scenes.classes))[None], scenes.colours)[0].tolist()
+    maps = [m for each in drawn.values() for m in each if m is not None and np.ndim(m) == 3]
+    flat = [np.unique(m.reshape(-1, 3), axis=0) for m in maps]
+    there = {tuple(c) for colours in flat if len(colours) <= len(palette) + 1 for c in colours.tolist()}
+    return {
+        n: "#{:02x}{:02x}{:02x}".format(*c) for n, c in zip(scenes.classes, palette, strict=True) if tuple(c) in there
+    }
 
 
 def upright(picture: Tensor) -> NDArray[np.uint8]:

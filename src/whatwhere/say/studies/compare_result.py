@@ -109,6 +109,7 @@ class SayResult(Result):
             lead=f"{self.settings['network']['name']} on {self.data['name']}: everything behind a site rests on "
             "concept maps alone.",
             figures=pictures.figures(self.rows, self.ceiling),
+            charts=pictures.charts(self.rows, self.ceiling),
             tables=[
                 Table("What a bottleneck costs", self.table()),
                 *(t for t in [Table(INSPECTED, self.inspection_table())] if t.rows),

@@ -15,8 +15,9 @@ from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import maps_figure
 from whatwhere.say.checked import whole
 from whatwhere.say.leakage import dropped
-from whatwhere.say.studies.class_maps import SHARE, coloured, upright, with_classes
+from whatwhere.say.studies.class_maps import SHARE, beside, coloured, upright, with_classes
 from whatwhere.say.studies.compare import Compare
+from whatwhere.say.studies.concluded import basis, failures_chart, of_failures
 from whatwhere.say.studies.measure import Cells
 from whatwhere.say.studies.speaker import Speaker, checked_rows
 from whatwhere.say.studies.words import failure_lines
@@ -28,6 +29,9 @@ LEAST = 0.02  # of a picture that a class must take for its reasons to be listed
 TOP = 3  # concepts for each class
 SHOWN = 5  # failures
 MARGIN = 3  # cells around an example region
+SEEN = ("picture", "truth", "predicted", "P(right)")
+CROPPED = ("picture", "truth", "predicted", "first reason")
+FAILED = "The largest region of each failure"
 ROWS = "pictures (rows in Python)"
 Box: TypeAlias = tuple[slice, slice]
 Region: TypeAlias = tuple[Mapping[str, Any], tuple[int, Box] | None]  # a failure, and the picture and box to show
@@ -87,14 +91,24 @@ def explained(
 
 def _report(speaker: Speaker, rows: Sequence[int], failures: Sequence[Any], regions: Sequence[Region]) -> Report:
     classes, names = speaker.scenes.classes, speaker.layer.names
-    figures = {"scenes": scenes_figure(speaker, rows), "concepts": concepts_figure(speaker, rows)}
+    scenes, concepts = scenes_drawn(speaker, rows), concepts_drawn(speaker, rows)
+    figures = {"scenes": _figure(speaker, scenes, SEEN, "Scenes"), "concepts": concepts_figure(speaker, concepts)}
+    galleries = [
+        beside("scenes", "Scenes", scenes, SEEN, speaker.scenes, "P(right): the confidence from concepts."),
+        beside("concepts", "Concept maps", concepts, ["picture", *names], speaker.scenes),
+    ]
     if regions:
-        figures["failures"] = failures_figure(speaker, regions)
+        failed = failures_drawn(speaker, regions)
+        figures["failures"] = _figure(speaker, failed, CROPPED, FAILED)
+        galleries.insert(0, beside("failures", FAILED, failed, CROPPED, speaker.scenes))
     reasons = [line for row in rows for line in reasons_of(speaker, row)]
     return Report(
         title="What it says, and why",
         lead=_lead(speaker, len(rows), len(failures)),
         figures=figures,
+        charts=[failures_chart(speaker)] if failures else [],
+        galleries=galleries,
+        conclusion=f"{basis(speaker)} {of_failures(speaker)}",
         tables=[
             Table(
                 "Reasons: how much the class's mean log-probability falls when a concept is set to its mean",
@@ -176,8 +190,12 @@ def _examples(regions: Sequence[Region], total: int, n: int) -> list[int]:
     return list(dict.fromkeys([*first, *spaced]))[:n]
 
 
-def scenes_figure(speaker: Speaker, rows: Sequence[int]) -> Figure:
-    """Picture, truth, prediction and confidence, a row each."""
+def _figure(speaker: Speaker, drawn: Mapping[str, Sequence[Any]], columns: Sequence[str], title: str) -> Figure:
+    return with_classes(maps_figure(drawn, columns, title=title, limits=SHARE), speaker.scenes)
+
+
+def scenes_drawn(speaker: Speaker, rows: Sequence[int]) -> dict[str, list[Any]]:
+    """Picture, truth, prediction and confidence, by picture."""
     colours, drawn = speaker.scenes.colours, {}
     for row in rows:
         drawn[f"picture {row}"] = [
@@ -186,24 +204,23 @@ def scenes_figure(speaker: Speaker, rows: Sequence[int]) -> Figure:
             coloured(speaker.scores(row).argmax(0), colours),
             speaker.sure[row].numpy(),
         ]
-    figure = maps_figure(drawn, ["picture", "truth", "predicted", "P(right)"], title="Scenes", limits=SHARE)
-    return with_classes(figure, speaker.scenes)
+    return drawn
 
 
-def concepts_figure(speaker: Speaker, rows: Sequence[int]) -> Figure:
+def concepts_drawn(speaker: Speaker, rows: Sequence[int]) -> dict[str, list[Any]]:
+    """The picture and every concept map, by picture."""
+    return {f"picture {r}": [upright(speaker.picture(r)), *speaker.said.concepts[r].numpy()] for r in rows}
+
+
+def concepts_figure(speaker: Speaker, drawn: Mapping[str, Sequence[Any]]) -> Figure:
     """Every concept map of the pictures, a row for each concept."""
-    drawn: dict[str, list[Any]] = {"": [upright(speaker.picture(r)) for r in rows]}
-    for k, name in enumerate(speaker.layer.names):
-        drawn[name] = [speaker.said.concepts[r, k].numpy() for r in rows]
-    return maps_figure(drawn, [f"picture {r}" for r in rows], title="Concept maps (dark 0, light 1)", limits=SHARE)
+    rows = dict(zip(["", *speaker.layer.names], map(list, zip(*drawn.values(), strict=True)), strict=True))
+    return maps_figure(rows, list(drawn), title="Concept maps (dark 0, light 1)", limits=SHARE)
 
 
-def failures_figure(speaker: Speaker, regions: Sequence[Region]) -> Figure:
+def failures_drawn(speaker: Speaker, regions: Sequence[Region]) -> dict[str, list[Any]]:
     """The largest region of each failure: picture, truth, prediction, and the first reason's map."""
-    drawn = dict(_failure_row(speaker, failure, *found) for failure, found in regions if found)
-    columns = ["picture", "truth", "predicted", "first reason"]
-    figure = maps_figure(drawn, columns, title="The largest region of each failure", limits=SHARE)
-    return with_classes(figure, speaker.scenes)
+    return dict(_failure_row(speaker, failure, *found) for failure, found in regions if found)
 
 
 def _failure_row(speaker: Speaker, failure: Mapping[str, Any], row: int, box: Box) -> tuple[str, list[Any]]:

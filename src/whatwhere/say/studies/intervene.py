@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,15 +12,24 @@ import torch
 from torch import Tensor
 
 from whatwhere.errors import InputError
+from whatwhere.report.charts import Chart
+from whatwhere.report.figures import Line
 from whatwhere.report.page import Report, Table, write_report
 from whatwhere.report.panels import maps_figure
 from whatwhere.say.concept_counts import matching
-from whatwhere.say.studies.class_maps import SHARE, coloured, upright, with_classes
+from whatwhere.say.studies.class_maps import SHARE, beside, coloured, upright, with_classes
 from whatwhere.say.studies.compare import Compare
+from whatwhere.say.studies.concluded import basis, of_intervention
 from whatwhere.say.studies.speaker import Speaker, checked_rows
 
 TRUTH = "truth"
 SHOWN = 8  # overwritten concepts
+COLUMNS = ("picture", "before", "after", "truth")
+CLASSES = "Share of the picture predicted as each class"
+OTHERS = (
+    "Other concepts are overwritten with the same values, in the same box; how much that alters their maps may differ. "
+    "Intervals are over groups of the pictures that were asked."
+)
 BOX = "give top, bottom, left, right as shares of the picture from 0 to 1, such as 0.5,1,0,1."
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -36,6 +45,7 @@ class Change:
         edited: (K, h, w) as they were overwritten.
         picture: number of the test picture.
         pictures: test pictures in all; None: not known.
+        conclusion: what the same does to other test pictures, beside other concepts; empty: not asked.
     """
 
     before: Tensor
@@ -44,15 +54,23 @@ class Change:
     edited: Tensor
     picture: int = 0
     pictures: int | None = None
+    conclusion: str = ""
 
     @property
     def changed(self) -> float:
         """Share of the picture where the predicted class changes."""
         return float((self.before != self.after).float().mean())
 
+    @property
+    def sentence(self) -> str:
+        """The change of this picture, in words."""
+        return f"The predicted class changes for {100 * self.changed:.1f} % of the picture."
+
     def __str__(self) -> str:
         """In words."""
-        text = f"The predicted class changes for {100 * self.changed:.1f} % of the picture."
+        text = self.sentence
+        if self.conclusion:
+            return f"{text} {self.conclusion}"
         if self.pictures is None:
             return text
         return f"{text} It is one of {self.pictures} test pictures (number {self.picture}); others were not changed."
@@ -71,15 +89,33 @@ def intervened(speaker: Speaker, row: int, values: Mapping[str, float | str], bo
         InputError: for an unknown concept, a value outside [0, 1], labels that the scenes lack, or an empty box.
     """
     checked_rows([row], len(speaker.test), "picture (row in Python)")
-    own, names = speaker.said.concepts[row], speaker.layer.names
-    edited, inside = own.clone(), _inside(box, own.shape[-2:])
-    for pattern, value in values.items():
-        for name in matching(names, [pattern], "set (values in Python)"):
-            k = names.index(name)
-            wanted = _labels(speaker, row, k, own[k]) if value == TRUTH else _number(name, value)
-            edited[k] = torch.where(inside, wanted, own[k])
+    own, edited = speaker.said.concepts[row], edited_maps(speaker, row, numbered(speaker, values), box)
     before, after = speaker.rested(torch.stack([own, edited])).argmax(1)
     return Change(before, after, own, edited, row, len(speaker.test))
+
+
+def numbered(speaker: Speaker, values: Mapping[str, float | str]) -> dict[int, float | str]:
+    """What is overwritten, by concept's number; of patterns that overlap, the later one counts."""
+    names = speaker.layer.names
+    patterns = ((matching(names, [p], "set (values in Python)"), value) for p, value in values.items())
+    return {names.index(name): value for found, value in patterns for name in found}
+
+
+def edited_maps(speaker: Speaker, row: int, values: Mapping[int, float | str], box: Box | None) -> Tensor:
+    """Concept maps (K, h, w) of a test picture, some of them overwritten."""
+    own, names = speaker.said.concepts[row], speaker.layer.names
+    edited, inside = own.clone(), _inside(box, own.shape[-2:])
+    for k, value in values.items():
+        wanted = _labels(speaker, row, k, own[k]) if value == TRUTH else _number(names[k], value)
+        edited[k] = torch.where(inside, wanted, own[k])
+    return edited
+
+
+def changes(speaker: Speaker, row: int, ways: Sequence[Mapping[int, float | str]], box: Box | None) -> list[float]:
+    """Shares of a test picture where the predicted class changes, for each way to overwrite its maps."""
+    maps = [speaker.said.concepts[row], *(edited_maps(speaker, row, values, box) for values in ways)]
+    before, *after = speaker.rested(torch.stack(maps)).argmax(1)
+    return [float((before != a).float().mean()) for a in after]
 
 
 def _labels(speaker: Speaker, row: int, k: int, own: Tensor) -> Tensor:
@@ -148,19 +184,25 @@ def intervene(
     if not values:
         raise InputError("values is empty; give at least one concept with what it is set to, such as {'vehicle': 0}.")
     speaker = Speaker(study, folder, site, weights_folder=weights_folder)
-    change = intervened(speaker, row, values, box)
+    change, overwritten = intervened(speaker, row, values, box), numbered(speaker, values)
+    found = of_intervention(speaker, overwritten, lambda at, ways: changes(speaker, at, ways, box))
+    change = replace(change, conclusion=found)
     write_report(Path(folder) / "intervene", _report(speaker, row, values, box, change))
     return change
 
 
 def _report(speaker: Speaker, row: int, values: Mapping[str, float | str], box: Box | None, change: Change) -> Report:
-    figure = maps_figure(_drawn(speaker, row, change), ["picture", "before", "after", "truth"], limits=SHARE)
+    drawn, scenes = _drawn(speaker, row, change), speaker.scenes
+    figure = maps_figure(drawn, COLUMNS, limits=SHARE)
     return Report(
         title="What if a concept were otherwise?",
-        lead=f"Test picture {row} at {speaker.place}: {', '.join(f'{k} = {v}' for k, v in values.items())}. {change}",
-        figures={"intervention": with_classes(figure, speaker.scenes)},
-        tables=[Table("Share of the picture predicted as each class", class_lines(change, speaker.scenes.classes))],
-        notes=["Everything behind the concept maps is computed again; nothing is trained."],
+        lead=f"Test picture {row} at {speaker.place}: {', '.join(f'{k} = {v}' for k, v in values.items())}.",
+        conclusion=f"{change} {basis(speaker)}",
+        figures={"intervention": with_classes(figure, scenes)},
+        charts=[classes_chart(change, scenes.classes)],
+        galleries=[beside("intervention", "Before and after", drawn, COLUMNS, scenes)],
+        tables=[Table(CLASSES, class_lines(change, scenes.classes))],
+        notes=["Everything behind the concept maps is computed again; nothing is trained.", OTHERS],
         facts={
             "site": speaker.place,
             "picture": row,
@@ -179,6 +221,17 @@ def _drawn(speaker: Speaker, row: int, change: Change) -> dict[str, list[Any]]:
     for k in touched[:SHOWN]:
         drawn[speaker.layer.names[k]] = [None, change.maps[k].numpy(), change.edited[k].numpy(), None]
     return drawn
+
+
+def classes_chart(change: Change, classes: Sequence[str]) -> Chart:
+    """Each class's share before and after, of those that are predicted."""
+    there = torch.cat([change.before.flatten(), change.after.flatten()]).unique().tolist()
+    x, shares = tuple(map(float, range(len(there)))), (change.before, change.after)
+    lines = [
+        Line(label, x, tuple(100 * float((m == c).float().mean()) for c in there))
+        for label, m in zip(("before", "after"), shares, strict=True)
+    ]
+    return Chart("classes", CLASSES, "%", "%", lines, {}, ["before"], (), [classes[c] for c in there], joined=False)
 
 
 def class_lines(change: Change, classes: Sequence[str]) -> list[dict[str, str]]:

@@ -1,18 +1,52 @@
-"""Figures of a comparison of bottlenecks."""
+"""Figures of a comparison of bottlenecks, and the same as its page draws them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from whatwhere.report.charts import Chart
 from whatwhere.report.figures import COLOURS, MARKERS, STYLE, Line
 from whatwhere.report.panels import panels_figure
 from whatwhere.say.studies.say_row import Interval, SayRow, row_of, sites_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+NOISE = "noise"
+FINEST = ("intact", "tuned", "learned", "random", "pca", NOISE)  # beside which a bottleneck of concepts stands
+INSPECTED = ("inspectability", "Inspectability", "IoU with the best-matching concept, at least", "share of channels")
+SURE = ("confidence", "Risk and coverage", "share answered", "share wrong")
+COST = "What a bottleneck costs"
+CEILING = "a table from true concepts"
+ABOUT = {
+    "bottleneck": "The network as it was trained (intact), fine-tuned without a bottleneck (tuned), with each kind.",
+    "inspectability": "How many channels overlap with some concept by at least so much; noise shows what luck gives.",
+    "confidence": "Of the pixels answered first, the most confident ones, how many are wrong: lower is better.",
+}
+
+
+def charts(rows: tuple[SayRow, ...], ceiling: Interval | None) -> list[Chart]:
+    """Every figure of a result, as the page draws it: one style for each kind, whatever the site."""
+    sites, kinds = sites_of(rows), list(dict.fromkeys(r.kind for r in rows))
+    levels = {CEILING: 100 * ceiling.value} if ceiling else {}
+    cost = [_mious([r for r in rows if r.site == site], kinds, site) for site in sites]
+    drawn = [Chart("bottleneck", COST, "mIoU (%)", "mIoU (%)", cost, levels, (), (), kinds, joined=False)]
+    for named, lines_of in ((INSPECTED, _inspection_lines), (SURE, _risk_lines)):
+        lines = [replace(ln, panel=s if len(sites) > 1 else "") for s in sites for ln in lines_of(rows, s)]
+        controls = list(dict.fromkeys(ln.label for ln in lines if ln.label.partition(":")[0] in FINEST))
+        drawn += [Chart(*named, lines, {}, controls)] if lines else []
+    return [replace(chart, about=ABOUT[chart.name]) for chart in drawn]
+
+
+def _mious(rows: Sequence[SayRow], kinds: Sequence[str], site: str) -> Line:
+    """MIoU of each kind at a site, in per cent; x counts the kinds from 0."""
+    found = [r.miou for r in rows]
+    value, low, high = (tuple(100 * getattr(e, part) for e in found) for part in ("value", "low", "high"))
+    return Line(site, tuple(float(kinds.index(r.kind)) for r in rows), value, low, high)
 
 
 def figures(rows: tuple[SayRow, ...], ceiling: Interval | None) -> dict[str, Figure]:
@@ -24,16 +58,14 @@ def figures(rows: tuple[SayRow, ...], ceiling: Interval | None) -> dict[str, Fig
         drawn["inspectability"] = panels_figure(
             inspected,
             (),
-            title="Inspectability",
-            x="IoU with the best-matching concept, at least",
-            y="share of channels",
+            title=INSPECTED[1],
+            x=INSPECTED[2],
+            y=INSPECTED[3],
             width=width,
         )
     sure = {s: _risk_lines(rows, s) for s in sites}
     if any(sure.values()):
-        drawn["confidence"] = panels_figure(
-            sure, (), title="Risk and coverage", x="share answered", y="share wrong", width=width
-        )
+        drawn["confidence"] = panels_figure(sure, (), title=SURE[1], x=SURE[2], y=SURE[3], width=width)
     return drawn
 
 
@@ -51,7 +83,7 @@ def lossless_figure(rows: tuple[SayRow, ...], ceiling: Interval | None) -> Figur
             at.set_title(site, loc="left", fontsize=10)
             at.set_xlabel("mIoU, %")
             if ceiling:
-                at.axvline(100 * ceiling.value, color="0.5", ls=":", lw=1.2, label="a table from true concepts")
+                at.axvline(100 * ceiling.value, color="0.5", ls=":", lw=1.2, label=CEILING)
         axes[0].set_yticks(range(len(kinds)), kinds)
         axes[0].invert_yaxis()
         if ceiling:
@@ -66,13 +98,13 @@ def _dots(axes: Any, rows: Sequence[SayRow], kinds: Sequence[str]) -> None:
         axes.plot([100 * e.value], [y], MARKERS[0], color=COLOURS[0], mec="white", ms=7)
 
 
-def _inspection_lines(rows: Sequence[SayRow], site: str) -> list[Line]:
+def _inspection_lines(rows: tuple[SayRow, ...], site: str) -> list[Line]:
     found = [r for r in rows if r.site == site and "inspection" in r.extras]
     xi = np.linspace(0, 1, 101).tolist()
     noise = [r.extras["inspection"]["noise"] for r in found if "noise" in r.extras["inspection"]][:1]
     return [
-        *(_curve(f"{r.kind} ({r.channels})", xi, r.extras["inspection"]["curve"]) for r in found),
-        *(_curve(f"noise ({n['channels']})", xi, n["curve"]) for n in noise),
+        *(_curve(r.kind, xi, r.extras["inspection"]["curve"]) for r in found),
+        *(_curve(NOISE, xi, n["curve"]) for n in noise),
     ]
 
 

@@ -16,12 +16,13 @@ from whatwhere.data.scenes import Scenes
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
 from whatwhere.lab.cells import Cell, Store
-from whatwhere.lab.study import Run
+from whatwhere.lab.study import Finished, Run
 from whatwhere.label_maps import CLASS
 from whatwhere.say.layer import Bottleneck, layer_of
 from whatwhere.say.studies.compare import Compare
 from whatwhere.say.studies.compare_cell import CompareWorker
 from whatwhere.say.studies.compare_plan import ComparePlan
+from whatwhere.say.studies.compare_result import SayResult
 from whatwhere.say.studies.features import SiteFeatures
 from whatwhere.say.studies.measure import BATCH, Cells, cells
 from whatwhere.say.studies.sure import confidences
@@ -106,6 +107,11 @@ class Speaker:
     def result(self) -> Mapping[str, Any]:
         """What the cell measured."""
         return self.store.load(self.cell)
+
+    @cached_property
+    def scored(self) -> SayResult:
+        """The comparison's result, of all that is finished in the folder."""
+        return self._plan.fold(Finished(self.store, self.store.contents()))
 
     @cached_property
     def module(self) -> nn.Module:
