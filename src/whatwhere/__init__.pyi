@@ -2,6 +2,7 @@ from . import hold as hold
 from . import need as need
 from . import say as say
 from . import use as use
+from .audits.compare import compare as compare
 from .audits.study import Audit as Audit
 from .audits.study import audit as audit
 from .costs import cost as cost

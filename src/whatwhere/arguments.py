@@ -96,7 +96,8 @@ def parser_of(name: str, thing: Any) -> ArgumentParser:
     docs = Docs.of(thing)
     examples = "\n".join(f"  {line}" for line in docs.examples)
     text = "\n\n".join(part for part in (docs.summary, docs.text, f"examples:\n{examples}") if part)
-    needed = " ".join(f"--{o} {o.upper()}" for o in _required(thing))
+    listed = [f"{o.upper()} ..." for o in (_listed_option(thing),) if o]
+    needed = " ".join([*listed, *(f"--{o} {o.upper()}" for o in _required(thing))])
     usage = f"{name} {needed} [--option value ...]".replace("  ", " ")
     look: Any = {"formatter_class": Help, "exit_on_error": False, "print_config": None}
     parser = ArgumentParser(prog=name, usage=usage, description=text, **look)
@@ -113,6 +114,8 @@ def parser_of(name: str, thing: Any) -> ArgumentParser:
 
 def _add(parser: ArgumentParser, title: str, thing: Any, docs: Docs) -> None:
     group = parser.add_argument_group(title)
+    if several := _listed_option(thing):
+        group.add_argument(several, nargs="*", type=str, help=docs.options.get(several, ""))
     for option, hint in options_of(thing).items():
         default = inspect.signature(thing).parameters[option].default
         given = {"required": True} if default is inspect.Parameter.empty else {"default": default}
@@ -126,8 +129,15 @@ def _required(thing: Any) -> list[str]:
 
 def options_of(thing: Any) -> dict[str, Any]:
     """The type of every option of a class or function; what takes any object is for Python alone."""
-    hints = get_type_hints(thing)
-    return {o: hints[o] for o in inspect.signature(thing).parameters if Any not in (hints[o], *get_args(hints[o]))}
+    hints, listed = get_type_hints(thing), _listed_option(thing)
+    names = [o for o in inspect.signature(thing).parameters if o != listed]
+    return {o: hints[o] for o in names if Any not in (hints[o], *get_args(hints[o]))}
+
+
+def _listed_option(thing: Any) -> str:
+    """What a function takes any number of (`*folders`), typed without an option before it; "" of most."""
+    parameters = inspect.signature(thing).parameters.values()
+    return next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), "")
 
 
 def call(name: str, thing: Any, words: Sequence[str]) -> str | None:
@@ -146,7 +156,7 @@ def call(name: str, thing: Any, words: Sequence[str]) -> str | None:
     """
     values = parsed(name, thing, words)
     if not _is_study(thing):
-        shown: str | None = thing(**values)
+        shown: str | None = thing(*values.pop(_listed_option(thing), ()), **values)
         return shown
     mine = {f.name for f in dataclasses.fields(thing)}
     how = Run(**{k: v for k, v in values.items() if k not in mine})
@@ -172,7 +182,7 @@ def parsed(name: str, thing: Any, words: Sequence[str]) -> dict[str, Any]:
         given = parser_of(name, thing).parse_args([*(word for word, _ in stored.values()), *own])
     except ArgumentError as error:
         raise InputError(_plainly(str(error), name, hints, {o: file for o, (_, file) in stored.items()})) from None
-    return {option: getattr(given, option) for option in hints}
+    return {option: getattr(given, option) for option in (*hints, *filter(None, [_listed_option(thing)]))}
 
 
 def _configured(file: str, hints: Mapping[str, Any]) -> dict[str, str]:

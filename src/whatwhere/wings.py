@@ -25,9 +25,13 @@ WINGS = [
 # Commands that belong to no wing.
 TOP = {
     "audit": "whatwhere.audits.study:Audit",
+    "compare": "whatwhere.audits.compare:compared",
     "doctor": "whatwhere.audits.doctor:doctor",
     **{name: f"whatwhere.commands:{name}" for name in ("sites", "train", "evaluate", "export", "report")},
 }
+
+# Results that no study writes.
+OTHERS = ["whatwhere.audits.comparison:Comparison"]
 
 
 def wings() -> dict[str, str]:
@@ -50,7 +54,7 @@ def result_classes() -> dict[str, type[Result]]:
     """By kind, the classes of all studies' results."""
     named = [where for package in WINGS for where in commands_of(package).values()]
     every = [loaded(where) for where in (*TOP.values(), *named)]
-    results = [loaded(c.result) for c in every if isinstance(c, type) and issubclass(c, Study)]
+    results = [loaded(c.result) for c in every if isinstance(c, type) and issubclass(c, Study)] + [*map(loaded, OTHERS)]
     return {r.kind: r for r in results}
 
 

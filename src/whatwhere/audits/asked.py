@@ -19,11 +19,13 @@ from whatwhere.costs import cost
 from whatwhere.data import Data, Split
 from whatwhere.data.boxes import BoxSplit
 from whatwhere.data.scenes import SceneSplit
+from whatwhere.data.sources import Rows
 from whatwhere.errors import InputError
 from whatwhere.files import read_json
 from whatwhere.lab.sources import place
 from whatwhere.lab.study import Run, Study, run_study
 from whatwhere.need.studies.chunk import AnySplit
+from whatwhere.need.studies.curve_points import groups_of
 from whatwhere.need.studies.on_pictures import sized
 from whatwhere.need.studies.result import NeedResult
 from whatwhere.network import Network
@@ -155,7 +157,8 @@ def _need(asked: Asked, budget: Budget) -> dict[str, Any]:
     chosen = budget.need(len(asked.split), collapse=collapse, reach=asked.reach)
     methods = (*METHODS, *(("gap_fc",) if collapse else ()))
     judged: dict[str, Any] = {"within": asked.study.within, "score": asked.study.score, "seed": asked.study.seed}
-    return asked.run(need.Curve(**asked.options(), **chosen, **judged, methods=methods), NEED)
+    found = asked.run(need.Curve(**asked.options(), **chosen, **judged, methods=methods), NEED)
+    return {**found, "asked": which(asked.split, chosen["limit"])}
 
 
 def _patches(asked: Asked, budget: Budget) -> dict[str, Any]:
@@ -167,7 +170,25 @@ def _patches(asked: Asked, budget: Budget) -> dict[str, Any]:
     grids = [g for g in GRIDS if height % g == 0 and width % g == 0]
     chosen = budget.patches(len(asked.split), grids)
     judged: dict[str, Any] = {"within": asked.study.within, "score": asked.study.score, "seed": asked.study.seed}
-    return asked.run(need.Patches(**asked.options(), **chosen, **judged), PATCHES)
+    found = asked.run(need.Patches(**asked.options(), **chosen, **judged), PATCHES)
+    return {**found, "asked": which(asked.split, chosen["limit"])}
+
+
+def which(split: AnySplit, n: int) -> dict[str, list[int]]:
+    """Which pictures are asked, in order, and which belong together: two audits are compared picture by picture.
+
+    Args:
+        split: all test pictures.
+        n: how many of them are taken, as `limited` takes them.
+
+    Returns:
+        `rows`, numbers in the split, unless they have none (a loader's); `groups` where pictures belong together.
+    """
+    few = split.take(n)
+    source = few.source if isinstance(few, Split) else few.pictures
+    groups = groups_of(few.groups)
+    rows = list(range(len(few))) if few is split else source.rows if isinstance(source, Rows) else []
+    return {"rows": rows, **({} if groups is None else {"groups": groups.tolist()})}
 
 
 def _hold(asked: Asked, budget: Budget) -> dict[str, Any]:
