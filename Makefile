@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-say test coverage gpu lint
+.PHONY: setup demo demo-say test coverage docs gpu lint
 
 # Made again whenever the package's metadata or the tested versions change.
 setup: $(VENV)/.ready
@@ -24,6 +24,13 @@ test: setup ## what must hold; WHATWHERE_LARGE=1 adds the costly networks
 coverage: setup ## docs/coverage.md: every operation on some 80 networks, an hour; goes on where it stopped
 	WHATWHERE_COVERAGE=coverage-cells $(BIN)/python -m pytest -n 2 --dist worksteal tests/test_coverage.py
 	WHATWHERE_COVERAGE=coverage-cells $(BIN)/python tests/coverage_table.py
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[dev,docs]"
+	touch $@
+
+docs: $(VENV)/.docs ## the site, docs/_build/html/index.html; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -n -q -c docs . docs/_build/html
 
 gpu: setup ## everything that needs a GPU, the most telling first; GPU="--data cifar100=DIR --minutes 25", or GPU="--dry --device cpu"
 	$(BIN)/python benchmarks/gpu.py $(GPU)

@@ -2,16 +2,34 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from small_choice import on_demand
+from whatwhere import wings
+
 ROOT = Path(__file__).parent.parent
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("README.md")]
+DOCS = ROOT / "docs"
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.md"))
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(p for p in DOCS.rglob("*.md") if "_build" not in p.parts),
+    *(ROOT / "src").rglob("README.md"),
+]
+sys.path.insert(0, str(DOCS))  # as the site's build finds it
+
+import written  # noqa: E402
 
 
 def blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+
+
+def cells(notebook: Path) -> list[str]:
+    return re.findall(r"```{code-cell} ipython3\n(.*?)```", notebook.read_text(encoding="utf-8"), flags=re.S)
 
 
 @pytest.mark.slow
@@ -33,3 +51,72 @@ def test_links_of_a_page_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert not missing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs(notebook, tmp_path, monkeypatch, capsys):
+    """In this process, which has loaded most of what it needs; the site's build runs it in a kernel."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in cells(notebook):
+        exec(compile(cell, str(notebook), "exec"), names)
+        assert capsys.readouterr().out or "print(" not in cell
+    assert not list(tmp_path.iterdir())  # nothing is left with the reader
+
+
+def test_every_command_and_name_is_on_a_page():
+    """Not one is missing, and those that are gone are not there any more: pages ask for whole wings."""
+    asked = {mark for page in (DOCS / "reference").glob("*.md") for mark in written.written_by(page.read_text())}
+    assert asked == {
+        *(("commands", wing) for wing in ("", *wings.wings())),
+        *(("names", package) for package in ("whatwhere", *wings.WINGS)),
+        ("running", ""),
+    }
+    for wing in wings.wings():
+        page = written.commands(wing)
+        assert all(f"### whatwhere {wing} {name}\n" in page for name in wings.commands_of(wings.wings()[wing]))
+    options = {line.split("`")[1] for line in written.commands("need").splitlines() if line.startswith("`--")}
+    assert {"--methods", "--tolerance", "--freeze"} <= options
+    assert not {"--engine", "--workers"} & options  # these are said once, for all
+    assert "`--engine` text\n: ray" in written.running("")
+    names = written.names("whatwhere.hold")
+    assert "autofunction:: whatwhere.hold.readout" in names
+    assert "autoclass:: whatwhere.hold.RidgeFit" in names
+
+
+def test_prose_of_a_docstring_is_no_markup():
+    assert written.escaped("a_b <x> `c_d` *where* 1|2 [q] *") == "a\\_b \\<x\\> `c_d` *where* 1\\|2 \\[q\\] \\*"
+
+
+def test_the_gallery_shows_what_is_in_its_folder(tmp_path):
+    assert written.gallery("", tmp_path) == "No audit is here yet."
+    for name, page in (("b", "audit.html.gz"), ("a", "audit.html"), ("c", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "verdict.txt").write_text(f"Net_{name}\n\nIt needs *where*.\n\nUse it <so>.")
+        (tmp_path / name / "command.txt").write_text(f"whatwhere audit --model {name}\n")
+        (tmp_path / name / "shot.png").touch()
+        if page:
+            (tmp_path / name / page).touch()
+    shown = written.gallery("", tmp_path)
+    assert [a.name for a in written.audits(tmp_path)] == ["a", "b", "c"]
+    assert shown.count("The page itself") == 2
+    assert "## Net\\_a\n\nIt needs *where*.\n\nUse it \\<so\\>." in shown
+    assert "```sh\nwhatwhere audit --model b\n```" in shown
+
+
+@pytest.mark.parametrize("audit", written.audits(), ids=lambda a: a.name)
+def test_an_audit_in_the_gallery_is_whole_and_light(audit):
+    """A page holds two plotting libraries, so that it is kept packed."""
+    sizes = {f.name: f.stat().st_size for f in audit.folder.iterdir()}
+    parts = {"verdict.txt", "command.txt", "shot.png"}
+    assert parts <= set(sizes) <= {*parts, "audit.html.gz"}
+    assert sum(sizes.values()) <= 700_000
+
+
+@on_demand
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("myst_nb", reason="`make docs` installs what the site is built with")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-c", "docs", ".", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -30,7 +30,7 @@ class RidgeFit:
     >>> for x in held_out: path.add(maps_of(x))
     >>> readout = path.best()                           # the one that predicts the held-out pictures best
 
-    The objective is the mean squared error plus penalty · |w|², on columns standardised to unit variance; that is
+    The objective is the mean squared error plus penalty · `|w|²`, on columns standardised to unit variance; that is
     scikit-learn's `Ridge(alpha=penalty · rows)` on the standardised design matrix.
     """
 

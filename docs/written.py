@@ -1,0 +1,165 @@
+"""What the site's pages hold that is written during the build: commands, names, the gallery. Needs no Sphinx.
+
+A page says where by a line of its own, such as `<!-- written: commands -->`.
+"""
+
+import re
+from argparse import SUPPRESS, Action
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from whatwhere import wings
+from whatwhere.arguments import Docs, expected, parser_of
+from whatwhere.lab.study import Run, loaded
+
+GALLERY = Path(__file__).parent / "gallery"
+MARK = re.compile(r"^<!-- written: (\w+)(?: (\S+))? -->$", flags=re.M)
+
+
+def page(name: str, text: str) -> str:
+    """The Markdown of a page, with what is written during the build in its places.
+
+    Args:
+        name: of the page, as Sphinx has it.
+        text: of its file.
+    """
+    return MARK.sub(lambda mark: WRITERS[mark[1]](mark[2] or ""), text)
+
+
+def commands(wing: str) -> str:
+    """Every command of a wing, of its parser; of those that belong to none if no wing is given."""
+    there = wings.commands_of(wings.wings()[wing]) if wing else wings.TOP
+    before = f"whatwhere {wing}".strip()
+    return "\n\n".join(_command(f"{before} {name}", loaded(where)) for name, where in there.items())
+
+
+def _command(name: str, thing: Any) -> str:
+    docs = Docs.of(thing)
+    parts = [f"### {name}", escaped(docs.summary), *_paragraphs(docs.text)]
+    if docs.examples:
+        parts.append("\n".join(["```sh", *docs.examples, "```"]))
+    parts += _options(name, thing, get_type_hints(thing))
+    if isinstance(thing, type):
+        parts.append(
+            f"And [where and how it runs](#where-and-how-it-runs); `--out` is `{thing.usual_out}` if not given."
+        )
+    return "\n\n".join(parts)
+
+
+def running(_: str) -> str:
+    """The options that every study has."""
+    return "\n\n".join(_options("", Run, get_type_hints(Run)))
+
+
+def _options(name: str, thing: Any, hints: Mapping[str, Any]) -> list[str]:
+    groups = parser_of(name, thing)._action_groups  # argparse has no public way
+    return [_option(a, hints[a.dest]) for group in groups for a in group._group_actions if a.dest in hints]
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Prose escaped; what is indented or a list keeps its lines."""
+    found = []
+    for part in text.split("\n\n"):
+        lines = part.splitlines()
+        drawn = any(line.startswith((" ", "* ", "- ")) for line in lines)
+        found.append("\n".join(["```text", *lines, "```"]) if drawn else escaped(" ".join(lines)))
+    return [part for part in found if part]
+
+
+def _option(action: Action, hint: Any) -> str:
+    default = action.default
+    listed = ",".join(map(str, default)) if isinstance(default, tuple | list) else default
+    silent = action.required or default in (None, False, SUPPRESS) or listed == ""
+    ending = " Required." if action.required else "" if silent else f" Default: `{listed}`."
+    text = (action.help or "").removesuffix(".")
+    return f"`--{action.dest}` {escaped(expected(hint))}\n: {escaped(text)}.{ending}"
+
+
+def names(package: str) -> str:
+    """A package's public names, functions first, each from its docstring; what is a package itself is left out."""
+    face = import_module(package)
+    every = {n: getattr(face, n) for n in face.__all__ if not n.startswith("__")}
+    functions = [n for n, v in every.items() if callable(v) and not isinstance(v, type)]
+    classes = [n for n, v in every.items() if isinstance(v, type)]
+    parts = []
+    for title, listed, kind in (("Functions", functions, "autofunction"), ("Classes", classes, "autoclass")):
+        if listed:
+            parts += [f"## {title}", *(_described(kind, f"{package}.{n}") for n in listed)]
+    return "\n\n".join(parts)
+
+
+def _described(kind: str, name: str) -> str:
+    members = "   :members:\n   :show-inheritance:\n" if kind == "autoclass" else ""
+    return f"### `{name.rpartition('.')[2]}`\n\n```{{eval-rst}}\n.. {kind}:: {name}\n{members}```"
+
+
+def escaped(text: str) -> str:
+    """Prose for Markdown: code between backticks and a word between stars are markup, and nothing else is."""
+    parts = re.split(r"(`[^`]*`|\*\w+\*)", text)
+    return "".join(re.sub(r"[\\*_<>\[\]$#|]", r"\\\g<0>", p) if i % 2 == 0 else p for i, p in enumerate(parts))
+
+
+@dataclass(frozen=True)
+class Audited:
+    """An audit in the gallery.
+
+    Attributes:
+        folder: its folder below `docs/gallery`: `verdict.txt`, `command.txt`, `shot.png`, and `audit.html`, which may
+            be packed as `audit.html.gz`.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.folder.name
+
+    def has_page(self) -> bool:
+        """Whether the audit's own page is there."""
+        return any((self.folder / f"audit.html{end}").is_file() for end in ("", ".gz"))
+
+    def read(self, file: str) -> str:
+        """The text of one of its files.
+
+        Raises:
+            FileNotFoundError: if it is not there: an audit without its command or verdict shows nothing.
+        """
+        return (self.folder / file).read_text(encoding="utf-8").strip()
+
+
+def audits(folder: Path = GALLERY) -> list[Audited]:
+    """Those in a folder, by name."""
+    return [Audited(verdict.parent) for verdict in sorted(folder.glob("*/verdict.txt"))]
+
+
+def gallery(_: str, folder: Path = GALLERY) -> str:
+    """Every audit: its verdict, its picture, its page, the command that made it."""
+    every = [_audit(a) for a in audits(folder)]
+    return "\n\n".join(every) or "No audit is here yet."
+
+
+def _audit(audit: Audited) -> str:
+    title, _, text = audit.read("verdict.txt").partition("\n")
+    where = f"gallery/{audit.name}"
+    shot = f"```{{image}} {where}/shot.png\n:alt: The page of the audit of {audit.name}\n:width: 100%\n```"
+    parts = [f"## {escaped(title)}", *map(escaped, text.strip().split("\n\n")), shot]
+    if audit.has_page():
+        parts.append(f'<p><a href="{where}/audit.html">The page itself</a>: one file, which needs no network.</p>')
+    return "\n\n".join([*parts, f"```sh\n{audit.read('command.txt')}\n```"])
+
+
+WRITERS: Mapping[str, Callable[[str], str]] = {
+    "commands": commands,
+    "names": names,
+    "running": running,
+    "gallery": gallery,
+}
+
+
+def written_by(text: str) -> Sequence[tuple[str, str]]:
+    """What a page asks for: pairs of a writer and what it is given."""
+    return [(mark[1], mark[2] or "") for mark in MARK.finditer(text)]
