@@ -186,6 +186,7 @@ COMMANDS = {
     "need trained": TRAINED,
     "need collapse": f"need collapse {NET} --out c",
     "audit": f"audit {NET} {DIGITS}",
+    "compare": "compare empty nothing",
     "doctor": "doctor",
     "need pointwise": f"need pointwise {NET} --out c",
     "need truncate": f"need truncate {NET} --out c",
@@ -206,10 +207,17 @@ COMMANDS = {
     "say intervene": "say intervene --data drawn/streets --weights w --picture 0",
 }
 SURGERY = {"need collapse", "need pointwise", "need truncate"}
-WITHOUT_DEVICE = {"doctor", "export", "sites", "report", *SURGERY, "say explain", "say intervene"}
+WITHOUT_DEVICE = {"compare", "doctor", "export", "sites", "report", *SURGERY, "say explain", "say intervene"}
 THERE_IS_NONE = ("there is no option --device", "Options: --")
 WRONG |= {
     f"audit {NET} {DIGITS} --minutes 0": ("minutes=0", "give a time above 0, such as 5"),
+    "compare": ("0 folders", "give two or more that whatwhere audit wrote"),
+    "compare empty": ("1 folder", "give two or more"),
+    "compare nothing empty": ("nothing does not exist", "give a folder that whatwhere audit wrote"),
+    "compare file.txt empty": ("file.txt is a file",),
+    "compare empty foreign": ("empty holds no audit", "whatwhere audit --model MODEL --data DATA --out empty-audit"),
+    "compare empty empty": ("empty is given twice",),
+    "compare empty foreign --outt x": ("there is no option --outt", "--out"),
     "doctor --seconds 0": ("seconds=0", "give a time above 0, such as 1"),
     f"audit {NET} {DIGITS} --without holt": ("without='holt'", "hold"),
 }
