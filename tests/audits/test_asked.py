@@ -93,3 +93,24 @@ def test_a_bottleneck_is_offered_where_nothing_goes_past_it(monkeypatch):
     monkeypatch.setattr(asked, "_speaks", lambda *_: "")
     with pytest.raises(InputError, match="a bottleneck fits nowhere"):
         asked._say(found, None)
+
+
+def test_what_is_trained_is_trained_on_what_was_given(monkeypatch):
+    """The studies that would run: their trainings have tests of their own."""
+    ran = {}
+    monkeypatch.setattr(Asked, "run", lambda self, study, part: ran.update({part: study}) or {"of": part})
+    found = asked._use(Asked(Audit("cifar/resnet20", "digits", width=0.25, train=True, epochs=3), ww.Run()), None)
+    assert found["trained"] == {"of": "use"}
+    assert (ran["use"].model, ran["use"].width, ran["use"].epochs) == ("cifar/resnet20", 0.25, 3)
+    assert ran["use"].methods == ("none", "se", "ms_sar")
+    data = drawn_streets(train=1, validation=1, test=1, seed=0)
+    scenes = Audit("pspnet/resnet18", data, train=True)
+    assert asked._say(Asked(scenes, ww.Run()), None) == {"trained": {"of": "say"}}
+    assert (ran["say"].sites, ran["say"].data) == (("fuse.0",), data)
+
+
+def test_a_network_without_a_name_is_not_trained_anew():
+    net = ww.load_model("cifar/resnet20", classes=10, width=0.25)
+    found = asked._use(Asked(Audit(net, "digits", train=True), ww.Run()), None)
+    assert found["notes"] == [asked.NOT_ANEW]
+    assert "trained" not in found

@@ -7,7 +7,7 @@ import pytest
 
 import whatwhere as ww
 from small_audit import network, pictures
-from whatwhere.audits.budget import DRAWS, LEAST, SHARES, Budget, Speed, speed_of, spread
+from whatwhere.audits.budget import BATCH, DRAWS, LEAST, SHARES, Budget, Speed, speed_of, spread
 from whatwhere.data import Split
 from whatwhere.data.sources import Memory
 
@@ -56,6 +56,23 @@ def test_the_speed_is_of_seconds_a_picture():
     assert 0 < speed.forward < 1
     assert 0 < speed.serve < 1
     assert speed.flops == ww.sites(net).total_flops
+
+
+def test_a_quick_network_is_timed_on_more_pictures_and_a_slow_one_is_not():
+    seen: list[int] = []
+    net, data = network(), pictures(200)
+    net.module.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    speed_of(net, data.test, ww.sites(network()))
+    assert seen == [4, 4] * 2 + [BATCH] * 6
+    seen.clear()
+    net.module.register_forward_hook(lambda *_: time.sleep(0.05))
+    speed_of(net, data.test, ww.sites(network()))
+    assert seen == [4, 4] * 2
+
+
+@pytest.mark.parametrize(("pictures", "batch"), [(24, 3), (64, 8), (10_000, BATCH), (5, 2)])
+def test_a_draw_is_shared_by_few_pictures(pictures, batch):
+    assert Budget.batch(pictures) == batch
 
 
 def test_reading_is_timed_the_first_time_and_a_pass_the_second():

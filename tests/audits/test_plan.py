@@ -54,6 +54,13 @@ def test_what_is_finished_is_not_asked_again(folder, monkeypatch):
         ww.audit(network(), pictures(), out=folder, quiet=True, **{**QUICK, "minutes": 3})
 
 
+def test_passes_of_trainings_that_do_not_happen_are_refused():
+    with pytest.raises(InputError, match="give --train true"):
+        ww.audit(network(), pictures(), epochs=3)
+    with pytest.raises(InputError, match="epochs=0"):
+        ww.audit(network(), pictures(), epochs=0, train=True)
+
+
 def test_a_part_that_breaks_takes_no_other_along(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("no such thing")

@@ -34,6 +34,7 @@ def test_the_page_has_the_answer_what_was_left_out_and_its_own_data():
     text = page(audit())
     assert "It needs to know where" in text
     assert "because" in text
+    assert "whatwhere was right 1 of 1 times" in text
     data = text.split('id="charts">')[1].split("</script>")[0]
     assert [c["name"] for c in json.loads(data)] == ["strip", "need", "hold"]
     assert len(text) < 2_000_000

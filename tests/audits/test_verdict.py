@@ -76,3 +76,13 @@ def test_nothing_is_recommended_of_a_network_that_knows_nothing():
     knows_nothing = at_chance(Estimate(0.1, 0.05, 0.15, 0.0, 50, 1), 0.1)
     found = replace(need((0.0, 0.0)), recommendation=Recommendation(knows_nothing, 0.01))
     assert verdict(audit(need=found))[-1] == f"Nothing is recommended. {knows_nothing}"
+
+
+def test_a_tool_that_answers_wrong_says_so_first():
+    found = audit()
+    known = [{"question": "q", "expected": "e", "found": "f", "right": right} for right in (True, False)]
+    wrong = replace(found, parts={**found.parts, "check": {"known": known}})
+    assert verdict(wrong)[0] == (
+        "Do not trust this audit: asked what is known, whatwhere answers wrong on this machine (q)."
+    )
+    assert verdict(wrong)[1:] == verdict(found)

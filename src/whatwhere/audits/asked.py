@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -49,14 +50,16 @@ METHODS = ("per-channel", "mean")
 GRIDS = (2, 4, 8)
 READ_SIZE = 14  # height and width of the features that are read
 GATES = ("se", "ms_sar")
+NOT_ANEW = "Gates were not trained: a network is trained anew by its name, which was not given."
+SEEDS = (0, 1)  # of networks that are trained
 TARGETS = ("H", "V", "G")
 NO_CONCEPTS = (
     "a bottleneck that speaks in concepts needs pictures with label maps, and a segmentation network; for those, "
     "whatwhere say compare."
 )
 SAY_TAKES = (
-    "a bottleneck must be trained, which takes longer than an audit: whatwhere say compare {words} --sites {site} "
-    "--out say"
+    "a bottleneck must be trained, which takes longer than an audit (--train true): whatwhere say compare {words} "
+    "--sites {site} --out say"
 )
 
 
@@ -157,6 +160,8 @@ def _need(asked: Asked, budget: Budget) -> dict[str, Any]:
     chosen = budget.need(len(asked.split), collapse=collapse, reach=asked.reach)
     methods = (*METHODS, *(("gap_fc",) if collapse else ()))
     judged: dict[str, Any] = {"within": asked.study.within, "score": asked.study.score, "seed": asked.study.seed}
+    if isinstance(asked.split, Split):
+        chosen["batch_size"] = budget.batch(chosen["limit"])
     found = asked.run(need.Curve(**asked.options(), **chosen, **judged, methods=methods), NEED)
     return {**found, "asked": which(asked.split, chosen["limit"])}
 
@@ -224,7 +229,16 @@ def _use(asked: Asked, budget: Budget) -> dict[str, Any]:
         gated = use.recalibrate(asked.net, method)
         report = gated.module.__dict__["surgery"]
         rows.append({"method": method, "places": len(report.inserted), **cost(gated, batch=4, seconds=0.3).to_dict()})
-    return {"rows": rows}
+    return {"rows": rows, **(_trained_gates(asked) if asked.study.train else {})}
+
+
+def _trained_gates(asked: Asked) -> dict[str, Any]:
+    """The network anew, with each gate."""
+    study = asked.study
+    if not isinstance(study.model, str):
+        return {"notes": [NOT_ANEW]}
+    options: dict[str, Any] = {"width": study.width, "epochs": study.epochs, "seeds": SEEDS, "data": study.data}
+    return {"trained": asked.run(use.Compare(study.model, methods=("none", *GATES), **options), USE)}
 
 
 def _say(asked: Asked, budget: Budget) -> dict[str, Any]:
@@ -233,7 +247,12 @@ def _say(asked: Asked, budget: Budget) -> dict[str, Any]:
     site = next(filter(None, (_speaks(asked, s) for s in reversed(asked.places))), None)
     if site is None:
         raise InputError("a bottleneck fits nowhere: something goes past each place that was asked.")
-    raise InputError(SAY_TAKES.format(words=" ".join(words_of(asked.study)), site=site))
+    if not asked.study.train:
+        raise InputError(SAY_TAKES.format(words=" ".join(words_of(asked.study)), site=site))
+    study = asked.study
+    given: dict[str, Any] = {"data": study.data, "weights": study.weights, "width": study.width, "sites": (site,)}
+    given |= {} if study.epochs is None else {"epochs": study.epochs}
+    return {"trained": asked.run(say.Compare(study.model, seeds=SEEDS[:1], **given), SAY)}
 
 
 def _failures(asked: Asked, budget: Budget) -> dict[str, Any]:
@@ -271,7 +290,7 @@ def words_of(study: Audit) -> list[str]:
     for name in ("model", "data", "weights", "width", "classes"):
         value = getattr(study, name)
         if value is not None and value != 1.0:
-            words += [f"--{name}", str(value) if isinstance(value, str | int | float) else name.upper()]
+            words += [f"--{name}", str(value) if isinstance(value, str | int | float | os.PathLike) else name.upper()]
     return [*words, *(["--pretrained", "true"] if study.pretrained else [])]
 
 

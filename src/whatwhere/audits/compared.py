@@ -124,8 +124,8 @@ def _read(one: Audited, rows: Sequence[Read], target: str, network: str) -> Curv
 def _line(label: str, rows: Sequence[tuple[float, Estimate]], scale: float) -> Line:
     ordered = sorted(rows, key=lambda r: r[0])
     x = tuple(100 * share for share, _ in ordered)
-    ends = (tuple(scale * getattr(e, part) for _, e in ordered) for part in ("mean", "low", "high"))
-    return Line(label, x, *ends)
+    mean, low, high = (tuple(scale * getattr(e, part) for _, e in ordered) for part in ("mean", "low", "high"))
+    return Line(label, x, mean, low, high)
 
 
 def _differences(rows: Sequence[Row]) -> Iterator[Curve]:

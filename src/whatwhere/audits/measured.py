@@ -10,8 +10,10 @@ from whatwhere.hold.studies.readout_result import ReadoutResult
 from whatwhere.lab.result import SCHEMA_VERSION, Result
 from whatwhere.need.studies.patches_result import PatchesResult
 from whatwhere.need.studies.result import NeedResult
+from whatwhere.say.studies.compare_result import SayResult
 from whatwhere.scores.classes import ACCURACY
 from whatwhere.scores.score import Score
+from whatwhere.use.studies.compare_result import CompareResult
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Measured(Result):
     def hold(self) -> ReadoutResult | None:
         """Position read out, if it was measured."""
         return ReadoutResult.from_dict(self.parts["hold"]) if "hold" in self.parts else None
+
+    @property
+    def trained(self) -> dict[str, CompareResult | SayResult]:
+        """What was trained, by part."""
+        kinds: dict[str, type[CompareResult | SayResult]] = {"use": CompareResult, "say": SayResult}
+        found = {name: self.parts.get(name, {}).get("trained") for name in kinds}
+        return {name: kinds[name].from_dict(plain) for name, plain in found.items() if plain}
 
     @property
     def known(self) -> list[Mapping[str, Any]]:

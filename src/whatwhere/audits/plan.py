@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from whatwhere.audits.asked import ASK, CHECK, PARTS, SPEED, Asked, budget_of
+from whatwhere.audits.asked import ASK, CHECK, PARTS, SPEED, Asked, budget_of, words_of
 from whatwhere.audits.result import AuditResult
 from whatwhere.audits.study import Audit
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.lab.cells import Cell
 from whatwhere.lab.options import as_tuple
-from whatwhere.lab.rows import checked_names
+from whatwhere.lab.rows import checked_counts, checked_names
 from whatwhere.lab.study import Finished, Plan, Run, Worker
 from whatwhere.models.weights import random_weights
 from whatwhere.need.shuffling import check_seed
@@ -40,6 +40,10 @@ class AuditPlan(Plan[Audit, AuditResult]):
         if not isinstance(minutes, int | float) or isinstance(minutes, bool) or not 0 < minutes < math.inf:
             raise InputError(f"minutes={minutes!r}: give a time above 0, such as 5.")
         check_seed(study.seed)
+        if study.epochs is not None:
+            checked_counts(epochs=study.epochs)
+            if not study.train:
+                raise InputError(f"epochs={study.epochs}: nothing is trained; give --train true with it.")
 
     @cached_property
     def asked(self) -> Asked:
@@ -60,6 +64,7 @@ class AuditPlan(Plan[Audit, AuditResult]):
             "minutes": float(study.minutes),
             "within": study.within,
             "seed": study.seed,
+            **({"train": True, "epochs": study.epochs} if study.train else {}),
         }
 
     def cells(self, done: Finished) -> Iterable[Cell]:
@@ -88,7 +93,12 @@ class AuditPlan(Plan[Audit, AuditResult]):
             network=net.name,
             data=self.study.data_source.given.describe(),
             preprocessing=net.preprocessing.to_dict(),
-            settings={"minutes": self.study.minutes, "within": self.study.within, "seed": self.study.seed},
+            settings={
+                "minutes": self.study.minutes,
+                "within": self.study.within,
+                "seed": self.study.seed,
+                "words": words_of(self.study) if self.study.named else [],
+            },
             sites=tuple(_site(s) for s in self.asked.places),
             parts={part: plain for part, plain in found.items() if part not in left and part != SPEED},
             left_out=left,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from whatwhere.audits.drawn import charts_of
 from whatwhere.audits.failures import gallery
 from whatwhere.audits.measured import Measured
+from whatwhere.audits.next_commands import next_commands
 from whatwhere.audits.sure import in_short, rests_on
 from whatwhere.audits.verdict import verdict
 from whatwhere.report.gallery import Gallery
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LAST = "What was left out is in the last table."
 PAGES = {"need": "Need, in full", "patches": "Need, in the picture itself, in full", "hold": "Hold, in full"}
+TRAINED = {"use": "Use, trained, in full", "say": "Say, trained, in full"}
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,12 @@ class AuditResult(Measured):
     def report(self, folder: Path | None = None) -> Report:
         """The page's content."""
         pages = {PAGES[name]: f"{name}/index.html" for name in PAGES if name in self.parts}
+        pages |= {TRAINED[name]: f"{name}/index.html" for name in self.trained}
         where, took = self.data.get("name", "data"), self.provenance.get("seconds", 0) / 60
         return Report(
             title=f"How much where is in {self.network}?",
             lead=f"Asked on {where}: {_minutes(self.settings['minutes'])} were given, {took:.1f} taken. "
-            f"{in_short(self)} {LAST}",
+            f"{in_short(self)} {self._checked()}{LAST}",
             charts=list(charts_of(self)),
             galleries=list(self._galleries()),
             tables=[Table("Place by place", self.table()), *self._tables()],
@@ -105,6 +108,13 @@ class AuditResult(Measured):
             commands_title="What to do next",
         )
 
+    def _checked(self) -> str:
+        """How many of the questions whose answers are known came out right."""
+        right = sum(1 for k in self.known if k["right"])
+        return (
+            f"Asked first what is known, whatwhere was right {right} of {len(self.known)} times. " if self.known else ""
+        )
+
     def _galleries(self) -> Iterator[Gallery]:
         """Position maps, and pictures that come out wrong."""
         wrong = gallery(self.parts.get("failures", {}))
@@ -114,10 +124,7 @@ class AuditResult(Measured):
     @property
     def commands(self) -> Mapping[str, str]:
         """What to type next, by what it is for."""
-        need = self.need
-        site = need.recommendation.site if need and need.recommendation else None
-        made = [(label, c) for label, c in need.commands.items() if site and f" {site} " in f"{label} "] if need else []
-        return dict(made)
+        return next_commands(self)
 
     def _tables(self) -> list[Table]:
         left = [{"part": part, "left out, because": why} for part, why in self.left_out.items()]

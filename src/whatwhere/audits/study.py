@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,10 +19,10 @@ class Audit(Measured, Study["AuditResult"]):
 
     What it needs of *where* (shuffled at its depths, and in the picture itself), what it holds (position read out of
     its features, beside untrained networks and another padding), how far its layers see, what it could use (where gates
-    would go, and what they cost), and whether a smaller one would do. Nothing is trained: how a segmentation network
-    can be made to say it in concepts is a command to run. First of all the tool answers questions whose answers are
-    known. Pictures, draws and sites are chosen to fit the time; what was left out is listed with its reason, and every
-    interval says how sure the rest is.
+    would go, and what they cost), whether a smaller one would do, and what it gets wrong. Nothing is trained, unless
+    `train` says so: how a segmentation network can be made to say it in concepts is a command to run. First of all the
+    tool answers questions whose answers are known. Pictures, draws and sites are chosen to fit the time; what was left
+    out is listed with its reason, and every interval says how sure the rest is.
 
     Attributes:
         data: hf/ID, a folder, known/what, known/where, digits, drawn/streets or a folder of scenes, drawn/boxes or a
@@ -32,10 +33,14 @@ class Audit(Measured, Study["AuditResult"]):
         without: parts to leave out, of check, need, patches, hold, fields, use, say, failures.
         within: what the recommendation may cost, in the score's own unit; of a score in per cent 0.01 is one point.
         seed: of every draw.
+        train: also train what takes training, beside the minutes: the network anew with each gate and two seeds, and
+            behind one site of a segmentation network a bottleneck of concepts; on the train split.
+        epochs: passes of each of these trainings; their own recipes' if not given.
 
     Examples:
         $ whatwhere audit --model timm/resnet18 --pretrained true --data FOLDER --minutes 5 --out audit
         $ whatwhere audit --model cifar/vgg11 --weights W.safetensors --data digits --without hold,say
+        $ whatwhere audit --model cifar/resnet20 --weights W.safetensors --data FOLDER --train true --epochs 10
     """
 
     kind: ClassVar[str] = "audit"
@@ -48,6 +53,13 @@ class Audit(Measured, Study["AuditResult"]):
     without: tuple[str, ...] = ()
     within: float = 0.01
     seed: int = 0
+    train: bool = False
+    epochs: int | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether a command could be given the network and the pictures."""
+        return isinstance(self.model, str) and isinstance(self.data, str | os.PathLike)
 
     @property
     def _classes(self) -> tuple[str, ...]:

@@ -19,8 +19,19 @@ WITHIN = 0.01  # the loss allowed where an audit does not say
 
 
 def verdict(found: Measured) -> list[str]:
-    """Three sentences, fewer where parts are missing."""
-    return [*_needs(found), *_holds(found), *_does(found)]
+    """Three sentences, fewer where parts are missing, and one for each part that was trained.
+
+    Above them, if the tool itself answers wrong, that it does.
+    """
+    learned = [result.conclusion for result in found.trained.values()]
+    return [*_wrong(found), *_needs(found), *_holds(found), *_does(found), *learned]
+
+
+def _wrong(found: Measured) -> Iterator[str]:
+    wrong = [k["question"] for k in found.known if not k["right"]]
+    if wrong:
+        asked = "; ".join(wrong)
+        yield f"Do not trust this audit: asked what is known, whatwhere answers wrong on this machine ({asked})."
 
 
 def _needs(found: Measured) -> Iterator[str]:
