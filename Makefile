@@ -12,8 +12,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: setup ## small networks on tasks with a known answer; ends with a page to open
-	$(BIN)/whatwhere need demo --out demo
+demo: setup ## a small network, trained on a task whose answer is known, audited; ends with the answer and a page to open
+	$(BIN)/whatwhere train --model cifar/vgg11 --width 0.25 --data known/where --recipe demo --out demo/network
+	$(BIN)/whatwhere audit --model demo/network --data known/where --minutes 2 --out demo/audit
 
 demo-say: setup ## a segmentation network that speaks in concepts; ends with a page to open
 	$(BIN)/whatwhere say demo --out demo-say
