@@ -1,12 +1,13 @@
 """Where an audit asks, and how it would be typed."""
 
 import pytest
+import torch
 from torch import nn
 
 import whatwhere as ww
 from small_audit import network, pictures
 from whatwhere.audits import asked
-from whatwhere.audits.asked import Asked, blocks_of, words_of
+from whatwhere.audits.asked import Asked, blocks_of, which, words_of
 from whatwhere.audits.study import Audit
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.errors import InputError
@@ -93,3 +94,15 @@ def test_a_bottleneck_is_offered_where_nothing_goes_past_it(monkeypatch):
     monkeypatch.setattr(asked, "_speaks", lambda *_: "")
     with pytest.raises(InputError, match="a bottleneck fits nowhere"):
         asked._say(found, None)
+
+
+def test_which_pictures_are_asked_and_which_belong_together(streets):
+    """Another audit finds its own among them by number; frames of one video are one group."""
+    split = streets.test
+    assert which(split, len(split)) == {"rows": list(range(len(split)))}
+    few = which(split, 3)["rows"]
+    assert len(few) == 3
+    assert split.only(torch.tensor(few)).fingerprint == split.take(3).fingerprint
+    groups = torch.arange(len(split)) // 2
+    frames = type(split)(split.name, split.pictures, split.maps, split.classes, groups, split.values)
+    assert which(frames, len(split))["groups"] == groups.tolist()
