@@ -1,12 +1,13 @@
 """Where an audit asks, and how it would be typed."""
 
 import pytest
+import torch
 from torch import nn
 
 import whatwhere as ww
 from small_audit import network, pictures
 from whatwhere.audits import asked
-from whatwhere.audits.asked import Asked, blocks_of, words_of
+from whatwhere.audits.asked import Asked, blocks_of, which, words_of
 from whatwhere.audits.study import Audit
 from whatwhere.data.drawn_scenes import drawn_streets
 from whatwhere.errors import InputError
@@ -95,7 +96,7 @@ def test_a_bottleneck_is_offered_where_nothing_goes_past_it(monkeypatch):
         asked._say(found, None)
 
 
-def test_what_is_trained_is_trained_on_what_was_given(monkeypatch):
+def test_what_is_trained_is_trained_on_what_was_given(streets, monkeypatch):
     """The studies that would run: their trainings have tests of their own."""
     ran = {}
     monkeypatch.setattr(Asked, "run", lambda self, study, part: ran.update({part: study}) or {"of": part})
@@ -103,7 +104,7 @@ def test_what_is_trained_is_trained_on_what_was_given(monkeypatch):
     assert found["trained"] == {"of": "use"}
     assert (ran["use"].model, ran["use"].width, ran["use"].epochs) == ("cifar/resnet20", 0.25, 3)
     assert ran["use"].methods == ("none", "se", "ms_sar")
-    data = drawn_streets(train=1, validation=1, test=1, seed=0)
+    data = streets
     scenes = Audit("pspnet/resnet18", data, train=True)
     assert asked._say(Asked(scenes, ww.Run()), None) == {"trained": {"of": "say"}}
     assert (ran["say"].sites, ran["say"].data) == (("fuse.0",), data)
@@ -114,3 +115,15 @@ def test_a_network_without_a_name_is_not_trained_anew():
     found = asked._use(Asked(Audit(net, "digits", train=True), ww.Run()), None)
     assert found["notes"] == [asked.NOT_ANEW]
     assert "trained" not in found
+
+
+def test_which_pictures_are_asked_and_which_belong_together(streets):
+    """Another audit finds its own among them by number; frames of one video are one group."""
+    split = streets.test
+    assert which(split, len(split)) == {"rows": list(range(len(split)))}
+    few = which(split, 3)["rows"]
+    assert len(few) == 3
+    assert split.only(torch.tensor(few)).fingerprint == split.take(3).fingerprint
+    groups = torch.arange(len(split)) // 2
+    frames = type(split)(split.name, split.pictures, split.maps, split.classes, groups, split.values)
+    assert which(frames, len(split))["groups"] == groups.tolist()

@@ -58,6 +58,17 @@ def test_the_notes_say_what_else_differs(found):
     assert "small (broken) was asked on other pictures" not in text
 
 
+def test_a_folder_of_an_earlier_version_and_the_same_network_are_notes(audits, tmp_path):
+    shutil.copytree(audits["again"], tmp_path / "old")
+    file = tmp_path / "old" / "result.json"
+    plain = json.loads(file.read_text())
+    del plain["parts"]["need"]["asked"]
+    file.write_text(json.dumps(plain))
+    text = " ".join(comparison_of([audits["net"], tmp_path / "old"]).notes)
+    assert "is not recorded in small (old)" in text
+    assert "small (net) and small (old) are the same network" in text
+
+
 def test_a_study_is_not_written_over(audits, tmp_path):
     with pytest.raises(InputError, match="holds a study; choose another folder"):
         refuse_out(audits["net"])

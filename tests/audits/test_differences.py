@@ -99,6 +99,20 @@ def test_folders_of_versions_that_did_not_record_the_pictures_are_paired_by_thei
     assert not Compared(*audited([audits["net"], old])).rows()[0].paired
 
 
+def test_pictures_that_belong_together_are_paired_only_if_it_is_known_which(audits, tmp_path):
+    """Of frames of videos, say: the interval is then over groups."""
+    grouped = tmp_path / "grouped"
+    shutil.copytree(audits["broken"], grouped)
+    plain = json.loads((grouped / "result.json").read_text())
+    plain["parts"]["need"]["intact"][0]["accuracy"]["covers"] = "groups of test pictures"
+    (grouped / "result.json").write_text(json.dumps(plain))
+    assert not Compared(*audited([grouped, audits["net"]])).rows()[0].paired
+    plain["parts"]["need"]["asked"]["groups"] = [i // 4 for i in range(40)]
+    (grouped / "result.json").write_text(json.dumps(plain))
+    row = Compared(*audited([grouped, audits["net"]])).rows()[0]
+    assert (row.paired, row.difference.covers) == (True, "groups of test pictures")
+
+
 def test_what_one_lacks_is_listed_with_the_reason(tmp_path):
     pair = Compared(Audited(tmp_path, "A", audit()), Audited(tmp_path, "B", audit(need=need())))
     assert {r.part for r in pair.rows()} == {"need", "fields"}
@@ -128,6 +142,20 @@ def test_the_best_site_of_each_with_its_control(tmp_path):
     assert row.controls == (0.9, 0.9)
 
 
+def test_a_read_out_of_more_pictures_is_no_sure_difference(tmp_path):
+    """Of what is higher where more pictures were fitted, the pictures may be the reason."""
+    few, many = (
+        type(h).from_dict({**h.to_dict(), "settings": {"pictures": {"fit": {"pictures": n}}}})
+        for h, n in ((hold(0.5), 10), (hold(0.8), 90))
+    )
+    pair = Compared(Audited(tmp_path, "A", audit(hold=few)), Audited(tmp_path, "B", audit(hold=many)))
+    assert not any(r.leads for r in pair.rows() if r.part == "hold")
+    assert any("of 10 pictures in A, of 90 in B" in why for _, why in pair.left_out)
+    lower = type(many).from_dict({**hold(0.3).to_dict(), "settings": many.settings})
+    pair = Compared(Audited(tmp_path, "A", audit(hold=few)), Audited(tmp_path, "B", audit(hold=lower)))
+    assert all(r.leads for r in pair.rows() if r.part == "hold")
+
+
 def test_places_of_one_name_and_depth_first_then_the_nearest():
     here = {"a": 0.1, "b": 0.5, "c": 0.9}
     there = {"a": 0.1, "x": 0.45, "y": 0.52, "z": 0.9 + NEAR + 0.01}
@@ -139,4 +167,4 @@ def test_places_that_have_no_counterpart_are_listed(tmp_path):
     pair = Compared(Audited(tmp_path, "A", audit()), Audited(tmp_path, "B", audit(need=need((0.0,)))))
     pair.rows()
     why = dict(pair.left_out)["loss by shuffling (per-channel), s0, s1"]
-    assert "A was asked there, the other at no place within 10 points" in why
+    assert why == "A alone: the other has no place left within 10 points of the depth."

@@ -124,8 +124,8 @@ def _read(one: Audited, rows: Sequence[Read], target: str, network: str) -> Curv
 def _line(label: str, rows: Sequence[tuple[float, Estimate]], scale: float) -> Line:
     ordered = sorted(rows, key=lambda r: r[0])
     x = tuple(100 * share for share, _ in ordered)
-    mean, low, high = (tuple(scale * getattr(e, part) for _, e in ordered) for part in ("mean", "low", "high"))
-    return Line(label, x, mean, low, high)
+    y, low, high = (tuple(scale * getattr(e, part) for _, e in ordered) for part in ("mean", "low", "high"))
+    return Line(label, x, y, low, high)
 
 
 def _differences(rows: Sequence[Row]) -> Iterator[Curve]:
@@ -143,8 +143,8 @@ def _notes(every: Sequence[Audited], rows: Sequence[Row]) -> Iterator[str]:
     first = every[0]
     n = len(rows)
     yield (
-        f"{n} differences have a 95 % interval each: were there none at all, some {n / 20:.0f} of them would leave out "
-        "0 by chance. The sentences hold all at once: what differs for sure leaves out 0 also after Bonferroni's "
+        f"{n} differences have a 95 % interval each: were there none at all, {n / 20:.1f} of them would leave out 0 by "
+        "chance. The sentences hold all at once: what differs for sure leaves out 0 also after Bonferroni's "
         "correction for all that they are about."
     )
     yield (
@@ -155,17 +155,26 @@ def _notes(every: Sequence[Audited], rows: Sequence[Row]) -> Iterator[str]:
         yield "A network that has more of the score can lose more of it: read the losses beside the intact networks."
     for other in every[1:]:
         yield from _apart(first, other)
-    yield from dict.fromkeys(f"{one.label}: {note}" for one in every for note in one.found.notes)
+    for note in dict.fromkeys(note for one in every for note in one.found.notes):
+        yield f"{', '.join(one.label for one in every if note in one.found.notes)}: {note}"
 
 
 def _apart(first: Audited, other: Audited) -> Iterator[str]:
     """What else differs between two audits."""
     if first.fingerprint() != other.fingerprint():
         yield f"{other.label} was asked on other pictures than {first.label}: the difference is of both."
+    elif unknown := [one.label for one in (first, other) if "need" in one.found.parts and not one.pictures("need")]:
+        yield (
+            f"Which of the pictures were asked is not recorded in {' and '.join(unknown)} (an earlier version "
+            "wrote it): unless all are the same, differences are unpaired; audit again for paired ones."
+        )
+    if first.is_same_network(other):
+        both = f"{first.label} and {other.label} are the same network"
+        yield f"{both}: what differs comes of draws and of how much was asked."
     sizes = [_size(one.found.preprocessing) for one in (first, other)]
     if sizes[0] != sizes[1]:
         yield f"{first.label} saw pictures of {sizes[0]}, {other.label} of {sizes[1]}."
-    fitted = [_fitted(one) for one in (first, other)]
+    fitted = [one.fitted for one in (first, other)]
     if None not in fitted and fitted[0] != fitted[1]:
         yield (
             f"Position was read out of {fitted[0]} pictures in {first.label}, of {fitted[1]} in {other.label}: more "
@@ -175,9 +184,3 @@ def _apart(first: Audited, other: Audited) -> Iterator[str]:
 
 def _size(preprocessing: Mapping[str, Any]) -> str:
     return " x ".join(map(str, preprocessing.get("size") or ())) or "their own size"
-
-
-def _fitted(one: Audited) -> int | None:
-    pictures = one.found.parts.get("hold", {}).get("settings", {}).get("pictures", {})
-    found = pictures.get("fit", {}).get("pictures")
-    return None if found is None else int(found)

@@ -145,8 +145,6 @@ def _line(r: Row) -> dict[str, Any]:
     controls = [f"{c:.2f}" for c in reversed(r.controls) if c is not None]
     return {
         "quantity": r.what,
-        "network": r.network,
-        "against": r.against,
         "share %": " / ".join(dict.fromkeys(shares)),
         "difference": signed(r, r.difference.mean),
         "95 %": interval(r),
@@ -158,5 +156,7 @@ def _line(r: Row) -> dict[str, Any]:
         "untrained": " / ".join(controls),
         "sites": " / ".join(dict.fromkeys(reversed(r.sites))),
         "places matched": r.matched,
+        "network": r.network,
+        "against": r.against,
         EACH: r.difference.covers,
     }

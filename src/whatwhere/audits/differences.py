@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from whatwhere.audits.folder import PATCHES, Audited
 from whatwhere.audits.pairs import Pair, Rows, Side, of_itself, paired, paired_scores, paired_sets, side_of, unpaired
+from whatwhere.hold.studies.readout_result import ReadoutResult
+from whatwhere.hold.studies.readout_result import Row as Read
 from whatwhere.intervals import GROUPS, GROUPS_AND_DRAWS, Estimate
 from whatwhere.need.studies.result import GAP_FC, LABELS, Point
 from whatwhere.need.studies.set_tally import Groups
@@ -202,7 +204,7 @@ class Compared:
             (self.second, set(there) - {p[1] for p in pairs}),
         ):
             if names:
-                why = f"{one.label} was asked there, the other at no place within {100 * NEAR:.0f} points of the depth."
+                why = f"{one.label} alone: the other has no place left within {100 * NEAR:.0f} points of the depth."
                 self.left_out.append((f"{what}, {', '.join(sorted(names))}", why))
         return pairs
 
@@ -224,20 +226,27 @@ class Compared:
         if self._missing("hold") or not a or not b:
             return
         for target in dict.fromkeys(r.target for r in a.rows):
-            best = [_best(x, target) for x in (a, b)]
-            if None in best:
+            p, q = (_best(x, target) for x in (a, b))
+            if p is None or q is None:
                 self.left_out.append((f"SPC of {target}", "it was not read out of both."))
-                continue
-            p, q = best
-            if p.size != q.size:
+            elif p.size != q.size:
                 why = f"maps were compared at {p.size} px in {self.first.label}, at {q.size} px in {self.second.label}."
                 self.left_out.append((f"SPC of {target}", why))
-                continue
-            controls = tuple(_untrained(x, r) for x, r in ((a, p), (b, q)))
-            at = {"sites": (p.site, q.site), "shares": (p.depth_share, q.depth_share), "matched": BEST}
-            what = f"SPC of {HELD_NAMES.get(target, target)}, best site"
-            pair = self._pair_held((target, p.site), (target, q.site))
-            yield self._row("hold", what, (p.spc, q.spc), pair, unit="SPC", controls=controls, leads=True, **at)
+            else:
+                yield self._held((a, b), p, q)
+
+    def _held(self, holds: tuple[ReadoutResult, ReadoutResult], p: Read, q: Read) -> Row:
+        what = f"SPC of {HELD_NAMES.get(p.target, p.target)}, best site"
+        at = {"sites": (p.site, q.site), "shares": (p.depth_share, q.depth_share), "matched": BEST}
+        pair = self._pair_held((p.target, p.site), (q.target, q.site))
+        controls = tuple(_untrained(x, r) for x, r in zip(holds, (p, q), strict=True))
+        row = self._row("hold", what, (p.spc, q.spc), pair, unit="SPC", controls=controls, leads=True, **at)
+        here, there = (one.fitted or 0 for one in (self.first, self.second))
+        if (there - here) * row.difference.mean <= 0:
+            return row
+        why = f"read out of {here} pictures in {self.first.label}, of {there} in {self.second.label}, and more help."
+        self.left_out.append((f"{what}: in the table, not in the sentences", why))
+        return replace(row, leads=False)
 
     def _pair_held(self, first: tuple[str, str], second: tuple[str, str]) -> Pair | None:
         """Test pictures are the first of one order, which the seed decides: fewer are the beginning of more."""
@@ -296,7 +305,7 @@ def _side(tallies: Tallies, place: Place | None, rows: Rows, direction: int) -> 
     return side_of(tally, rows) if place is None else side_of(tally, rows, intact, direction)
 
 
-def _best(hold: Any, target: str) -> Any:
+def _best(hold: ReadoutResult, target: str) -> Read | None:
     """The site out of which a target is read best."""
     rows = [r for r in hold.of(target=target, inputs="pictures") if r.site not in ("all", "rgb")]
     return max(rows, key=lambda r: r.spc.mean, default=None)
@@ -308,7 +317,7 @@ def _divided(hold: Mapping[str, Any]) -> Any:
     return prints, hold["settings"].get("seed")
 
 
-def _untrained(hold: Any, row: Any) -> float | None:
+def _untrained(hold: ReadoutResult, row: Read) -> float | None:
     found = hold.of("untrained", target=row.target, inputs="pictures", site=row.site)
     return found[0].spc.mean if found else None
 

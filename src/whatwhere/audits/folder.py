@@ -98,6 +98,13 @@ class Audited:
         rows = [r for result in given for r in result["rows"] if r["inputs"] == "pictures" and not r["shuffled"]]
         return {(r["target"], r["group"]): unpack_scores(r["spc"]) for r in rows}
 
+    @property
+    def fitted(self) -> int | None:
+        """Pictures that position was read out of."""
+        pictures = self.found.parts.get("hold", {}).get("settings", {}).get("pictures", {})
+        found = pictures.get("fit", {}).get("pictures")
+        return None if found is None else int(found)
+
 
 def _cells(folder: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     for file in sorted((folder / "cells").glob("*.json")):

@@ -67,6 +67,8 @@ def _of(label: str, first: str, leading: Sequence[Row]) -> Iterator[str]:
     if all(r.difference.covers == ITSELF for r in rows):
         yield f"{label} is the same network as {first}, and every difference is 0."
         return
+    if any(r.difference.covers == ITSELF for r in rows):
+        yield f"{label} is the same network as {first}: what differs comes of draws, and of how much was asked."
     sure = [r for r in rows if is_sure(r, len(leading))]
     open_ones = [r for r in rows if r not in sure]
     if sure:
