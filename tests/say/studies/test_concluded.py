@@ -75,7 +75,7 @@ def test_the_commonest_failure_has_its_share_and_its_concept_if_it_is_shown():
     assert "is not shown" in of_failures(Fake(effect=0.0))
     assert "is not shown" in of_failures(Fake(moved=0)), "the same places in other pictures have it as well"
     assert "too few groups" in of_failures(Fake(pictures=3))
-    assert of_failures(Fake(result={"failures": []})) == "No failure was counted."
+    assert of_failures(Fake(result={"failures": []})).startswith("No two classes are confused")
 
 
 def some(concepts: int = 10, pictures: int = 40, groups: int = 20) -> Any:

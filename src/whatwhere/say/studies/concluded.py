@@ -53,7 +53,7 @@ def of_failures(speaker: Speaker) -> str:
     """The commonest failure and how common it is, and whether a concept goes with it."""
     failures, classes = speaker.result["failures"], speaker.scenes.classes
     if not failures:
-        return "No failure was counted."
+        return "No two classes are confused often enough to count as a failure."
     first = failures[0]
     value, low, high = (100 * v for v in _share(speaker, first))
     return (
