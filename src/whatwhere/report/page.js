@@ -69,7 +69,8 @@
       marks: [
         Plot.axisY({ ticks: chart.ticks.map((_, i) => i), tickFormat: (i) => chart.ticks[i], tickSize: 0, label: null, lineWidth: left / 12.5, textOverflow: "ellipsis" }),
         Plot.ruleX(chart.levels, { x: "y", stroke: css("--soft"), strokeDasharray: "5 3" }),
-        Plot.text(chart.levels, { x: "y", frameAnchor: "top", dy: -14, text: (d) => `${d.label}: ${shown(d.y)}`, fill: css("--soft") }),
+        ...["start", "end"].map((textAnchor, right) => Plot.text(chart.levels.filter((d) => (d.y > d3.mean(d3.extent(values))) === (right === 1)), {
+          x: "y", frameAnchor: "top", dy: -14, textAnchor, text: (d) => `${d.label}: ${shown(d.y)}`, fill: css("--soft") })),
         Plot.ruleY(rows.filter((d) => d.low !== null && d.high !== null), { y: at, x1: "low", x2: "high", stroke: ink, strokeWidth: 1.8 }),
         Plot.dot(rows, { ...within, r: 4.5, stroke: ink, strokeWidth: 1.6, fill: (d) => (look.get(d.series).control ? css("--paper") : ink(d)) }),
         Plot.tip(rows, Plot.pointer({ ...within, fill: css("--paper"), stroke: css("--soft"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.say.studies.concluded import basis, differences, failures_chart, of_failures, of_intervention
+from whatwhere.say.studies.concluded import basis, effects_of, failures_chart, of_failures, of_intervention, tallies
 from whatwhere.say.studies.measure import Cells
 
 FAILURE = {"true": 1, "said": 2, "share": 0.0}
@@ -41,18 +41,27 @@ class Fake:
         self.scenes = SimpleNamespace(classes=("road", "bus", "taxi"))
 
 
-def test_differences_are_means_of_wrong_and_right_cells_looked_up_one_by_one():
+def test_tallies_are_sums_over_cells_looked_up_one_by_one():
     fake = Fake()
-    own, other = differences(fake, FAILURE)
-    assert own.shape == other.shape == (12, 3)
-    maps = fake.said.maps.numpy()
+    found = tallies(fake, FAILURE)
+    assert found.shape == (12, 7, 3)
+    maps = fake.said.maps.double().numpy()
     for i, k in np.ndindex(12, 3):
-        for by, found in ((0, own), (6, other)):
-            at = maps[(i + by) % 12, k]
-            near = lambda y, x, at=at: at[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].max()  # noqa: E731
-            wrong = [near(y, x) for y in range(12) for x in range(3) if fake.said.said[i, y, x] == 2]
-            right = [near(y, x) for y in range(12) for x in range(3) if fake.said.said[i, y, x] == 1]
-            assert found[i, k] == pytest.approx(np.mean(wrong) - np.mean(right), abs=1e-6)
+        expected = np.zeros(7)
+        for y, x in np.ndindex(12, 3):
+            own, other = (maps[j % 12, k, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].max() for j in (i, i + 6))
+            at = 0 if fake.said.said[i, y, x] == 2 else 2
+            expected[at : at + 2] += 1, own
+            expected[4] += own**2
+            expected[5 + at // 2] += other
+        assert found[i, :, k] == pytest.approx(expected)
+
+
+def test_effects_are_differences_in_standard_deviations():
+    wrong, right = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0])
+    both = np.concatenate([wrong, right])
+    total = np.array([3, wrong.sum(), 2, right.sum(), (both**2).sum(), 0, 0])[:, None]
+    assert effects_of(total) == pytest.approx([(wrong.mean() - right.mean()) / both.std()], rel=1e-2)
 
 
 def test_the_commonest_failure_has_its_share_and_its_concept_if_it_is_shown():
@@ -61,12 +70,12 @@ def test_the_commonest_failure_has_its_share_and_its_concept_if_it_is_shown():
     row = failures_chart(Fake()).rows()[0]
     assert (row["place"], row["y"]) == ("bus predicted as taxi", pytest.approx(100 / 36))
     assert row["low"] < row["y"] < row["high"]
-    assert "c1 differs most where it happens in 6 groups; in 6 others" in of_failures(Fake())
+    assert "c1 sets it apart most clearly in 6 groups of pictures with this class; in 6 others" in of_failures(Fake())
     assert of_failures(Fake()).endswith("It goes with the failure.")
     assert "is not shown" in of_failures(Fake(effect=0.0))
     assert "is not shown" in of_failures(Fake(moved=0)), "the same places in other pictures have it as well"
     assert "too few groups" in of_failures(Fake(pictures=3))
-    assert of_failures(Fake(result={"failures": []})) == "No failure was counted."
+    assert of_failures(Fake(result={"failures": []})).startswith("No two classes are confused")
 
 
 def some(concepts: int = 10, pictures: int = 40, groups: int = 20) -> Any:

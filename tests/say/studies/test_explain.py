@@ -55,10 +55,15 @@ def test_pages_write_and_leave_the_network_alone(said, tmp_path):
     with pytest.raises(InputError, match="n=0: give a whole number"):
         explain(said.study, tmp_path, SITE, n=0)
     assert "part: crown" in text
+    assert "concepts at middle on 8 test pictures" in text
+    assert "No two classes are confused often enough" in text, "below 50 cells each"
     assert {f.stem for f in written.parent.glob("*.png")} >= {"scenes", "concepts"}
     change = intervene(said.study, tmp_path, ROW, {"place: *": "truth"}, SITE)
     share = f"The predicted class changes for {100 * change.changed:.1f} % of the picture."
-    assert share in (tmp_path / "intervene" / "index.html").read_text()
+    text = (tmp_path / "intervene" / "index.html").read_text()
+    assert share in text
+    assert "Done to 8 test pictures in 8 groups, it changes " in text
+    assert change.conclusion in str(change)
     assert said.unchanged()
 
 

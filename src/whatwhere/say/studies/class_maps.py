@@ -75,7 +75,7 @@ def beside(
     """
     shown = [
         Picture(values, column, row, f"{row}: {column}")
-        for row, each in drawn.items()
+        for row, each in ((name.replace("\n", ": "), each) for name, each in drawn.items())
         for column, values in zip(columns, each, strict=True)
         if values is not None
     ]

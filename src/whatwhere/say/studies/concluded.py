@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch import Tensor
 from whatwhere.intervals import Estimate, over_scores
 from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line
-from whatwhere.resampling import share_over_groups
+from whatwhere.resampling import Resampled, over_groups, share_over_groups
 from whatwhere.say.failures import nearby
 from whatwhere.say.studies.speaker import SPEAKING, Speaker
 
 ASKED = 12  # test pictures that an intervention is done to as well, evenly spaced
 DRAWS = 4  # of other concepts, as the control
+LEAST = 1e-3  # spread of a map: below it, it is as good as constant
 HALF = 2  # groups of pictures that a half must have, for an interval
 SHARE = "share of the class's cells (%)"
 Changes = Callable[[int, Sequence[Mapping[int, Any]]], list[float]]  # picture, what to overwrite -> shares changed
@@ -51,7 +53,7 @@ def of_failures(speaker: Speaker) -> str:
     """The commonest failure and how common it is, and whether a concept goes with it."""
     failures, classes = speaker.result["failures"], speaker.scenes.classes
     if not failures:
-        return "No failure was counted."
+        return "No two classes are confused often enough to count as a failure."
     first = failures[0]
     value, low, high = (100 * v for v in _share(speaker, first))
     return (
@@ -72,51 +74,74 @@ def _share(speaker: Speaker, failure: Mapping[str, Any]) -> tuple[float, float, 
 
 def _reason(speaker: Speaker, failure: Mapping[str, Any]) -> str:
     """A concept that half of the groups single out, asked of the other half, beside maps of other pictures."""
-    own, other = differences(speaker, failure)
-    halves = own[::2], own[1::2]
-    if min(map(len, halves)) < HALF:
+    each = tallies(speaker, failure)
+    each = each[(each[:, WRONG, 0] + each[:, RIGHT, 0]) > 0]
+    chosen, asked = each[::2], each[1::2]
+    if min(_groups(half, which) for half in (chosen, asked) for which in (WRONG, RIGHT)) < HALF:
         return (
             "Whether a concept goes with it is not shown: too few groups of pictures hold it and right cells as well."
         )
-    k = int(np.abs(halves[0].mean(0)).argmax())
-    found, paired = over_scores(halves[1][:, k]), over_scores(halves[1][:, k] - other[1::2, k], low=-2, high=2)
-    side = np.sign(halves[0][:, k].mean())
-    held = all(min(side * e.low, side * e.high) > 0 for e in (found, paired))
+    effects = effects_of(chosen.sum(0))
+    k = int(np.abs(effects).argmax())
+    found, paired = (over_groups(asked[..., k], part, low=-2.0, high=2.0) for part in (_higher, _higher_than_others))
+    held = all(min(np.sign(effects[k]) * e.low, np.sign(effects[k]) * e.high) > 0 for e in (found, paired))
     return (
-        f"{speaker.layer.names[k]} differs most where it happens in {len(halves[0])} groups; in {len(halves[1])} "
-        f"others its map is {_signed(found)} there against right cells of the same picture, and {_signed(paired)} "
-        "against what maps of other pictures give. "
+        f"{speaker.layer.names[k]} sets it apart most clearly in {len(chosen)} groups of pictures with this class; in "
+        f"{len(asked)} others its map is {_signed(found)} there against right cells of the class, and "
+        f"{_signed(paired)} beyond what maps of other pictures give. "
         f"{'It goes with the failure.' if held else 'That it goes with the failure is not shown.'}"
     )
 
 
-def differences(speaker: Speaker, failure: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much higher each concept is near wrong cells than near right ones of the same picture, mean of each group.
+def _groups(tallied: NDArray[np.float64], which: int) -> int:
+    return int((tallied[:, which, 0] > 0).sum())
+
+
+def tallies(speaker: Speaker, failure: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Sums over the cells of the true class, group by group, of each concept's highest value near each.
 
     Args:
         speaker: the network.
         failure: a true and a predicted class.
 
     Returns:
-        (groups that have both, K), and the same with each picture's maps exchanged for those of one far from it in the
-        order, hence of another group where groups follow each other: what the places alone give.
+        (G, 7, K): how many cells are wrong in this way, their sum, how many are right, their sum, the sum of squares of
+        both; then the sums of wrong and of right cells with each picture's maps exchanged for those of one far from
+        it in the order, hence of another group where groups follow each other: what the places alone give.
     """
-    said, maps = speaker.said, nearby(speaker.said.concepts)
+    said, maps = speaker.said, nearby(speaker.said.concepts).double()
     there = said.labels == failure["true"]
-    wrong, right = there & (said.said == failure["said"]), there & (said.said == failure["true"])
-    rows = [r for r in range(len(there)) if bool(wrong[r].any()) and bool(right[r].any())]
-    groups = speaker.test.split.groups[rows].numpy()
-    each = [
-        np.array([_higher(maps[(r + by) % len(maps)], wrong[r], right[r]) for r in rows]).reshape(len(rows), -1)
-        for by in (0, len(there) // 2)
-    ]
-    own, other = (np.array([e[groups == g].mean(0) for g in np.unique(groups)]) for e in each)
-    return own, other
+    wrong, right = (there & (said.said == failure[c]) for c in ("said", "true"))
+    others = maps.roll(-(len(maps) // 2), 0)
+    counted = [_summed(torch.ones_like(maps), wrong), _summed(maps, wrong)]
+    counted += [_summed(torch.ones_like(maps), right), _summed(maps, right), _summed(maps**2, wrong | right)]
+    counted += [_summed(others, wrong), _summed(others, right)]
+    each, groups = torch.stack(counted, 1).numpy(), speaker.test.split.groups.numpy()
+    return np.array([each[groups == g].sum(0) for g in np.unique(groups)])
 
 
-def _higher(maps: Tensor, wrong: Tensor, right: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = (maps[:, wrong].mean(1) - maps[:, right].mean(1)).double().numpy()
+WRONG, RIGHT = 0, 2  # where `tallies` counts cells
+
+
+def _summed(maps: Tensor, where: Tensor) -> Tensor:
+    """(N, K) sums over some cells."""
+    return (maps * where[:, None]).sum((2, 3))
+
+
+def effects_of(total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences of wrong and right cells, (K,), in standard deviations of both together; of sums (7, K)."""
+    n, mean = total[0] + total[2], (total[1] + total[3]) / (total[0] + total[2])
+    spread = np.sqrt(np.maximum(0, total[4] / n - mean**2))
+    found: NDArray[np.float64] = (total[1] / total[0] - total[3] / total[2]) / (spread + LEAST)
     return found
+
+
+def _higher(t: NDArray[np.float64]) -> float:
+    return float(t[1] / t[0] - t[3] / t[2]) if t[0] and t[2] else math.nan
+
+
+def _higher_than_others(t: NDArray[np.float64]) -> float:
+    return float((t[1] - t[5]) / t[0] - (t[3] - t[6]) / t[2]) if t[0] and t[2] else math.nan
 
 
 def of_intervention(speaker: Speaker, values: Mapping[int, Any], changes: Changes) -> str:
@@ -164,5 +189,5 @@ def _percent(e: Estimate, form: str = ".1f", unit: str = "%") -> str:
     return f"{100 * e.mean:{form}} {unit} [{100 * e.low:{form}}, {100 * e.high:{form}}]"
 
 
-def _signed(e: Estimate) -> str:
-    return f"{e.mean:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+def _signed(e: Resampled) -> str:
+    return f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
