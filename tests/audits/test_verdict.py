@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from small_audit import audit, hold, need
+from small_audit import around, audit, hold, need
 from whatwhere.audits.verdict import verdict
 from whatwhere.intervals import Estimate
 from whatwhere.need.studies.recommend import at_chance
@@ -19,8 +19,8 @@ def test_three_sentences():
         "to need any."
     )
     assert holds == (
-        "It holds absolute position: columns are read out of s0 with SPC 0.80 [0.78, 0.82] (1 is perfect), untrained "
-        "networks' 0.90, 0.10 with circular padding: zero padding gives most of it."
+        "It holds absolute position: columns are read out of s0 with SPC 0.80 [0.78, 0.82] (1 is perfect), no more "
+        "than out of untrained networks, so training did not put it there (0.90), 0.10 with circular padding: zero padding gives most of it."
     )
     assert does == (
         "Keep its late spatial resolution: the mildest collapse without retraining (GAP+FC from s0 on) costs 0.0 points "
@@ -42,6 +42,20 @@ def test_three_sentences():
 def test_what_is_said_of_other_numbers(found, said):
     part = "need" if hasattr(found, "points") else "hold"
     assert said in " ".join(verdict(audit(**{part: found})))
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        (around(0.1), "more than out of untrained networks (0.90)"),
+        (around(-0.1), "less than out of untrained networks, so training removed some (0.90)"),
+        (around(0.01), "no more than out of untrained networks, so training did not put it there (0.90)"),
+    ],
+)
+def test_position_beside_untrained_networks_by_the_paired_interval(above, said):
+    known = hold(0.8)
+    rows = tuple(replace(r, above_untrained=above) if r.network == "network" else r for r in known.rows)
+    assert said in verdict(audit(hold=replace(known, rows=rows)))[0]
 
 
 def test_a_part_that_is_missing_is_not_talked_about():
