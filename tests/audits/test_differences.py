@@ -69,6 +69,12 @@ def test_fewer_of_the_same_pictures_are_paired_where_both_saw_them(audits, tmp_p
     assert (row.paired, row.difference.n) == (True, 25)
     right = pair.second.need[None].rates
     assert row.second.mean == pytest.approx(right.mean())
+    same = Compared(*audited([audits["broken"], part]))
+    answers = same.first.need[None].rates
+    assert (answers[5:30] != answers[:25]).any()
+    here, there = same.common("need")
+    assert (answers[here] == right[there]).all()  # picture by picture
+    assert same.rows()[0].difference.mean == 0
 
 
 def cut(folder, to, keep):
