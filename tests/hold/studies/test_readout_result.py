@@ -137,3 +137,10 @@ def test_the_gallery_shows_each_map_beside_its_picture_on_the_targets_scale():
     assert view.limits == (0.0, 1.0)
     assert view.pictures[2].values.tolist() == (2 * ramp).tolist()
     assert result().gallery_view() is None
+    two = replace(
+        result(),
+        gallery=kept | {"names": ["H", "own"], "targets": pack_maps(np.array([ramp, 9 * ramp])), "predicted": {}},
+    )
+    assert two.gallery_view().limits is None
+    stripes = pack_maps(np.array([ramp, 0.99 * ramp]))
+    assert replace(two, gallery=two.gallery | {"targets": stripes}).gallery_view().limits == (0.0, 1.0)

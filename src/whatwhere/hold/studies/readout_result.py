@@ -40,6 +40,7 @@ ABOUT = (
     "read out with the true one: 1 is perfect, 0 is nothing. Only what stands above the controls is the trained "
     "network's."
 )
+ALIKE = 0.05  # of stripes, the highest and lowest cells depend on the grid
 MAPS = "The maps of the untrained network look like the trained one's where the padding alone gives position away."
 
 
@@ -241,9 +242,8 @@ class ReadoutResult(Result):
             for i, (picture, maps) in enumerate(zip(self.gallery["pictures"], unpack_maps(packed), strict=False), 1):
                 shown.append(Picture(_pixels(picture), f"picture {i}", group))
                 shown += [Picture(m, f"{n} of picture {i}", group) for n, m in zip(names, maps, strict=True)]
-        ranges = {(float(np.min(t)), float(np.max(t))) for t in targets}
-        limits = next(iter(ranges)) if len(ranges) == 1 else None
-        return Gallery("gallery", f"Position, read out of {self.gallery['site']}", shown, MAPS, limits)
+        about = MAPS if UNTRAINED in self.gallery["predicted"] else ""
+        return Gallery("gallery", f"Position, read out of {self.gallery['site']}", shown, about, _limits(targets))
 
     def plot_gallery(self) -> Figure | None:
         """Predicted maps beside their targets, for some pictures."""
@@ -280,6 +280,12 @@ class ReadoutResult(Result):
                 **self.provenance,
             },
         )
+
+
+def _limits(targets: Iterable[Any]) -> tuple[float, float] | None:
+    """What all targets lie between, if they are alike but for their grid: on a scale of its own nothing looks faint."""
+    ends = np.array([(np.min(t), np.max(t)) for t in targets], np.float64)
+    return (float(ends[0, 0]), float(ends[0, 1])) if (np.ptp(ends, 0) < ALIKE).all() else None
 
 
 def _pixels(thumbnail: str) -> np.ndarray[Any, Any]:
