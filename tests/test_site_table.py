@@ -286,3 +286,9 @@ def test_weights_that_are_not_finite_have_no_table() -> None:
     net[0].bias.data[1] = torch.nan
     with pytest.raises(InputError, match=r"net: 0\.bias holds NaN"):
         list_sites(net, input_size=(3, 8, 8))
+
+
+def test_pictures_of_one_pixel_are_named_as_the_cause():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU()).eval()
+    with pytest.raises(InputError, match="the pictures are 1 x 1 pixels"):
+        list_sites(net, input_size=(3, 1, 1))

@@ -1,10 +1,15 @@
 """An audit from beginning to end: its parts, resumed, and what cannot be asked."""
 
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 
 import whatwhere as ww
+from random_audits import audits
 from small_audit import network, pictures
 from whatwhere.audits import asked, plan
 from whatwhere.errors import InputError
@@ -107,3 +112,23 @@ def test_without_labels_it_is_asked_how_far_it_moves_from_itself():
 def test_what_cannot_work_is_refused_first(options, said):
     with pytest.raises(InputError, match=said):
         ww.audit(network(), pictures(), quiet=True, **options)
+
+
+@pytest.mark.skipif(not os.environ.get("WHATWHERE_LARGE"), reason="takes seconds an example; WHATWHERE_LARGE=1")
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(audits())
+def test_whatever_is_asked_of_whatever_network_nothing_is_lost(options):
+    given_ = {n: v for n, v in options.items() if n not in ("model", "data")}
+    with tempfile.TemporaryDirectory() as folder:
+        found = ww.audit(options["model"], options["data"], out=folder, quiet=True, **given_)
+        assert not [why for why in found.left_out.values() if not why or "fault of whatwhere" in why]
+        assert (Path(folder) / "index.html").exists()
+        again = ww.audit(options["model"], options["data"], out=folder, quiet=True, **given_)
+        assert json.dumps(again.parts) == json.dumps(found.parts)
