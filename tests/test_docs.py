@@ -1,13 +1,16 @@
 """The code in the documentation runs, in the order of each page."""
 
 import ast
+import gzip
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from small_audit import audit
 from small_choice import on_demand
 from whatwhere import wings
 
@@ -21,6 +24,7 @@ PAGES = [
 ]
 sys.path.insert(0, str(DOCS))  # as the site's build finds it
 
+import take_up  # noqa: E402
 import written  # noqa: E402
 
 
@@ -120,3 +124,33 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-c", "docs", ".", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+TAKEN = [{"group": "g", "caption": "mine alone", "png": ""}]
+
+
+def audited():
+    found = audit()
+    parts = {**found.parts, "failures": {"pictures": 3, "shown": TAKEN}}
+    return replace(found, parts=parts, provenance={"command": "whatwhere audit --data /home/me/pictures"})
+
+
+def test_it_keeps_the_verdict_the_command_and_the_page(tmp_path):
+    found = replace(audited(), parts=audit().parts)
+    there = take_up.take_up(found, "net", "whatwhere audit --data D", title="Net on d", hide=False, folder=tmp_path)
+    assert (there / "verdict.txt").read_text().split("\n\n")[0] == "Net on d"
+    assert (there / "verdict.txt").read_text().strip().split("\n\n")[1:] == found.sentences
+    assert (there / "command.txt").read_text() == "whatwhere audit --data D\n"
+    page = gzip.decompress((there / "audit.html.gz").read_bytes()).decode()
+    assert "/home/me" not in page
+    assert found.sentences[0].split(".")[0] in page
+
+
+def test_pictures_that_are_not_ours_are_left_out_and_nothing_else():
+    found = audited()
+    hidden = take_up.without_pictures(found)
+    assert hidden.parts["failures"] == {"pictures": 3}
+    assert "gallery" not in hidden.parts["hold"]
+    assert (hidden.sentences, hidden.table()) == (found.sentences, found.table())
+    assert take_up.HIDDEN in hidden.notes
+    assert found.parts["failures"]["shown"] == TAKEN

@@ -1,0 +1,84 @@
+"""Put a finished audit into the gallery: its verdict, its command, its page, and a picture of that.
+
+    python docs/take_up.py AUDIT NAME "whatwhere audit --model ... --data ..." [--title TEXT] [--hide]
+
+With `--hide` the page shows none of the pictures that were asked: those of data sets that are not ours.
+"""
+
+import argparse
+import gzip
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import whatwhere as ww
+from whatwhere.audits.result import AuditResult
+from whatwhere.files import write_bytes, write_text
+from whatwhere.report.page import as_html
+
+GALLERY = Path(__file__).parent / "gallery"
+HIDDEN = "The pictures that were asked are not shown here: they are not ours to show."
+SIZE, COLOURS = (1280, 1500), 128
+
+
+def take_up(found: AuditResult, name: str, command: str, *, title: str, hide: bool, folder: Path = GALLERY) -> Path:
+    """Write an audit's files.
+
+    Args:
+        found: the audit.
+        name: of its folder in the gallery.
+        command: that made it.
+        title: above it.
+        hide: whether the pictures are left out.
+        folder: of the gallery.
+    """
+    shown = without_pictures(found) if hide else found
+    page = as_html(replace(shown, provenance={**shown.provenance, "command": command}).report()).encode()
+    there = folder / name
+    write_text(there / "verdict.txt", "\n\n".join([title, *found.sentences]) + "\n")
+    write_text(there / "command.txt", command + "\n")
+    write_bytes(there / "audit.html.gz", gzip.compress(page, 9, mtime=0))
+    return there
+
+
+def without_pictures(found: AuditResult) -> AuditResult:
+    """The same numbers, no picture."""
+    parts = {name: dict(plain) for name, plain in found.parts.items()}
+    for name, field in (("hold", "gallery"), ("failures", "shown")):
+        if name in parts:
+            parts[name].pop(field, None)
+    return replace(found, parts=parts, notes=(*found.notes, HIDDEN))
+
+
+def photograph(there: Path, chromium: str = "chromium") -> None:
+    """Take a picture of the page's beginning, in few colours."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as made:
+        page, shot = Path(made) / "audit.html", Path(made) / "shot.png"
+        page.write_bytes(gzip.decompress((there / "audit.html.gz").read_bytes()))
+        options = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=4000"]
+        size = "--window-size={},{}".format(*SIZE)
+        subprocess.run([chromium, *options, size, f"--screenshot={shot}", page.as_uri()], check=True, timeout=120)
+        Image.open(shot).convert("RGB").quantize(COLOURS).save(there / "shot.png", optimize=True)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audit", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("command")
+    parser.add_argument("--title")
+    parser.add_argument("--hide", action="store_true")
+    given = parser.parse_args()
+    found = ww.load_result(given.audit)
+    if not isinstance(found, AuditResult):
+        parser.error(f"{given.audit} holds no audit.")
+    title = given.title or f"{found.network} on {found.data['name']}"
+    photograph(take_up(found, given.name, given.command, title=title, hide=given.hide))
+
+
+if __name__ == "__main__":
+    main()
