@@ -159,3 +159,15 @@ def test_what_cannot_be_is_refused() -> None:
 
     with pytest.raises(InputError, match="0: what leaves it does not follow from the picture"):
         ww.receptive_fields(nn.Sequential(Rounded(), nn.Conv2d(3, 2, 1)), pictures(2), "0")
+
+
+def test_a_field_that_shows_in_one_picture_alone_has_no_interval() -> None:
+    """A layer that is silent but for one picture: without that one there is nothing."""
+    conv = nn.Conv2d(3, 1, 3, padding=1)
+    nn.init.constant_(conv.weight, 1.0)
+    nn.init.constant_(conv.bias, -10.0)
+    images = torch.zeros(4, 3, 5, 5, dtype=torch.uint8)
+    images[2] = 255
+    split = Split("test", Memory(images), torch.full((4,), -1))
+    with pytest.raises(InputError, match=r"1: its middle position depends on the picture in one of \d+ groups"):
+        ww.receptive_fields(nn.Sequential(conv, nn.ReLU()).eval(), Data("d", {"test": split}), ["1"], pictures=4)

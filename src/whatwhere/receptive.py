@@ -230,7 +230,12 @@ class _Seen:
         if not mass.max() > 0:
             raise InputError(f"{self.sites[i].name}: its middle position does not depend on the picture.")
         extent = _box(mass > NOTHING * mass.max())
-        without = [np.sqrt(sums.sum(0) - group) for group in sums]
+        without = [np.sqrt(np.delete(sums, g, 0).sum(0)) for g in range(len(sums))]
+        if not min(left.max() for left in without) > 0:
+            raise InputError(
+                f"{self.sites[i].name}: its middle position depends on the picture in one of {self.groups} groups of "
+                "pictures alone, so that there is no interval over pictures; give more."
+            )
         r50, r95 = (_jackknifed(radius(mass, s), [radius(m, s) for m in without], self.count) for s in SHARES)
         return Field(self.sites[i].name, r50, r95, extent, extent == self.size)
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import whatwhere as ww
-from whatwhere.data.numbers import NumberSplit, numbered
+from whatwhere.data.numbers import NumberSplit, check_numbers, numbered
+from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError
 
 
@@ -85,3 +86,22 @@ def test_a_network_that_reads_an_arrangement_needs_where(score, intact):
     )
     assert p.drop is not None
     assert p.drop.mean == pytest.approx(lost, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "varied", "said"),
+    [
+        ([[1.0]], False, "data: there is 1 picture"),
+        ([[1.0, 2.0], [3.0, 2.0]], True, "number 1 is 2 for all 2 pictures"),
+    ],
+)
+def test_numbers_that_say_nothing_are_refused(numbers, varied, said):
+    given = NumberSplit("test", Memory(torch.zeros(len(numbers), 3, 2, 2, dtype=torch.uint8)), torch.tensor(numbers))
+    with pytest.raises(InputError, match=said):
+        check_numbers(given, "data", varied=varied)
+
+
+def test_numbers_that_differ_are_taken():
+    given = NumberSplit("test", Memory(torch.zeros(2, 3, 2, 2, dtype=torch.uint8)), torch.tensor([[1.0], [2.0]]))
+    check_numbers(given, "data", varied=True)
+    check_numbers(given, "data", varied=False)

@@ -73,8 +73,8 @@ def failures(seen: Shuffled, split: Any, most: int) -> dict[str, Any]:
     few = split.take(most, seed=seen.seed)
     if isinstance(split, SceneSplit):
         return _scenes(seen, few)
-    if not isinstance(split, Split):
-        raise InputError(NOT_SHOWN.format(what="boxes"))
+    if split.comes_with not in ("class labels", ""):
+        raise InputError(NOT_SHOWN.format(what=split.comes_with))
     return _classes(seen, few)
 
 

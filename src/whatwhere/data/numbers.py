@@ -103,3 +103,25 @@ def _numbers(given: Any, place: str) -> Tensor:
     if found.dtype.kind not in "iuf" or found.ndim > 1 or not found.size:
         raise InputError(f"source: {place} has {given!r}; give a number, or a row of numbers.")
     return torch.from_numpy(found.astype(np.float32).reshape(-1))
+
+
+def check_numbers(split: NumberSplit, what: str, *, varied: bool) -> None:
+    """Refuse pictures whose numbers say nothing of a network.
+
+    Args:
+        split: the pictures.
+        what: they are, for the error.
+        varied: whether each number must differ between pictures, as the share of its variance does.
+
+    Raises:
+        InputError: for a single picture, or a number that is the same for all.
+    """
+    if len(split) < 2:
+        raise InputError(f"{what}: there is 1 picture, and a score of numbers needs two or more; give more.")
+    same = (split.numbers == split.numbers[0]).all(0).nonzero().flatten().tolist()
+    if varied and same:
+        value = float(split.numbers[0, same[0]])
+        raise InputError(
+            f"{what}: number {same[0]} is {value:g} for all {len(split)} pictures, so that it has no variance to "
+            "predict; leave it out, or give score='mae'."
+        )

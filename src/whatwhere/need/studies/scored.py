@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from whatwhere.data import Split
+from whatwhere.data.numbers import NumberSplit, check_numbers
 from whatwhere.data.scenes import SceneSplit
 from whatwhere.errors import InputError
 from whatwhere.imported import is_import_path
@@ -22,6 +23,7 @@ from whatwhere.scores.classes import ACCURACY, TOP5
 from whatwhere.scores.given import HOW, Here, function_score, is_metric, metric_score, object_at
 from whatwhere.scores.label_maps import MeanIoU
 from whatwhere.scores.named import NAMES, checked, for_output, score_named, usual_score
+from whatwhere.scores.numbers import R2
 from whatwhere.scores.score import Score
 from whatwhere.site import evaluating
 from whatwhere.training.evaluate_boxes import check_some
@@ -52,6 +54,8 @@ def score_of(given: Any, split: AnySplit, net: Network, what: str = "data") -> S
         )
     if score.needs in ("class labels", "label maps"):
         check_several(split.classes, what)
+    if isinstance(split, NumberSplit):
+        check_numbers(split, what, varied=score is R2)
     return for_output(score, first_outputs(net, split, 1)[0]) if score is AGREEMENT else score
 
 
