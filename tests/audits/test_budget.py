@@ -7,7 +7,7 @@ import pytest
 
 import whatwhere as ww
 from small_audit import network, pictures
-from whatwhere.audits.budget import BATCH, DRAWS, LEAST, SHARES, Budget, Speed, speed_of, spread
+from whatwhere.audits.budget import BATCH, DRAWS, LEAST, SHARES, SHUFFLED, Budget, Speed, speed_of, spread
 from whatwhere.data import Split
 from whatwhere.data.sources import Memory
 
@@ -29,7 +29,7 @@ def test_the_curve_gets_as_many_pictures_as_its_passes_leave_time_for():
     before = [s.flops_before / made.speed.flops for s in made.places]
     passes = 1 + sum((1 - b) * (DRAWS + 1) for b in before) + sum(before)
     chosen = made.need(10_000, collapse=True, reach="from")
-    assert chosen["limit"] == int(SHARES["need"] * 100 / (0.002 + passes * 0.01))
+    assert chosen["limit"] == int(SHARES["need"] * 100 / (0.002 + SHUFFLED * passes * 0.01))
     assert chosen["sites"] == [s.name for s in made.places]
     assert made.need(100, collapse=True, reach="from")["limit"] == 100
     assert made.need(10_000, collapse=False, reach=1)["limit"] > chosen["limit"]
