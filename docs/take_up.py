@@ -7,6 +7,8 @@ With `--hide` the page shows none of the pictures that were asked: those of data
 
 import argparse
 import gzip
+import json
+import shlex
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -33,13 +35,29 @@ def take_up(found: AuditResult, name: str, command: str, *, title: str, hide: bo
         hide: whether the pictures are left out.
         folder: of the gallery.
     """
-    shown = without_pictures(found) if hide else found
+    shown = renamed(without_pictures(found) if hide else found, command)
     page = as_html(replace(shown, provenance={**shown.provenance, "command": command}).report()).encode()
     there = folder / name
     write_text(there / "verdict.txt", "\n\n".join([title, *found.sentences]) + "\n")
     write_text(there / "command.txt", command + "\n")
     write_bytes(there / "audit.html.gz", gzip.compress(page, 9, mtime=0))
     return there
+
+
+def renamed(found: AuditResult, command: str) -> AuditResult:
+    """The same audit, with what the command calls its files instead of where they lay.
+
+    Args:
+        found: the audit.
+        command: that is shown.
+    """
+    given, text = shlex.split(command), json.dumps(found.to_dict())
+    words = list(found.settings.get("words", ()))
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        if option in given:
+            shown = given[given.index(option) + 1]
+            text = text.replace(json.dumps(value)[1:-1], json.dumps(shown)[1:-1]) if "/" in value[:1] else text
+    return AuditResult.from_dict(json.loads(text))
 
 
 def without_pictures(found: AuditResult) -> AuditResult:

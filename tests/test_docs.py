@@ -154,3 +154,14 @@ def test_pictures_that_are_not_ours_are_left_out_and_nothing_else():
     assert (hidden.sentences, hidden.table()) == (found.sentences, found.table())
     assert take_up.HIDDEN in hidden.notes
     assert found.parts["failures"]["shown"] == TAKEN
+
+
+def test_where_files_lay_is_not_in_the_gallery(tmp_path):
+    words = ["--model", "a/b", "--data", "/home/me/pictures", "--weights", "/home/me/w.safetensors"]
+    found = audited()
+    found = replace(found, settings={**found.settings, "words": words}, left_out={"say": "x --data /home/me/pictures"})
+    command = "whatwhere audit --model a/b --data D --weights W --minutes 5"
+    there = take_up.take_up(found, "net", command, title="t", hide=True, folder=tmp_path)
+    page = gzip.decompress((there / "audit.html.gz").read_bytes()).decode()
+    assert "/home/me" not in page
+    assert "whatwhere audit --model a/b --data D --weights W --minutes 20" in page
