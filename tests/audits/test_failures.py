@@ -55,7 +55,7 @@ def test_those_labelled_wrong_and_those_that_turn(halves):
     images, labels = next(halves.batches(16))
     assert found["pictures"] == 16
     assert found["wrong"] == 2
-    wrong = [s for s in found["shown"] if s["group"].startswith("Not recognised from the start: 2 of 16")]
+    wrong = [s for s in found["shown"] if s["group"].startswith("Wrong from the start: 2 of 16")]
     assert [s["caption"] for s in wrong] == ["<b>above; said: below", "below; said: <b>above"]
     # Independently: the same draw, picture by picture in the same batches.
     turned = 0
@@ -72,7 +72,7 @@ def test_those_labelled_wrong_and_those_that_turn(halves):
 def test_pictures_are_shown_as_they_are(halves):
     found, _ = found_in(halves)
     images = next(halves.batches(16))[0]
-    wrong = next(s for s in found["shown"] if s["group"].startswith("Not recognised"))
+    wrong = next(s for s in found["shown"] if s["group"].startswith("Wrong"))
     assert np.array_equal(of_png(wrong["png"]), images[0].permute(1, 2, 0).numpy())
 
 

@@ -12,7 +12,7 @@ WORDS = ["--model", "cifar/vgg11", "--data", "my pictures"]
 def given(**changes):
     found = audit()
     settings = {**found.settings, "words": WORDS}
-    return replace(found, **{"settings": settings, "score": {"name": "accuracy"} | {"label": "accuracy"}, **changes})
+    return replace(found, **{"settings": settings, "data": {"name": "d", "sizes": {"train": 9}}, **changes})
 
 
 def test_where_nothing_is_recommended_fine_tuning_is():
@@ -22,6 +22,10 @@ def test_where_nothing_is_recommended_fine_tuning_is():
         "whatwhere audit --model cifar/vgg11 --data 'my pictures' --minutes 20 --out audit-longer",
     ]
     assert shlex.split(found["Intervals half as wide"])[5] == "my pictures"
+
+
+def test_without_pictures_to_train_on_nothing_is_fine_tuned():
+    assert list(next_commands(given(data={"name": "d", "sizes": {"test": 9}}))) == ["Intervals half as wide"]
 
 
 def test_the_recommended_network_is_made_instead():

@@ -19,8 +19,9 @@ def test_three_sentences():
         "to need any."
     )
     assert holds == (
-        "It holds absolute position: columns are read out of s0 with SPC 0.80 [0.78, 0.82] (1 is perfect), no more "
-        "than out of untrained networks, so training did not put it there (0.90), 0.10 with circular padding: zero padding gives most of it."
+        "It holds absolute position: columns are read out of s0 with SPC 0.80 [0.78, 0.82] (1 is perfect). Out of "
+        "untrained networks: 0.90, so training did not put it there. The same weights with circular padding: 0.10, so zero "
+        "padding gives most of it."
     )
     assert does == (
         "Keep its late spatial resolution: the mildest collapse without retraining (GAP+FC from s0 on) costs 0.0 points "
@@ -36,7 +37,7 @@ def test_three_sentences():
         (need((0.2, 0.1)), "shuffled from s0 on (the last 50 %) it loses 20.0 points [18.0, 22.0]."),
         (need((0.1, 0.2), site="s0"), "A smaller network would do. Collapse it."),
         (hold(0.1, 0.09), "It holds little absolute position: columns are read out of s0 with SPC 0.10 [0.08, 0.12]"),
-        (hold(0.5, 0.4), "0.40 with circular padding."),
+        (hold(0.5, 0.4), "The same weights with circular padding: 0.40."),
     ],
 )
 def test_what_is_said_of_other_numbers(found, said):
@@ -47,9 +48,9 @@ def test_what_is_said_of_other_numbers(found, said):
 @pytest.mark.parametrize(
     ("above", "said"),
     [
-        (around(0.1), "more than out of untrained networks (0.90)"),
-        (around(-0.1), "less than out of untrained networks, so training removed some (0.90)"),
-        (around(0.01), "no more than out of untrained networks, so training did not put it there (0.90)"),
+        (around(0.1), "Out of untrained networks: 0.90, so training put more of it there."),
+        (around(-0.1), "Out of untrained networks: 0.90, so training removed some."),
+        (around(0.01), "Out of untrained networks: 0.90, so training did not put it there."),
     ],
 )
 def test_position_beside_untrained_networks_by_the_paired_interval(above, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from whatwhere.intervals import Estimate
@@ -20,13 +21,20 @@ ABOUT_STRIP = (
     "features (diamonds: untrained networks), and within how many pixels lies half of what a place looks at."
 )
 
+ABOUT_NEED = (
+    "Per-channel: the positions of each channel change places by themselves, in front of the layers (the paper's "
+    "spatial shuffle, which also takes apart what channels have in common at a place); spatial mean: each channel is its "
+    "mean everywhere; GAP+FC: what follows sees that mean alone. The control is the same network, as it is, on the same "
+    "pictures (dashed). Intervals cover the choice of pictures and draws, not another training."
+)
+
 
 def charts_of(found: Measured) -> Iterator[Chart | Strip]:
     """The strip, then a chart for each part."""
     if tracks := list(_tracks(found)):
         yield Strip("strip", STRIP, [s["name"] for s in found.sites], tracks, ABOUT_STRIP)
     if need := found.need:
-        yield need.chart("need", "Need: what is lost without spatial information")
+        yield replace(need.chart("need", "Need: what is lost without spatial information"), about=ABOUT_NEED)
     if patches := found.patches:
         yield patches.chart("patches", "Need, in the picture itself: patches that change places")
     if hold := found.hold:

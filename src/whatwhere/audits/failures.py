@@ -29,7 +29,7 @@ from whatwhere.training.scores import check_scores
 SHOWN, SCENES_SHOWN, SIDE, TOGETHER = 6, 3, 96, 8  # of each group; pixels of the longer side; pictures in a pass
 ABOUT = (
     "The same pictures, seen by the network as it is and with the positions of its features shuffled (each by its own "
-    "draw): what it mixes up then is what it tells apart by where things are."
+    "draw): what it mixes up then it tells apart by where things are, unless shuffling has spoilt more than that."
 )
 NOT_SHOWN = "pictures that come out wrong are shown of classes and of label maps, not of {what}."
 
@@ -92,8 +92,8 @@ def _classes(seen: Shuffled, split: Split) -> dict[str, Any]:
             elif a != t:
                 turned.append((picture, f"{_class(split, t)}; without where: {_class(split, a)}"))
     groups = {
-        f"Recognised, and not once shuffled {seen.words}": turned,
-        "Not recognised from the start": wrong,
+        f"Right as it is, wrong when shuffled {seen.words}": turned,
+        "Wrong from the start": wrong,
     }
     shown = [s for name, found in groups.items() for s in _shown(name, found, len(split))]
     return {"pictures": len(split), "turned": len(turned), "wrong": len(wrong), "shown": shown}

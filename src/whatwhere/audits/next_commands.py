@@ -28,7 +28,8 @@ def _smaller(found: Measured) -> Iterator[tuple[str, str]]:
         yield from ((label, c) for label, c in need.commands.items() if f" {advice.site} " in f"{label} ")
         return
     drops = {p: p.drop.mean for p in need.points if p.method == GAP_FC and p.drop}
-    if words and drops and found.score.get("name") in RECOVERED:
+    tunes = found.measured.name in RECOVERED and "train" in found.data.get("sizes", ())
+    if words and drops and tunes:
         site = min(drops, key=lambda p: drops[p]).site
         label = f"See how much fine-tuning brings back where a collapse costs least ({site})"
         yield label, f"whatwhere need recover {words} --sites {shlex.quote(site)} --out recover"

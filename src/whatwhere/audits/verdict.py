@@ -103,26 +103,26 @@ def _holds(found: Measured) -> Iterator[str]:
         next((r for r in hold.of(network, target="H", inputs="pictures") if r.site == best.site), None)
         for network in ("untrained", CIRCULAR)
     )
-    beside = f", {_than(best, fresh.spc.mean)} ({fresh.spc.mean:.2f})" if fresh else ""
+    beside = f" Out of untrained networks: {fresh.spc.mean:.2f}, {_than(best, fresh.spc.mean)}." if fresh else ""
     from_padding = (
-        f", {other.spc.mean:.2f} with circular padding: zero padding gives most of it"
+        f" The same weights with circular padding: {other.spc.mean:.2f}, so zero padding gives most of it."
         if other and other.spc.mean < best.spc.mean / 2
-        else f", {other.spc.mean:.2f} with circular padding"
+        else f" The same weights with circular padding: {other.spc.mean:.2f}."
         if other
         else ""
     )
     held = "holds absolute position" if best.spc.low > 0.2 else "holds little absolute position"
-    yield f"It {held}: columns are read out of {best.site} with {spc} (1 is perfect){beside}{from_padding}."
+    yield f"It {held}: columns are read out of {best.site} with {spc} (1 is perfect).{beside}{from_padding}"
 
 
 def _than(row: Row, fresh: float) -> str:
     """How a read-out compares with that of untrained networks."""
     above = row.above_untrained
     if (above.low if above else row.spc.mean - fresh) > 0:
-        return "more than out of untrained networks"
+        return "so training put more of it there"
     if above and above.high < 0:
-        return "less than out of untrained networks, so training removed some"
-    return "no more than out of untrained networks, so training did not put it there"
+        return "so training removed some"
+    return "so training did not put it there"
 
 
 def _does(found: Measured) -> Iterator[str]:
