@@ -23,9 +23,9 @@ ABOUT_STRIP = (
 
 ABOUT_NEED = (
     "Per-channel: the positions of each channel change places by themselves, in front of the layers (the paper's "
-    "spatial shuffle, which also takes apart what channels have in common at a place); spatial mean: each channel is its "
-    "mean everywhere; GAP+FC: what follows sees that mean alone. The control is the same network, as it is, on the same "
-    "pictures (dashed). Intervals cover the choice of pictures and draws, not another training."
+    "spatial shuffle, which also takes apart what channels have in common at a place); spatial mean: each channel is "
+    "its mean everywhere; GAP+FC: what follows sees that mean alone. The control is the same network, as it is, on the "
+    "same pictures (dashed). Intervals cover the choice of pictures and draws, not another training."
 )
 
 
