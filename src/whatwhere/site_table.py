@@ -171,7 +171,7 @@ class _Trace:
     def sites(self) -> Sites:
         spatial = [e for e in self.entries if e.layout]
         if not spatial:
-            if self.size and tuple(self.size)[-2:] == (1, 1):
+            if self.convs and tuple(self.size)[-2:] == (1, 1):
                 raise InputError("the pictures are 1 x 1 pixels, which have no where; give larger ones.")
             raise InputError(
                 "no spatial feature map flows through the modules of this network; if it calls F.conv2d on parameters "

@@ -67,6 +67,14 @@ class AuditPlan(Plan[Audit, AuditResult]):
             **({"train": True, "epochs": study.epochs} if study.train else {}),
         }
 
+    def check(self, how: Run) -> None:
+        """Find the places that are asked: a network without any is refused before anything is measured.
+
+        Raises:
+            InputError: for such a network, or pictures too small for it.
+        """
+        _ = self.asked.places
+
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The speed and the known answers; then every part."""
         if TIMED not in done:

@@ -39,8 +39,7 @@ class Audit(Measured, Study["AuditResult"]):
 
     Examples:
         $ whatwhere audit --model timm/resnet18 --pretrained true --data FOLDER --minutes 5 --out audit
-        $ whatwhere audit --model cifar/vgg11 --weights W.safetensors --data digits --without hold,say
-        $ whatwhere audit --model cifar/resnet20 --weights W.safetensors --data FOLDER --train true --epochs 10
+        $ whatwhere audit --model cifar/vgg11 --weights W.safetensors --data digits --without hold --train true
     """
 
     kind: ClassVar[str] = "audit"
