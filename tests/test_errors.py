@@ -188,6 +188,7 @@ COMMANDS = {
     "audit": f"audit {NET} {DIGITS}",
     "compare": "compare empty nothing",
     "doctor": "doctor",
+    "completion": "completion bash",
     "need pointwise": f"need pointwise {NET} --out c",
     "need truncate": f"need truncate {NET} --out c",
     "need recover": f"need recover {NET} {DIGITS}",
@@ -207,7 +208,17 @@ COMMANDS = {
     "say intervene": "say intervene --data drawn/streets --weights w --picture 0",
 }
 SURGERY = {"need collapse", "need pointwise", "need truncate"}
-WITHOUT_DEVICE = {"compare", "doctor", "export", "sites", "report", *SURGERY, "say explain", "say intervene"}
+WITHOUT_DEVICE = {
+    "compare",
+    "completion",
+    "doctor",
+    "export",
+    "sites",
+    "report",
+    *SURGERY,
+    "say explain",
+    "say intervene",
+}
 THERE_IS_NONE = ("there is no option --device", "Options: --")
 WRONG |= {
     f"audit {NET} {DIGITS} --minutes 0": ("minutes=0", "give a time above 0, such as 5"),
@@ -218,6 +229,10 @@ WRONG |= {
     "compare empty foreign": ("empty holds no audit", "whatwhere audit --model MODEL --data DATA --out empty-audit"),
     "compare empty empty": ("empty is given twice",),
     "compare empty foreign --outt x": ("there is no option --outt", "--out"),
+    "completion": ("0 shells", "give one of bash, zsh, tcsh"),
+    "completion bash zsh": ("2 shells", "give one of"),
+    "completion bahs": ("shell='bahs'", "Did you mean 'bash'"),
+    "completion fish": ("shell='fish'", "Choices: bash, zsh, tcsh"),
     "doctor --seconds 0": ("seconds=0", "give a time above 0, such as 1"),
     f"audit {NET} {DIGITS} --without holt": ("without='holt'", "hold"),
 }
@@ -226,6 +241,7 @@ WRONG |= {
     for name, typed in COMMANDS.items()
     for device in ("tpu", "gpu")
 }
+WRONG |= {f"completion bash --device {d}": ("there is no option --device", "Options: none.") for d in ("tpu", "gpu")}
 
 
 def test_every_command_was_given_a_wrong_device():

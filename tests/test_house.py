@@ -30,7 +30,7 @@ FOR_INSTRUMENTS = {
     "label_maps",
     "maps",
 }
-FRONT = {"cli", "arguments", "commands", "wings"}
+FRONT = {"cli", "arguments", "commands", "completion", "wings"}
 UPSTAIRS = {*FRONT, *WINGS, "audits"}  # audits ask all wings
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMED = {f: ".".join(("whatwhere", *f.relative_to(SOURCE).with_suffix("").parts)) for f in FILES}

@@ -96,7 +96,7 @@ def parser_of(name: str, thing: Any) -> ArgumentParser:
     docs = Docs.of(thing)
     examples = "\n".join(f"  {line}" for line in docs.examples)
     text = "\n\n".join(part for part in (docs.summary, docs.text, f"examples:\n{examples}") if part)
-    listed = [f"{o.upper()} ..." for o in (_listed_option(thing),) if o]
+    listed = [f"{o.upper()} ..." for o in (listed_option(thing),) if o]
     needed = " ".join([*listed, *(f"--{o} {o.upper()}" for o in _required(thing))])
     usage = f"{name} {needed} [--option value ...]".replace("  ", " ")
     look: Any = {"formatter_class": Help, "exit_on_error": False, "print_config": None}
@@ -114,7 +114,7 @@ def parser_of(name: str, thing: Any) -> ArgumentParser:
 
 def _add(parser: ArgumentParser, title: str, thing: Any, docs: Docs) -> None:
     group = parser.add_argument_group(title)
-    if several := _listed_option(thing):
+    if several := listed_option(thing):
         group.add_argument(several, nargs="*", type=str, help=docs.options.get(several, ""))
     for option, hint in options_of(thing).items():
         default = inspect.signature(thing).parameters[option].default
@@ -129,12 +129,12 @@ def _required(thing: Any) -> list[str]:
 
 def options_of(thing: Any) -> dict[str, Any]:
     """The type of every option of a class or function; what takes any object is for Python alone."""
-    hints, listed = get_type_hints(thing), _listed_option(thing)
+    hints, listed = get_type_hints(thing), listed_option(thing)
     names = [o for o in inspect.signature(thing).parameters if o != listed]
     return {o: hints[o] for o in names if Any not in (hints[o], *get_args(hints[o]))}
 
 
-def _listed_option(thing: Any) -> str:
+def listed_option(thing: Any) -> str:
     """What a function takes any number of (`*folders`), typed without an option before it; "" of most."""
     parameters = inspect.signature(thing).parameters.values()
     return next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), "")
@@ -156,7 +156,7 @@ def call(name: str, thing: Any, words: Sequence[str]) -> str | None:
     """
     values = parsed(name, thing, words)
     if not _is_study(thing):
-        shown: str | None = thing(*values.pop(_listed_option(thing), ()), **values)
+        shown: str | None = thing(*values.pop(listed_option(thing), ()), **values)
         return shown
     mine = {f.name for f in dataclasses.fields(thing)}
     how = Run(**{k: v for k, v in values.items() if k not in mine})
@@ -172,7 +172,7 @@ def parsed(name: str, thing: Any, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: naming the option that is wrong.
     """
-    hints = _hints(thing)
+    hints = hints_of(thing)
     prepared = _prepared(words, hints)
     files = [w.removeprefix(CONFIG) for w in prepared if w.startswith(CONFIG)]
     own = [w for w in prepared if not w.startswith(CONFIG)]
@@ -182,7 +182,7 @@ def parsed(name: str, thing: Any, words: Sequence[str]) -> dict[str, Any]:
         given = parser_of(name, thing).parse_args([*(word for word, _ in stored.values()), *own])
     except ArgumentError as error:
         raise InputError(_plainly(str(error), name, hints, {o: file for o, (_, file) in stored.items()})) from None
-    return {option: getattr(given, option) for option in (*hints, *filter(None, [_listed_option(thing)]))}
+    return {option: getattr(given, option) for option in (*hints, *filter(None, [listed_option(thing)]))}
 
 
 def _configured(file: str, hints: Mapping[str, Any]) -> dict[str, str]:
@@ -231,7 +231,7 @@ def _is_study(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, Study)
 
 
-def _hints(thing: Any) -> dict[str, Any]:
+def hints_of(thing: Any) -> dict[str, Any]:
     """The type of every option of a command."""
     return {**options_of(thing), **(options_of(Run) if _is_study(thing) else {})}
 
@@ -270,7 +270,7 @@ def _is_option(word: str) -> bool:
 def _no_option(option: str, hints: Mapping[str, Any], place: str = "", sign: str = "--") -> InputError:
     close = difflib.get_close_matches(option, list(hints), n=1, cutoff=0.5)
     hint = f" Did you mean {sign}{close[0]}?" if close else ""
-    every = ", ".join(f"{sign}{o}" for o in hints)
+    every = ", ".join(f"{sign}{o}" for o in hints) or "none"
     return InputError(f"{place}there is no option {sign}{option}.{hint} Options: {every}.")
 
 

@@ -27,6 +27,7 @@ TOP = {
     "audit": "whatwhere.audits.study:Audit",
     "compare": "whatwhere.audits.compare:compared",
     "doctor": "whatwhere.audits.doctor:doctor",
+    "completion": "whatwhere.completion:completion",
     **{name: f"whatwhere.commands:{name}" for name in ("sites", "train", "evaluate", "export", "report")},
 }
 
