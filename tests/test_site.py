@@ -228,3 +228,14 @@ def test_a_module_that_is_never_called_stands_for_what_is_in_it() -> None:
     assert names(small.select("layer1.0")) == inside
     with pytest.raises(InputError, match=r"sites='layer1\.9' matches nothing"):
         small.select("layer1.9")
+
+
+def test_a_notebook_shows_the_table(resnet: Sites) -> None:
+    shown = resnet._repr_html_()
+    assert f"<p>{len(resnet)} sites, of an input of 3 x 64 x 64.</p>" in shown
+    assert shown.count("<tr>") == min(len(resnet), 30) + 1
+    for word in ("layer1.0.conv1", "3x64x64", "100 %", "depth share"):
+        assert f">{word}</t" in shown
+    pools = resnet.of_kind("pool")._repr_html_()
+    assert "maxpool" in pools
+    assert "conv1" not in pools

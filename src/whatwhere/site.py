@@ -21,6 +21,8 @@ from whatwhere.network import Network, as_module, channels_of
 # While a network is traced, interventions hold still: the table of places does not depend on them, nor spend draws.
 tracing: ContextVar[bool] = ContextVar("tracing", default=False)
 
+HEAD = ("#", "site", "kind", "layout", "in (C,H,W)", "out (C,H,W)", "depth share")  # of the table, as text and as HTML
+
 
 @dataclass(frozen=True)
 class Site:
@@ -198,6 +200,14 @@ class Sites(Sequence[Site]):
         """The table, aligned, one line a site."""
         return format_table(self)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first rows of the table."""
+        from whatwhere.report.notebook import as_html
+
+        channels, height, width = self.input_size
+        line = f"{len(self)} sites, of an input of {channels} x {height} x {width}."
+        return as_html([line], [dict(zip(HEAD, _row(s), strict=True)) for s in self], whole="print(...)")
+
 
 def _by_type(part: Any) -> Callable[[Sites, Any], list[Site]]:
     if isinstance(part, str):
@@ -253,9 +263,8 @@ def _cuda_devices(module: nn.Module) -> list[int]:
 
 def format_table(sites: Iterable[Site]) -> str:
     """The sites as aligned plain text."""
-    head = ("#", "site", "kind", "layout", "in (C,H,W)", "out (C,H,W)", "depth share")
-    rows = [head, *(_row(s) for s in sites)]
-    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    rows = [HEAD, *(_row(s) for s in sites)]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(HEAD))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows)
 
 

@@ -92,3 +92,23 @@ def test_every_part_of_a_result_must_be_written() -> None:
             getattr(bare, part)()
     with pytest.raises(NotImplementedError):
         _ = bare.conclusion
+
+
+def test_it_is_shown_in_short() -> None:
+    assert repr(SQUARES) == "<SquaresResult, 2 rows: 2 squares.>"
+    many = SquaresResult(tuple({"x": x, "square": x * x} for x in range(31)))
+    assert len(repr(many)) < 60
+    shown = many._repr_html_()
+    assert "<p>31 squares.</p>" in shown
+    assert "The first 30 of 31 rows; .table() has all." in shown
+    assert ".notes" not in shown
+    assert "What else to know is in .notes (1)." in SQUARES._repr_html_()
+
+
+def test_a_class_may_show_itself_in_its_own_way() -> None:
+    @dataclass(frozen=True)
+    class Own(SquaresResult):
+        def __repr__(self) -> str:
+            return "own"
+
+    assert repr(Own(())) == "own"

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, refuse_foreign, write_json
 from whatwhere.lab.cells import is_result
+from whatwhere.report.notebook import as_html
 from whatwhere.report.page import Report, files_of, write_report
 
 if TYPE_CHECKING:
@@ -35,6 +37,21 @@ class Result:
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
     schema_version: int
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Keep `__repr__` below: a dataclass writes its own, all rows on one line, unless its class has one."""
+        super().__init_subclass__(**given)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """The class, how many rows, and the answer's beginning."""
+        return f"<{type(self).__name__}, {len(list(self.records()))} rows: {shorten(self.conclusion, 160)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer and the first rows."""
+        notes = f"What else to know is in .notes ({len(self.notes)})." if self.notes else ""
+        return as_html([self.conclusion], self.table(), whole=".table()", ending=notes)
 
     @property
     def conclusion(self) -> str:
