@@ -7,7 +7,7 @@ import pytest
 from whatwhere import wings
 from whatwhere.arguments import parser_of
 from whatwhere.cli import main
-from whatwhere.errors import unknown
+from whatwhere.errors import nearest, unknown
 from whatwhere.lab.study import loaded
 
 NET = "--model cifar/vgg11 --width 0.05"
@@ -174,6 +174,87 @@ WRONG = {
 }
 
 
+# A slip of the finger -> what is asked for first.
+MEANT = {
+    # commands
+    "ned curve": "'need'",
+    "Need curve": "'need'?",
+    "adit": "'audit'",
+    "site --model cifar/vgg11": "'sites'",
+    "--verison": "'--version'",
+    "--hlep": "'--help'",
+    "curve": "'need curve'?",
+    "readot": "'hold readout'",
+    "need-curve": "'need curve'",
+    "joint": "'use joint'?",
+    "demo": "'need demo' or 'say demo'?",
+    "need curv": "'curve'",
+    "need Curve": "'curve'?",
+    "need --hepl": "'--help'",
+    "need audit": "'whatwhere audit'?",
+    "need readout": "'whatwhere hold readout'?",
+    "need compare": "'whatwhere compare' or 'whatwhere use compare' or 'whatwhere say compare'?",
+    "hold witout": "'without'",
+    # options
+    f"audit {NET} {DIGITS} --minuts 3": "--minutes?",
+    f"audit {NET} {DIGITS} --Minutes 3": "--minutes?",
+    f"{CURVE} --repeets=3": "--repeats?",
+    f"{CURVE} --batchsize 3": "--batch_size?",
+    f"{CURVE} -repeats 3": "--repeats?",
+    f"{CURVE} -repeats=3": "--repeats?",
+    f"{CURVE} -batch-size 3": "--batch_size?",
+    # networks
+    "sites --model cifar/vg11": "'cifar/vgg11'",
+    "sites --model cfar/vgg11": "'cifar/vgg11'",
+    "sites --model CIFAR/vgg11": "'cifar/vgg11'?",
+    "sites --model vgg11": "'cifar/vgg11' or 'timm/vgg11' or 'torchvision/vgg11'?",
+    "sites --model resnet18": "'timm/resnet18' or 'torchvision/resnet18'?",
+    "sites --model tim/resnet18": "'timm/resnet18'",
+    "sites --model torchvison/resnet18": "'torchvision/resnet18'",
+    "sites --model timm/resnt18": "'timm/resnet18'",
+    "sites --model timm/ResNet18": "'timm/resnet18'?",
+    "sites --model torchvision/resnet81": "'torchvision/resnet18'",
+    "sites --model pspnet/resnt18": "'resnet18'",
+    "sites --model ssd/smal": "'ssd/small'",
+    # sites
+    f"{CURVE} --sites feature.8": "'features.8'",
+    f"{CURVE} --sites Features.8": "'features.8'?",
+    f"{CURVE} --sites last30%": "'last 30%'?",
+    f"sites {NET} --select last-50": "'last 50%'?",
+    f"sites {NET} --kind cnv": "'conv'",
+    f"hold without {NET} {DIGITS} --site featurs.8": "'features.8'",
+    f"{COLLAPSE.replace('features', 'featurs')} --out c": "'features.18'",
+    # scores, engines, logs
+    f"{CURVE} --score acuracy": "'accuracy'",
+    f"{CURVE} --score top-5": "'top5'",
+    f"{TRAINED} --score acuracy": "'accuracy'",
+    f"{CURVE} --engine slrum": "'slurm'",
+    f"{CURVE} --engine Ray": "'ray'?",
+    f"{CURVE} --log tensorbord": "'tensorboard'",
+    # recipes, methods, choices
+    f"{TRAIN} --recipe fats": "'fast'",
+    f"{TRAIN} --recipe fan2020": "'fan2020-cifar'",
+    f"{TRAIN} --precision bf16": "'bf16-mixed'",
+    f"{TRAIN} --augment flase": "'false'",
+    f"{CURVE} --methods per-chanel": "'per-channel'",
+    f"{TRAINED} --methods gapfc": "'gap_fc'",
+    f"{COMPARE} --methods ms_sra": "'ms_sar'",
+    f"{POINTWISE} --out w --local averge": "'average'",
+    f"need patches {NET} {DIGITS} --scope sampel": "'sample'",
+    f"{EXPORT} --out net.onnx --format onx": "'onnx'",
+    f"{READ} --targets h": "'H'?",
+    f"{READ} --paddings circlar": "'circular'",
+    f"{READ} --readouts rigde": "'ridge'",
+    f"hold location {DIGITS} --rows zero": "'zeros'",
+    f"audit {NET} {DIGITS} --without hol": "'hold'",
+    # data
+    f"evaluate {NET} --data digit": "'digits'",
+    f"evaluate {NET} --data known/wat": "'known/what'",
+    "evaluate --model ssd/small --data drawn/boxs": "'drawn/boxes'",
+    "say train --data drawn/street --out s": "'drawn/streets'",
+}
+
+
 # Every command, with what it needs to get as far as its device.
 COMMANDS = {
     "export": f"{EXPORT} --out net.onnx",
@@ -286,6 +367,16 @@ def test_a_mistake_is_answered_in_one_line(command, folder, capsys):
     assert set(before) <= set(folder.rglob("*"))
 
 
+@pytest.mark.parametrize("command", MEANT)
+def test_a_slip_of_the_finger_is_answered_with_what_was_meant(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    assert stopped.value.code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("whatwhere: ")]
+    assert len(said) == 1
+    assert f" Did you mean {MEANT[command]}" in said[0]
+
+
 @pytest.mark.parametrize("name", ["train", "need curve", "use compare", "say demo", "say train"])
 def test_a_wrong_device_is_refused_before_a_folder_is_begun(name, folder):
     before = sorted(folder.rglob("*"))
@@ -297,3 +388,14 @@ def test_a_wrong_device_is_refused_before_a_folder_is_begun(name, folder):
 def test_unknown_names_the_nearest():
     error = unknown("recipe", "fsat", ["fast", "demo"])
     assert str(error) == "recipe='fsat' matches nothing. Did you mean 'fast'? Choices: fast, demo."
+
+
+def test_capitals_do_not_hide_a_name_and_other_words_are_translated():
+    assert nearest("h", ["H", "V", "HS"]) == " Did you mean 'H'?"
+    assert nearest("FAST", ["fast", "faster"]) == " Did you mean 'fast'?"
+    assert nearest("qq", ["fast"]) == ""
+    assert (
+        nearest("quick", ["fast"], {"quick": ["fast", "fast2"], "quack": ["duck"]})
+        == " Did you mean 'fast' or 'fast2'?"
+    )
+    assert nearest("quik", ["fast"], {"quick": ["fast"], "quack": ["duck"]}) == " Did you mean 'fast' or 'duck'?"

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
-from whatwhere.errors import InputError
+from whatwhere.errors import InputError, nearest
 from whatwhere.lab.study import Run, Study, run_study
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
@@ -247,6 +247,8 @@ def _prepared(arguments: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--help":
+            if re.match(r"-[a-zA-Z]", word) and word != "-h":
+                raise _no_option(word[1:].partition("=")[0].replace("-", "_"), hints, seen=word)
             found.append(word)
             continue
         option, sign, value = word[2:].partition("=")
@@ -267,11 +269,13 @@ def _is_option(word: str) -> bool:
     return bool(re.match(r"--[a-zA-Z]", word))
 
 
-def _no_option(option: str, hints: Mapping[str, Any], place: str = "", sign: str = "--") -> InputError:
+def _no_option(
+    option: str, hints: Mapping[str, Any], place: str = "", sign: str = "--", *, seen: str = ""
+) -> InputError:
     close = difflib.get_close_matches(option, list(hints), n=1, cutoff=0.5)
     hint = f" Did you mean {sign}{close[0]}?" if close else ""
     every = ", ".join(f"{sign}{o}" for o in hints) or "none"
-    return InputError(f"{place}there is no option {sign}{option}.{hint} Options: {every}.")
+    return InputError(f"{place}there is no option {seen or sign + option}.{hint} Options: {every}.")
 
 
 def _takes_several(hint: Any) -> bool:
@@ -309,10 +313,18 @@ def _plainly(message: str, name: str, hints: Mapping[str, Any], files: Mapping[s
     elif option and option[1] in hints:
         seen = re.findall(r"(?:Given value|Got value): ?(.*)", message)
         place = f"config={files[option[1]]!r}: " if option[1] in files else "--"
-        text = f"{place}{option[1]}={seen[-1] if seen else '?'}: give {expected(hints[option[1]])}."
+        hint, value = hints[option[1]], seen[-1] if seen else "?"
+        text = f"{place}{option[1]}={value}: give {expected(hint)}.{nearest(value, choices(hint))}"
     else:
         text = " ".join(message.split())
     return f"{text} See {name} --help."
+
+
+def choices(hint: Any) -> list[str]:
+    """The values that an option takes, where its type lists them."""
+    parts = (hint, *get_args(hint))
+    listed = next((get_args(h) for h in parts if get_origin(h) is Literal), ())
+    return list(map(str, listed)) or (["true", "false"] if bool in parts else [])
 
 
 def expected(hint: Any) -> str:

@@ -51,7 +51,8 @@ def _run(words: list[str]) -> None:
     elif first in wings.wings():
         _wing(first, wings.wings()[first], rest)
     else:
-        raise unknown("command", first, [*wings.wings(), *wings.TOP])
+        instead = {**_elsewhere(""), **{flag: [flag] for flag in ("--help", "--version")}}
+        raise unknown("command", first, [*wings.wings(), *wings.TOP], instead=instead)
 
 
 def _wing(name: str, package: str, words: list[str]) -> None:
@@ -62,7 +63,20 @@ def _wing(name: str, package: str, words: list[str]) -> None:
     elif first in there:
         _command(f"whatwhere {name} {first}", there[first], rest)
     else:
-        raise unknown(f"command whatwhere {name}", first, list(there))
+        raise unknown(
+            f"command whatwhere {name}", first, list(there), instead={"--help": ["--help"], **_elsewhere(name)}
+        )
+
+
+def _elsewhere(wing: str) -> dict[str, list[str]]:
+    """What to type for commands that are not of a wing, by their own names; with no wing, by both words as well."""
+    found = {name: [f"whatwhere {name}"] for name in wings.TOP if wing}
+    others = {n: wings.commands_of(package) for n, package in wings.wings().items() if n != wing}
+    for whole, name in ((f"{other} {name}", name) for other, commands in others.items() for name in commands):
+        found.setdefault(name, []).append(f"whatwhere {whole}" if wing else whole)
+        if not wing:
+            found[whole] = [whole]
+    return found
 
 
 def _command(name: str, where: str, words: list[str]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from whatwhere import wings
-from whatwhere.arguments import Docs, hints_of, listed_option
+from whatwhere.arguments import Docs, choices, hints_of, listed_option
 from whatwhere.errors import InputError, unknown
 from whatwhere.lab.study import loaded
 
@@ -69,26 +69,16 @@ def _commands(parser: ArgumentParser, commands: Mapping[str, str]) -> Any:
 
 
 def _option(parser: ArgumentParser, option: str, typed: str, hint: Any, text: str, **given: Any) -> None:
-    added: Any = parser.add_argument(typed, help=_shown(text), choices=choices(option, hint), **given)
+    added: Any = parser.add_argument(typed, help=_shown(text), choices=_values(option, hint), **given)
     if option in PATHS:
         import shtab
 
         added.complete = shtab.FILE
 
 
-def choices(option: str, hint: Any) -> list[str] | None:
-    """What an option takes, where that can be listed.
-
-    Args:
-        option: its name, without dashes.
-        hint: its type.
-    """
-    literals = [h for h in (hint, *get_args(hint)) if get_origin(h) is Literal]
-    if literals:
-        return [str(value) for value in get_args(literals[0])]
-    if bool in (hint, *get_args(hint)):
-        return ["true", "false"]
-    return list(loaded(NAMED[option])) if option in NAMED else None
+def _values(option: str, hint: Any) -> list[str] | None:
+    named = loaded(NAMED[option]) if option in NAMED else ()
+    return choices(hint) or list(named) or None
 
 
 def _shown(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 
 
@@ -15,7 +15,14 @@ class TrainingDiverged(RuntimeError):
     """The loss stopped being finite; the message names the step and the last good checkpoint."""
 
 
-def unknown(what: str, seen: object, known: Iterable[str], *, shown: int = 12) -> InputError:
+def unknown(
+    what: str,
+    seen: object,
+    known: Iterable[str],
+    *,
+    shown: int = 12,
+    instead: Mapping[str, Sequence[str]] | None = None,
+) -> InputError:
     """An error for an unknown name, with the nearest ones.
 
     Args:
@@ -23,12 +30,31 @@ def unknown(what: str, seen: object, known: Iterable[str], *, shown: int = 12) -
         seen: the value given.
         known: every value that would have been accepted.
         shown: how many choices to print at most.
+        instead: as for `nearest`.
     """
     names = list(known)
-    close = difflib.get_close_matches(str(seen), names, n=3, cutoff=0.5)
     listed = ", ".join(names[:shown]) + (f", … ({len(names)} in all)" if len(names) > shown else "")
-    hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+    hint = nearest(str(seen), names, instead)
     return InputError(f"{what}={seen!r} matches nothing.{hint} Choices: {listed or '(none)'}.")
+
+
+def nearest(seen: str, known: Iterable[str], instead: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The question whether one of the three nearest names was meant, after a space; nothing if none is near.
+
+    A name that differs in capitals alone is the only one asked for.
+
+    Args:
+        seen: what was typed.
+        known: every name that would have been accepted.
+        instead: what to type in place of words that users take for names, by word.
+    """
+    meant: dict[str, list[str]] = {}
+    for name, typed in [*((n, (n,)) for n in known), *(instead or {}).items()]:
+        meant.setdefault(name.casefold(), []).extend(typed)
+    word = seen.casefold()
+    close = [word] if word in meant else difflib.get_close_matches(word, meant, n=3, cutoff=0.5)
+    words = list(dict.fromkeys(repr(typed) for c in close for typed in meant[c]))
+    return f" Did you mean {' or '.join(words[:3])}?" if words else ""
 
 
 def no_tensor(output: object) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -165,7 +166,9 @@ class Sites(Sequence[Site]):
     def _matches(self, part: Any) -> list[Site]:
         found = _by_type(part)(self, part)
         if not found:
-            raise unknown("sites", str(part), [s.name for s in self])
+            share = re.fullmatch(r"last\D*(\d+).*", str(part))  # near enough to "last 30%" to be told how it is written
+            instead = {str(part): [f"last {share[1]}%"]} if share else {}
+            raise unknown("sites", str(part), [s.name for s in self], instead=instead)
         return found
 
     def _named(self, text: str) -> list[Site]:

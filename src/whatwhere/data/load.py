@@ -16,7 +16,9 @@ from whatwhere.data.downsampled import from_downsampled, holds_downsampled
 from whatwhere.data.folders import from_folder, is_table_folder
 from whatwhere.data.imagenet import from_imagenet, imagenet_in
 from whatwhere.data.known_answer import known_answer
+from whatwhere.data.load_boxes import DRAWN as DRAWN_BOXES
 from whatwhere.data.load_boxes import holds_boxes, load_boxes
+from whatwhere.data.load_scenes import DRAWN as DRAWN_STREETS
 from whatwhere.data.load_scenes import holds_scenes, load_scenes
 from whatwhere.data.loaders import loader_part
 from whatwhere.data.noted import folder_named, noted, readable
@@ -152,7 +154,8 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
         return _in_files(folder)
     if folder.exists():
         raise InputError(f"data={name!r} is a file; give the folder that holds it.")
-    raise unknown("data", name, NAMES)
+    drawn = {other: [other] for other in (DRAWN_BOXES, DRAWN_STREETS)}
+    raise unknown("data", name, NAMES, instead=drawn)
 
 
 def _in_files(folder: Path) -> Data:

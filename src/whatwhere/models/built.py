@@ -73,7 +73,7 @@ def _named(name: str, *, pretrained: bool, classes: int | None, width: float, se
     family, _, rest = name.partition("/")
     if family not in _FAMILIES or not rest:
         papers = (f"cifar/{n}" for n in _cifar().CIFAR_MODELS)
-        raise unknown("model", name, [*(f"{f}/…" for f in _FAMILIES), *OWN, *papers])
+        raise unknown("model", name, [*(f"{f}/…" for f in _FAMILIES), *OWN, *papers], instead=_meant(rest))
     if width != 1.0 and family not in ("cifar", "pspnet", "ssd"):
         raise InputError(f"width={width} is for cifar/…, pspnet/… and ssd/… networks; the width of {name} is fixed.")
     make = _FAMILIES[family]
@@ -81,6 +81,19 @@ def _named(name: str, *, pretrained: bool, classes: int | None, width: float, se
         options = {"classes": classes, "width": width, "seed": seed}
         _check_fits(name, width, classes, lambda: make(rest, pretrained=False, **options))
     return make(rest, pretrained=pretrained, classes=classes, width=width, seed=seed, **layers)
+
+
+def _meant(rest: str) -> dict[str, list[str]]:
+    """What to type for a name without its family, or with another: every family's is near, and so the right one's."""
+    if rest:
+        return {f"{family}/{rest}": [f"{family}/{rest}"] for family in _FAMILIES}
+    import timm
+    import torchvision
+
+    found = {n: [f"timm/{n}"] for n in timm.list_models()}
+    for name in torchvision.models.list_models():
+        found.setdefault(name, []).append(f"torchvision/{name}")
+    return found | {n: [f"cifar/{n}", *found.get(n, ())] for n in _cifar().CIFAR_MODELS}
 
 
 def _check_fits(name: str, width: float, classes: int | None, build: Callable[[], Network]) -> None:
