@@ -1,7 +1,5 @@
 """The site: `make docs`. Sphinx reads the whole repository's Markdown, so that links between files hold there, too."""
 
-import gzip
-import shutil
 import sys
 from pathlib import Path
 
@@ -77,7 +75,7 @@ def _written(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def _beside(app: Sphinx, failure: Exception | None) -> None:
-    """Copy the gallery's audits, and lead from the folder's top to the first page."""
+    """Write the pages of the gallery's audits, and lead from the folder's top to the first page."""
     if failure or app.builder.format != "html":
         return
     out = Path(app.outdir)
@@ -89,10 +87,7 @@ def _beside(app: Sphinx, failure: Exception | None) -> None:
     for audit in written.audits():
         there = out / "docs" / "gallery" / audit.name
         there.mkdir(parents=True, exist_ok=True)
-        if (audit.folder / "audit.html").is_file():
-            shutil.copyfile(audit.folder / "audit.html", there / "audit.html")
-        elif (audit.folder / "audit.html.gz").is_file():
-            (there / "audit.html").write_bytes(gzip.decompress((audit.folder / "audit.html.gz").read_bytes()))
+        (there / "audit.html").write_text(audit.page(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:

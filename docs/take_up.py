@@ -1,4 +1,4 @@
-"""Put a finished audit into the gallery: its verdict, its command, its page, and a picture of that.
+"""Put a finished audit into the gallery: its result, of which the site's build writes the page, and a picture of that.
 
     python docs/take_up.py AUDIT NAME "whatwhere audit --model ... --data ..." [--title TEXT] [--hide]
 
@@ -14,12 +14,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from written import RESULT, Audited
+
 import whatwhere as ww
 from whatwhere.audits.result import AuditResult
 from whatwhere.files import write_bytes, write_text
-from whatwhere.report.page import as_html
 
-GALLERY = Path(__file__).parent / "gallery"
 HIDDEN = "The pictures that were asked are not shown here: they are not ours to show."
 SIZE, COLOURS = (1280, 1500), 128
 
@@ -36,11 +36,10 @@ def take_up(found: AuditResult, name: str, command: str, *, title: str, hide: bo
         folder: of the gallery.
     """
     shown = renamed(without_pictures(found) if hide else found, command)
-    page = as_html(replace(shown, provenance={**shown.provenance, "command": command}).report()).encode()
+    kept = replace(shown, provenance={**shown.provenance, "command": command})
     there = folder / name
-    write_text(there / "verdict.txt", "\n\n".join([title, *found.sentences]) + "\n")
-    write_text(there / "command.txt", command + "\n")
-    write_bytes(there / "audit.html.gz", gzip.compress(page, 9, mtime=0))
+    write_text(there / "title.txt", title + "\n")
+    write_bytes(there / RESULT, gzip.compress(json.dumps(kept.to_dict()).encode(), 9, mtime=0))
     return there
 
 
@@ -75,7 +74,7 @@ def photograph(there: Path, chromium: str = "chromium") -> None:
 
     with tempfile.TemporaryDirectory() as made:
         page, shot = Path(made) / "audit.html", Path(made) / "shot.png"
-        page.write_bytes(gzip.decompress((there / "audit.html.gz").read_bytes()))
+        page.write_text(Audited(there).page(), encoding="utf-8")
         options = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=4000"]
         size = "--window-size={},{}".format(*SIZE)
         subprocess.run([chromium, *options, size, f"--screenshot={shot}", page.as_uri()], check=True, timeout=120)

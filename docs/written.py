@@ -3,19 +3,24 @@
 A page says where by a line of its own, such as `<!-- written: commands -->`.
 """
 
+import gzip
+import json
 import re
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from whatwhere import wings
 from whatwhere.arguments import Docs, expected, parser_of
+from whatwhere.audits.result import AuditResult
 from whatwhere.lab.study import Run, loaded
+from whatwhere.report.page import as_html
 
-GALLERY = Path(__file__).parent / "gallery"
+GALLERY, RESULT = Path(__file__).parent / "gallery", "result.json.gz"
 MARK = re.compile(r"^<!-- written: (\w+)(?: (\S+))? -->$", flags=re.M)
 
 
@@ -107,8 +112,8 @@ class Audited:
     """An audit in the gallery.
 
     Attributes:
-        folder: its folder below `docs/gallery`: `verdict.txt`, `command.txt`, `shot.png`, and `audit.html`, which may
-            be packed as `audit.html.gz`.
+        folder: its folder below `docs/gallery`: `title.txt`, `result.json.gz` and `shot.png`, as `take_up.py` writes
+            them.
     """
 
     folder: Path
@@ -118,22 +123,24 @@ class Audited:
         """Of the folder."""
         return self.folder.name
 
-    def has_page(self) -> bool:
-        """Whether the audit's own page is there."""
-        return any((self.folder / f"audit.html{end}").is_file() for end in ("", ".gz"))
+    @property
+    def title(self) -> str:
+        """Above it."""
+        return (self.folder / "title.txt").read_text(encoding="utf-8").strip()
 
-    def read(self, file: str) -> str:
-        """The text of one of its files.
+    @cached_property
+    def found(self) -> AuditResult:
+        """What was measured."""
+        return AuditResult.from_dict(json.loads(gzip.decompress((self.folder / RESULT).read_bytes())))
 
-        Raises:
-            FileNotFoundError: if it is not there: an audit without its command or verdict shows nothing.
-        """
-        return (self.folder / file).read_text(encoding="utf-8").strip()
+    def page(self) -> str:
+        """The audit's own page, as this version draws it."""
+        return as_html(replace(self.found.report(), pages={}))  # the pages of its parts are not kept
 
 
 def audits(folder: Path = GALLERY) -> list[Audited]:
     """Those in a folder, by name."""
-    return [Audited(verdict.parent) for verdict in sorted(folder.glob("*/verdict.txt"))]
+    return [Audited(file.parent) for file in sorted(folder.glob(f"*/{RESULT}"))]
 
 
 def gallery(_: str, folder: Path = GALLERY) -> str:
@@ -143,13 +150,11 @@ def gallery(_: str, folder: Path = GALLERY) -> str:
 
 
 def _audit(audit: Audited) -> str:
-    title, _, text = audit.read("verdict.txt").partition("\n")
     where = f"gallery/{audit.name}"
     shot = f"```{{image}} {where}/shot.png\n:alt: The page of the audit of {audit.name}\n:width: 100%\n```"
-    parts = [f"## {escaped(title)}", *map(escaped, text.strip().split("\n\n")), shot]
-    if audit.has_page():
-        parts.append(f'<p><a href="{where}/audit.html">The page itself</a>: one file, which needs no network.</p>')
-    return "\n\n".join([*parts, f"```sh\n{audit.read('command.txt')}\n```"])
+    page = f'<p><a href="{where}/audit.html">The page itself</a>: one file, which needs no network.</p>'
+    command = f"```sh\n{audit.found.provenance['command']}\n```"
+    return "\n\n".join([f"## {escaped(audit.title)}", *map(escaped, audit.found.sentences), shot, page, command])
 
 
 WRITERS: Mapping[str, Callable[[str], str]] = {

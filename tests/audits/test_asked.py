@@ -106,8 +106,10 @@ def test_what_is_trained_is_trained_on_what_was_given(streets, monkeypatch):
     assert ran["use"].methods == ("none", "se", "ms_sar")
     data = streets
     scenes = Audit("pspnet/resnet18", data, train=True)
-    assert asked._say(Asked(scenes, ww.Run()), None) == {"trained": {"of": "say"}}
+    asked_of = Asked(scenes, ww.Run())
+    assert asked._say(asked_of, None) == {"trained": {"of": "say"}}
     assert (ran["say"].sites, ran["say"].data) == (("fuse.0",), data)
+    assert ran["say"].model.module is asked_of.net.module  # with the weights that it has
 
 
 def test_a_network_without_a_name_is_not_trained_anew():
@@ -127,3 +129,13 @@ def test_which_pictures_are_asked_and_which_belong_together(streets):
     groups = torch.arange(len(split)) // 2
     frames = type(split)(split.name, split.pictures, split.maps, split.classes, groups, split.values)
     assert which(frames, len(split))["groups"] == groups.tolist()
+
+
+def test_gates_that_cannot_be_trained_leave_what_they_cost(monkeypatch):
+    def refused(*_):
+        raise InputError("data: there is no train split.")
+
+    monkeypatch.setattr(Asked, "run", refused)
+    found = asked._use(Asked(Audit("cifar/resnet20", "digits", width=0.25, train=True), ww.Run()), None)
+    assert [row["method"] for row in found["rows"]] == ["none", "se", "ms_sar"]
+    assert found["notes"] == ["Gates were not trained: data: there is no train split."]

@@ -46,6 +46,16 @@ def test_less_time_never_means_more_and_some_pictures_stay(seconds):
     assert 0 < chosen["test_pictures"] <= chosen["pictures"] <= 500
 
 
+def test_a_read_out_of_a_quick_network_does_not_take_all_there_is():
+    """Its own time is nothing, but maps are compared picture by picture."""
+    assert budget(10_000.0).hold(100_000, 14) == {
+        "sites": ["0", "2", "4"],
+        "pictures": 600,
+        "test_pictures": 200,
+        "size": 14,
+    }
+
+
 def test_the_shares_leave_time_for_what_is_fixed():
     assert sum(SHARES.values()) < 1
 

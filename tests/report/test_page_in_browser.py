@@ -5,6 +5,7 @@ import io
 import math
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def page(browser: Any, file: Path) -> Iterator[Any]:
+@contextmanager
+def opened(browser: Any, file: Path) -> Iterator[Any]:
+    """A page without a network, and what it complains of."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.said = []
@@ -50,6 +52,12 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
     page.wait_for_selector("#chart-2 svg")
     yield page
     context.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, file: Path) -> Iterator[Any]:
+    with opened(browser, file) as page:
+        yield page
 
 
 def test_every_chart_is_drawn_and_nothing_is_complained_of(page: Any) -> None:
@@ -148,17 +156,9 @@ def views_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def views(browser: Any, views_file: Path) -> Iterator[Any]:
-    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.said = []
-    page.on("console", lambda m: page.said.append(m.text))
-    page.on("pageerror", lambda e: page.said.append(str(e)))
-    page.on("dialog", lambda d: page.said.append("a dialog") or d.dismiss())
-    page.goto(views_file.as_uri())
-    page.wait_for_selector("#chart-2 svg")
-    yield page
-    assert page.said == []
-    context.close()
+    with opened(browser, views_file) as page:
+        yield page
+        assert page.said == []
 
 
 def test_each_panel_is_drawn_and_dense_curves_have_no_markers(views: Any) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -57,9 +57,10 @@ NO_CONCEPTS = (
     "a bottleneck that speaks in concepts needs pictures with label maps, and a segmentation network; for those, "
     "whatwhere say compare."
 )
+SAVE_FIRST = "ww.save(ww.load_model({model!r}, pretrained=True), 'net') in Python, then "
 SAY_TAKES = (
-    "a bottleneck must be trained, which takes longer than an audit (--train true): whatwhere say compare {words} "
-    "--sites {site} --out say"
+    "a bottleneck must be trained, which takes longer than an audit (--train true): {saved}whatwhere say compare "
+    "{words} --sites {site} --out say"
 )
 
 
@@ -238,7 +239,10 @@ def _trained_gates(asked: Asked) -> dict[str, Any]:
     if not isinstance(study.model, str):
         return {"notes": [NOT_ANEW]}
     options: dict[str, Any] = {"width": study.width, "epochs": study.epochs, "seeds": SEEDS, "data": study.data}
-    return {"trained": asked.run(use.Compare(study.model, methods=("none", *GATES), **options), USE)}
+    try:
+        return {"trained": asked.run(use.Compare(study.model, methods=("none", *GATES), **options), USE)}
+    except InputError as error:  # what gates cost is known all the same
+        return {"notes": [f"Gates were not trained: {error}"]}
 
 
 def _say(asked: Asked, budget: Budget) -> dict[str, Any]:
@@ -247,12 +251,21 @@ def _say(asked: Asked, budget: Budget) -> dict[str, Any]:
     site = next(filter(None, (_speaks(asked, s) for s in reversed(asked.places))), None)
     if site is None:
         raise InputError("a bottleneck fits nowhere: something goes past each place that was asked.")
-    if not asked.study.train:
-        raise InputError(SAY_TAKES.format(words=" ".join(words_of(asked.study)), site=site))
     study = asked.study
-    given: dict[str, Any] = {"data": study.data, "weights": study.weights, "width": study.width, "sites": (site,)}
+    if not study.train:
+        raise InputError(say_command(study, site))
+    given: dict[str, Any] = {"data": study.data, "sites": (site,), "seeds": SEEDS[:1]}
     given |= {} if study.epochs is None else {"epochs": study.epochs}
-    return {"trained": asked.run(say.Compare(study.model, seeds=SEEDS[:1], **given), SAY)}
+    return {"trained": asked.run(say.Compare(asked.net, **given), SAY)}
+
+
+def say_command(study: Audit, site: str) -> str:
+    """Why nothing is trained, and the command that does, which takes no library's weights: these are saved first."""
+    words = words_of(study, SAY_OPTIONS)
+    if study.pretrained:
+        words[:2] = ["--model", "net"]
+        saved = SAVE_FIRST.format(model=study.model)
+    return SAY_TAKES.format(saved=saved if study.pretrained else "", words=" ".join(words), site=site)
 
 
 def _failures(asked: Asked, budget: Budget) -> dict[str, Any]:
@@ -284,14 +297,28 @@ def _speaks(asked: Asked, site: Site) -> str:
     return site.name
 
 
-def words_of(study: Audit) -> list[str]:
+OPTIONS = ("model", "data", "weights", "width", "classes")
+SAY_OPTIONS = OPTIONS[:-1]  # that say compare takes
+JUDGED = ("score", "within", "seed")  # options that decide what an audit measures
+
+
+def words_of(study: Audit, options: Sequence[str] = (*OPTIONS, "pretrained")) -> list[str]:
     """The network and the pictures as a command takes them; as far as they were given by name."""
     words = []
-    for name in ("model", "data", "weights", "width", "classes"):
+    for name in OPTIONS:
+        if name not in options:
+            continue
         value = getattr(study, name)
         if value is not None and value != 1.0:
             words += [f"--{name}", str(value) if isinstance(value, str | int | float | os.PathLike) else name.upper()]
-    return [*words, *(["--pretrained", "true"] if study.pretrained else [])]
+    return [*words, *(["--pretrained", "true"] if study.pretrained and "pretrained" in options else [])]
+
+
+def judged_words(study: Audit) -> list[str]:
+    """What is measured, as the audit's command takes it, where it is not the usual."""
+    usual = {f.name: f.default for f in fields(study)}
+    given = {name: getattr(study, name) for name in JUDGED}
+    return [w for name, value in given.items() if value != usual[name] for w in (f"--{name}", str(value))]
 
 
 Part = Callable[[Asked, Any], dict[str, Any]]

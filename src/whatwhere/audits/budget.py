@@ -14,13 +14,14 @@ from whatwhere.need.studies.chunk import AnySplit
 from whatwhere.network import Network, running
 from whatwhere.site import Site, Sites, evaluating
 
+# Of the time; the rest is for what is fixed.
 SHARES = {
     "need": 0.45,
     "hold": 0.25,
     "patches": 0.12,
     "fields": 0.08,
     "failures": 0.03,
-}  # of the time; the rest is for what is fixed
+}
 LEAST, TIMED = 24, 8  # pictures of a part; pictures that are timed
 MANY_TIMED, QUICK = 96, 1.0  # pictures that are timed if that takes less than so many seconds
 BATCH, BATCHES = 32, 8  # pictures in a pass, at most; passes, at least: each has draws of its own, so that few will do
@@ -29,6 +30,7 @@ LOOKED = 200  # pictures, of which some are shown
 DRAWS = 2  # of a shuffle
 READS = 3  # networks that a read-out measures beside the given one: two untrained, one with another padding
 SHUFFLED = 1.45  # a pass that is shuffled and scored, against one that is not: measured on two networks
+READ_FROM = 800  # pictures of a read-out, at most: of small networks, comparing maps takes longer than they do
 SLOWER = 3.0  # float64 products of the read-out, against the network's own operations
 
 
@@ -141,7 +143,7 @@ class Budget:
         rate = self.speed.flops / max(self.speed.forward, 1e-6) / SLOWER
         products = sum(2 * s.shape[0] ** 2 * size**2 for s in sites if s.shape) / rate
         per_picture = (1 + READS) * (self.speed.forward + self.speed.serve + products)
-        n = max(2 * LEAST, min(most, int(self.of("hold") / per_picture)))
+        n = max(2 * LEAST, min(most, READ_FROM, int(self.of("hold") / per_picture)))
         return {"sites": [s.name for s in sites], "pictures": n - n // 4, "test_pictures": n // 4, "size": size}
 
     def fields(self, most: int) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from whatwhere.site import evaluating
 from whatwhere.training.objectives import at_size, score_maps
 from whatwhere.training.scores import check_scores
 
-SHOWN, SCENES_SHOWN, SIDE, TOGETHER = 6, 3, 96, 8  # of each group; pixels of the longer side; pictures in a pass
+SHOWN, SIDE, TOGETHER = 6, 96, 8  # of each group; pixels of the longer side; pictures in a pass
+SCENES, SCENES_SHOWN = 8, 3  # that are looked at, and shown: large pictures, of which each loses something
 ABOUT = (
     "The same pictures, seen by the network as it is and with the positions of its features shuffled (each by its own "
     "draw): what it mixes up then it tells apart by where things are, unless shuffling has spoilt more than that."
@@ -65,17 +66,16 @@ def failures(seen: Shuffled, split: Any, most: int) -> dict[str, Any]:
     Args:
         seen: the network with and without *where*.
         split: of pictures with or without class labels, or with label maps.
-        most: pictures to look at.
+        most: pictures to look at; of scenes at most 8.
 
     Raises:
         InputError: for pictures with other answers.
     """
-    few = split.take(most, seed=seen.seed)
     if isinstance(split, SceneSplit):
-        return _scenes(seen, few)
+        return _scenes(seen, split.take(min(most, SCENES), seed=seen.seed))
     if split.comes_with not in ("class labels", ""):
         raise InputError(NOT_SHOWN.format(what=split.comes_with))
-    return _classes(seen, few)
+    return _classes(seen, split.take(most, seed=seen.seed))
 
 
 def _classes(seen: Shuffled, split: Split) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from whatwhere.need.studies.result import GAP_FC
 if TYPE_CHECKING:
     from whatwhere.audits.measured import Measured
 
-COMMAND, LONGER = "whatwhere say compare ", 4  # in why a part is missing; halves the intervals
+COMMAND = "whatwhere say compare --model "  # in why a part is missing
+SAVED = "ww.save"  # what must be done before it, in Python
+LONGER = 4  # times the time
+RECOVERED = ("accuracy", "top5", "agreement")  # scores that `need recover` takes
 
 
 def next_commands(found: Measured) -> dict[str, str]:
@@ -20,7 +23,7 @@ def next_commands(found: Measured) -> dict[str, str]:
 
 
 def _smaller(found: Measured) -> Iterator[tuple[str, str]]:
-    need, words = found.need, _words(found)
+    need, words = found.need, _words(found, "words")
     advice = need.recommendation if need else None
     if need is None or advice is None:
         return
@@ -35,21 +38,22 @@ def _smaller(found: Measured) -> Iterator[tuple[str, str]]:
         yield label, f"whatwhere need recover {words} --sites {shlex.quote(site)} --out recover"
 
 
-RECOVERED = ("accuracy", "top5", "agreement")
-
-
 def _concepts(found: Measured) -> Iterator[tuple[str, str]]:
-    _, command, rest = found.left_out.get("say", "").partition(COMMAND)
-    if command and rest.startswith("--"):
+    before, command, rest = found.left_out.get("say", "").partition(COMMAND)
+    if command and SAVED not in before and found.settings.get("words"):
         yield "Make it say what is where, in concepts", command + rest
 
 
 def _longer(found: Measured) -> Iterator[tuple[str, str]]:
-    if words := _words(found):
-        minutes = LONGER * found.settings["minutes"]
-        yield "Intervals half as wide", f"whatwhere audit {words} --minutes {minutes:g} --out audit-longer"
+    """Where there are pictures left: with all of them more time makes nothing narrower."""
+    seen, all_of_them = found.need.intact[0].score.n if found.need else 0, found.settings.get("pictures", 0)
+    words = _words(found, "words", "judged")
+    if words and 0 < seen < all_of_them:
+        more, minutes = min(LONGER * seen, all_of_them), LONGER * found.settings["minutes"]
+        label = f"Narrower intervals, from some {more:,} pictures instead of {seen:,}"
+        yield label, f"whatwhere audit {words} --minutes {minutes:g} --out audit-longer"
 
 
-def _words(found: Measured) -> str:
+def _words(found: Measured, *kinds: str) -> str:
     """The network and the pictures; "" of an audit that does not say, or was given them as objects."""
-    return " ".join(map(shlex.quote, found.settings.get("words", ())))
+    return " ".join(shlex.quote(word) for kind in kinds for word in found.settings.get(kind, ()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from whatwhere.audits.asked import ASK, CHECK, PARTS, SPEED, Asked, budget_of, words_of
+from whatwhere.audits.asked import ASK, CHECK, PARTS, SPEED, Asked, budget_of, judged_words, words_of
 from whatwhere.audits.result import AuditResult
 from whatwhere.audits.study import Audit
 from whatwhere.errors import InputError
@@ -105,7 +105,8 @@ class AuditPlan(Plan[Audit, AuditResult]):
                 "minutes": self.study.minutes,
                 "within": self.study.within,
                 "seed": self.study.seed,
-                "words": words_of(self.study) if self.study.named else [],
+                "pictures": len(split),
+                **({"words": words_of(self.study), "judged": judged_words(self.study)} if self.study.named else {}),
             },
             sites=tuple(_site(s) for s in self.asked.places),
             parts={part: plain for part, plain in found.items() if part not in left and part != SPEED},

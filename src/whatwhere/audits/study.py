@@ -58,7 +58,8 @@ class Audit(Measured, Study["AuditResult"]):
     @property
     def named(self) -> bool:
         """Whether a command could be given the network and the pictures."""
-        return isinstance(self.model, str) and isinstance(self.data, str | os.PathLike)
+        score = self.score is None or isinstance(self.score, str)
+        return score and isinstance(self.model, str) and isinstance(self.data, str | os.PathLike)
 
     @property
     def _classes(self) -> tuple[str, ...]:
