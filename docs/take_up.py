@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from written import RESULT, Audited
+from written import GALLERY, RESULT, Audited
 
 import whatwhere as ww
 from whatwhere.audits.result import AuditResult
