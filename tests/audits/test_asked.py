@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import whatwhere as ww
+from small_audit import need as measured
 from small_audit import network, pictures
 from whatwhere.audits import asked
 from whatwhere.audits.asked import Asked, blocks_of, which, words_of
@@ -139,3 +140,14 @@ def test_gates_that_cannot_be_trained_leave_what_they_cost(monkeypatch):
     found = asked._use(Asked(Audit("cifar/resnet20", "digits", width=0.25, train=True), ww.Run()), None)
     assert [row["method"] for row in found["rows"]] == ["none", "se", "ms_sar"]
     assert found["notes"] == ["Gates were not trained: data: there is no train split."]
+
+
+@pytest.mark.parametrize(
+    ("drops", "site"),
+    [((0.0, 0.3, 0.5), "s1"), ((0.4, 0.3, 0.5), "s0"), ((0.0, 0.0, 0.0), "2"), (None, "2")],
+)
+def test_failures_are_shown_where_shuffling_begins_to_cost(tmp_path, drops, site):
+    """Counted from the answer; where it costs nothing, or was not measured, in the middle of the places."""
+    if drops:
+        measured(drops).save(tmp_path / "need")
+    assert asked._telling(Asked(Audit(network(), pictures()), ww.Run(tmp_path))) == site

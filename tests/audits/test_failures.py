@@ -1,5 +1,7 @@
 """Pictures that come out wrong: those of a network whose failures are known."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,27 @@ def test_scenes_show_maps_and_their_colours():
     assert len(found["shown"]) == 8
     shown = gallery(found)
     assert list(shown.legend) == list(scenes.classes)
+
+
+def test_scenes_that_lose_most_are_shown_first():
+    """Against the same draws picture by picture: the share of pixels that are right, before minus after."""
+    scenes = drawn_streets(train=1, validation=1, test=5, size=SIZE)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, len(scenes.classes), 3, padding=1)).eval()
+    net = ww.Network(module, PLAIN, "net", (3, *SIZE))
+    lost = []
+    for picture, labels in scenes.test.batches(1):
+        x = net.prepared(picture)
+        with torch.no_grad(), ww.need.shuffle(net, "1", scope="sample", seed=0):
+            after = module(x).argmax(1)
+        right = [(said == labels)[labels != 255].float().mean().item() for said in (module(x).argmax(1), after)]
+        lost.append(tuple(f"{100 * share:.0f}" for share in right))
+    expected = sorted(lost, key=lambda pair: int(pair[1]) - int(pair[0]))[:3]
+    assert len({int(a) - int(b) for a, b in lost}) > 1
+    captions = [s["caption"] for s in failures(Shuffled(net, "1", "at 1"), scenes.test, 5)["shown"]]
+    shown = [tuple(re.search(r"(\d+) %", c)[1] for c in captions[i + 2 : i + 4]) for i in range(0, 12, 4)]
+    assert [int(a) - int(b) for a, b in shown] == [int(a) - int(b) for a, b in expected]
 
 
 def test_nothing_wrong_nothing_shown():

@@ -13,6 +13,7 @@ import whatwhere as ww
 from random_audits import audits
 from small_audit import network, pictures
 from whatwhere.audits import asked, plan
+from whatwhere.audits.budget import Budget
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Store
 from whatwhere.lab.study import Finished
@@ -38,6 +39,9 @@ def test_every_part_is_there_or_says_why_not(found):
     assert not [why for why in found.left_out.values() if "fault" in why]
     assert len(found.sentences) == 3
     assert 0 < found.parts["failures"]["wrong"] < found.parts["failures"]["pictures"]
+    assert (
+        found.need.settings["batch_size"] == Budget.batch(found.need.intact[0].score.n) < found.need.intact[0].score.n
+    )
 
 
 def test_the_numbers_are_those_of_the_studies(found, folder):

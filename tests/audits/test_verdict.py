@@ -78,6 +78,8 @@ def test_places_that_were_shuffled_one_by_one():
         "1.0 points were allowed."
     )
     assert verdict(audit(need=alone(0.02, 0.5)))[-1].endswith("More pictures would tell whether that is so.")
+    unsure = verdict(audit(need=alone(0.0, 0.5)))[-1]  # by its mean within what is allowed, by its interval not
+    assert unsure.startswith("Keep its spatial layers: even s0, which needs where least, costs 0.0 points [-2.0, 2.0]")
     assert verdict(audit(need=alone(-0.05, -0.05)))[-1].startswith("Nothing is recommended: a network that answers")
     assert verdict(audit(need=alone(-0.02, -0.05, 0.5)))[-1] == (
         "Not every part needs where: shuffled alone, s0, s1 stay within the 1.0 points allowed, so 1 x 1 convolutions may "
