@@ -105,3 +105,5 @@ def test_numbers_that_differ_are_taken():
     given = NumberSplit("test", Memory(torch.zeros(2, 3, 2, 2, dtype=torch.uint8)), torch.tensor([[1.0], [2.0]]))
     check_numbers(given, "data", varied=True)
     check_numbers(given, "data", varied=False)
+    same = NumberSplit("test", Memory(torch.zeros(2, 3, 2, 2, dtype=torch.uint8)), torch.ones(2, 1))
+    check_numbers(same, "data", varied=False)  # an absolute error is one all the same
