@@ -86,6 +86,9 @@ TINY = {**SMALL, "model": "cifar/vgg11", "width": "0.07"}
 DEPTHS = ",".join(f"{(k + 0.5) / 13:.2f}" for k in range(1, 13)) + ",1.0"
 
 
+EPOCHS = 60  # of the recipe fan2020-cifar-fast
+
+
 def _curve(model: str, methods: str, shares: str, seeds: str, out: str, **more: str) -> Step:
     networks = (1 + shares.count(",") + 1) * (seeds.count(",") + 1) * (methods.count(",") + 1)
     given = {
@@ -94,15 +97,15 @@ def _curve(model: str, methods: str, shares: str, seeds: str, out: str, **more: 
         "methods": methods,
         "shares": shares,
         "seeds": seeds,
-        "recipe": "fast",
-        "epochs": "40",
+        "recipe": "fan2020-cifar-fast",
+        "epochs": str(EPOCHS),
         "precision": "bf16-mixed",
         "fused": "true",
         "out": f"{{out}}/{out}",
         **more,
     }
     toy = {**TINY, "shares": "0.62", "seeds": "0", "repeats": "1"}
-    return Step("need trained", given, toy, Trainings(f"cifar/{model}", networks, 40))
+    return Step("need trained", given, toy, Trainings(f"cifar/{model}", networks, EPOCHS))
 
 
 def _gates(model: str) -> Step:
@@ -179,7 +182,9 @@ SPEED = (
         "benchmarks/training.py",
         {
             "device": "{device}",
-            "steps": "300",
+            "steps": "100",
+            "rounds": "4",
+            "workers": "8",
             "options": "plain,bf16,compiled bf16",
             "out": "{out}/speed-training.json",
         },
@@ -187,7 +192,7 @@ SPEED = (
     ),
     Step(
         "benchmarks/need.py",
-        {"device": "{device}", "pictures": "10000", "batch": "500", "out": "{out}/speed-curve.json"},
+        {"device": "{device}", "pictures": "10000", "batch": "500", "rounds": "1", "out": "{out}/speed-curve.json"},
         {"pictures": "2", "batch": "2", "rounds": "1"},
     ),
 )

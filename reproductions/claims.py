@@ -85,7 +85,7 @@ def hardware_of(claim: Mapping[str, Any], folder: Mapping[str, str]) -> str:
         return folder["hardware"]
     seen = json.loads(file.read_text(encoding="utf-8"))["provenance"]["hardware"]
     cpu = re.sub(r"\(R\)| Processor", "", seen["cpu"])
-    return f"{cpu}, {seen['cores']} cores"
+    return ", ".join(seen["gpus"]) or f"{cpu}, {seen['cores']} cores"
 
 
 def page() -> str:

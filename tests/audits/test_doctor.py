@@ -60,3 +60,11 @@ def test_a_rate_is_of_operations_a_second(monkeypatch):
 def test_no_time_is_refused():
     with pytest.raises(InputError, match="seconds=0"):
         doctor(0)
+
+
+@pytest.mark.parametrize(
+    ("tf32", "device", "said"), [(True, "cuda:0", True), (False, "cuda:0", False), (True, "cpu", False)]
+)
+def test_products_that_a_gpu_rounds_are_not_called_float32_alone(tf32, device, said, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    assert ("TF32" in room.plain_kind(device)) == said

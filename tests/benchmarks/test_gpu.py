@@ -100,7 +100,7 @@ def test_the_estimate_is_the_operations_over_the_rate():
     (step, *_) = book()[0].steps
     once = ww.sites(ww.load_model("cifar/vgg16", classes=100)).total_flops
     assert step.trains
-    assert gpu.flops(step.trains) == 3 * once * 50_000 * 40 * 14
+    assert gpu.flops(step.trains) == 3 * once * 50_000 * 60 * 14
     assert gpu.minutes([step], 1e14) == pytest.approx(gpu.flops(step.trains) / (gpu.USED * 1e14) / 60)
     assert gpu.minutes([], 1e14) is None
 
@@ -145,7 +145,7 @@ def test_the_words_at_full_size_are_options_of_their_commands(tmp_path, more):
         assert str(values["out"]).startswith(str(tmp_path))
         assert values.get("fold_only", False) == bool(more)
         if "recipe" in values:
-            assert values["recipe"] in ("fast", "vit")
+            assert values["recipe"] in ("fan2020-cifar-fast", "fast", "vit")
 
 
 def test_the_scripts_at_full_size_take_their_options(tmp_path):

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+import whatwhere
 from whatwhere.lab import provenance
 from whatwhere.lab.provenance import command, hardware, versions
 
@@ -40,3 +41,17 @@ def test_the_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None
     words = ["whatwhere", "need", "curve", "--sites", "last 30%", "--data", "my $pictures/it's"]
     monkeypatch.setattr(sys, "argv", words)
     assert shlex.split(command()) == words
+
+
+def test_run_as_a_module_it_is_the_program_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/whatwhere/__main__.py", "need", "curve"])
+    assert command() == "whatwhere need curve"
+
+
+def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str) -> str:
+        raise provenance.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(provenance.metadata, "version", missing)
+    assert provenance._version.__wrapped__("whatwhere") == whatwhere.__version__
+    assert provenance._version.__wrapped__("timm") == "not installed"

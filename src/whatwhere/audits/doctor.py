@@ -48,8 +48,18 @@ def _devices(seconds: float) -> Iterator[str]:
     for device in ("cpu", *(f"cuda:{i}" for i in range(len(here["gpus"])))):
         plain, half = (convolution_rate(device, kind, seconds) for kind in (torch.float32, torch.bfloat16))
         advice = "--precision bf16-mixed pays" if half > FASTER * plain else "leave the precision at 32-true"
-        rates = f"{plain / 1e9:,.0f} GFLOP/s in float32, {half / 1e9:,.0f} in bfloat16"
+        if device != "cpu":
+            advice += ", where layers are so large that it does not wait for the next"
+        rates = f"{plain / 1e9:,.0f} GFLOP/s in {plain_kind(device)}, {half / 1e9:,.0f} in bfloat16"
         yield f"{device}: convolutions at {rates}: {advice}"
+
+
+def plain_kind(device: str) -> str:
+    """What convolutions of float32 are computed in: a GPU rounds their products to TF32 unless it is told not to."""
+    import torch
+
+    tf32 = device.startswith("cuda") and torch.backends.cudnn.allow_tf32
+    return "float32 (products in TF32)" if tf32 else "float32"
 
 
 def convolution_rate(device: str, precision: object, seconds: float) -> float:

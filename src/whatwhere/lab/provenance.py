@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from whatwhere import __version__
+
 PACKAGES = ("whatwhere", "torch", "torchvision", "timm", "datasets", "lightning-fabric", "numpy", "scipy")
 
 
@@ -26,7 +28,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return __version__ if package == "whatwhere" else "not installed"  # run from a checkout
 
 
 def hardware() -> dict[str, Any]:
@@ -49,4 +51,5 @@ def provenance(seconds: float) -> dict[str, Any]:
 
 def command() -> str:
     """The command line that started this process, without the folder of the program, as a shell takes it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    return shlex.join(["whatwhere" if name == "__main__.py" else name, *sys.argv[1:]])

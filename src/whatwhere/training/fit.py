@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -116,7 +117,8 @@ def fit(
         with ranks.together(devices, fit, net, sent):
             return fit(net, **sent, test=test, generators=generators, on_step=on_step, until=until)
     with _seeded(seed), _rounding(recipe), frozen.held(net.module), logged() as log:
-        loop = _loop(net, train, recipe, seed, device, frozen, task, file, on_step)
+        with _quietly():
+            loop = _loop(net, train, recipe, seed, device, frozen, task, file, on_step)
         progress = _begun(loop, seed, generators or {})
         while progress.epoch < recipe.epochs and not _ended(progress):
             _epoch(loop, progress, seed, lambda: _looked(net, test, until), log)
@@ -235,6 +237,20 @@ def _rounding(recipe: Recipe) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what Fabric says of each network's precision and device, which the caller chose."""
+    import lightning_fabric  # sets the level of its log as it is imported
+
+    log = logging.getLogger(lightning_fabric.__name__)
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _ended(progress: checkpoint.Progress) -> bool:
