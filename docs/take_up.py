@@ -1,18 +1,22 @@
 """Put a finished audit into the gallery: its result, of which the site's build writes the page, and a picture of that.
 
-    python docs/take_up.py AUDIT NAME "whatwhere audit --model ... --data ..." [--title TEXT] [--hide]
+    python docs/take_up.py AUDIT NAME "whatwhere audit --model ... --data ..." [--title TEXT] [--hide] [--views all]
 
-With `--hide` the page shows none of the pictures that were asked: those of data sets that are not ours.
+With `--hide` the page shows none of the pictures that were asked: those of data sets that are not ours. `--views` are
+wide, narrow, dark and print.
 """
 
 import argparse
 import gzip
+import io
 import json
 import shlex
-import subprocess
+import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from written import GALLERY, RESULT, Audited
 
@@ -21,7 +25,13 @@ from whatwhere.audits.result import AuditResult
 from whatwhere.files import write_bytes, write_text
 
 HIDDEN = "The pictures that were asked are not shown here: they are not ours to show."
-SIZE, COLOURS = (1280, 1500), 128
+COLOURS = 128
+VIEWS = {
+    "wide": {"viewport": {"width": 1280, "height": 1500}},
+    "narrow": {"viewport": {"width": 390, "height": 1500}},
+    "dark": {"viewport": {"width": 1280, "height": 1500}, "color_scheme": "dark"},
+    "print": {"viewport": {"width": 794, "height": 1123}},  # A4 at 96 dots an inch
+}
 
 
 def take_up(found: AuditResult, name: str, command: str, *, title: str, hide: bool, folder: Path = GALLERY) -> Path:
@@ -68,17 +78,39 @@ def without_pictures(found: AuditResult) -> AuditResult:
     return replace(found, parts=parts, notes=(*found.notes, HIDDEN))
 
 
-def photograph(there: Path, chromium: str = "chromium") -> None:
-    """Take a picture of the page's beginning, in few colours."""
+def photograph(there: Path, views: Sequence[str] = ("wide",), chromium: str | None = None) -> list[Path]:
+    """Take pictures of the page's beginning, in few colours.
+
+    Args:
+        there: folder of the audit.
+        views: of the page, some of `VIEWS`.
+        chromium: the browser; the one that is installed if not given.
+    """
+    from playwright.sync_api import sync_playwright
+
+    made = []
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page = Path(folder) / "audit.html"
+        page.write_text(Audited(there).page(), encoding="utf-8")
+        browser = playwright.chromium.launch(
+            executable_path=chromium or shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        for name in views:
+            made.append(there / ("shot.png" if name == "wide" else f"{name}.png"))
+            _taken(browser, page, name, made[-1])
+        browser.close()
+    return made
+
+
+def _taken(browser: Any, page: Path, name: str, file: Path) -> None:
     from PIL import Image
 
-    with tempfile.TemporaryDirectory() as made:
-        page, shot = Path(made) / "audit.html", Path(made) / "shot.png"
-        page.write_text(Audited(there).page(), encoding="utf-8")
-        options = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=4000"]
-        size = "--window-size={},{}".format(*SIZE)
-        subprocess.run([chromium, *options, size, f"--screenshot={shot}", page.as_uri()], check=True, timeout=120)
-        Image.open(shot).convert("RGB").quantize(COLOURS).save(there / "shot.png", optimize=True)
+    tab = browser.new_context(offline=True, **VIEWS[name]).new_page()
+    tab.emulate_media(media="print" if name == "print" else "screen")
+    tab.goto(page.as_uri())
+    tab.wait_for_selector("figure.chart svg")
+    shot = Image.open(io.BytesIO(tab.screenshot()))
+    shot.convert("RGB").quantize(COLOURS).save(file, optimize=True)
 
 
 def main() -> None:
@@ -89,12 +121,14 @@ def main() -> None:
     parser.add_argument("command")
     parser.add_argument("--title")
     parser.add_argument("--hide", action="store_true")
+    parser.add_argument("--views", default="wide", help=f"separated by commas, of {', '.join(VIEWS)}; all: every one")
     given = parser.parse_args()
     found = ww.load_result(given.audit)
     if not isinstance(found, AuditResult):
         parser.error(f"{given.audit} holds no audit.")
     title = given.title or f"{found.network} on {found.data['name']}"
-    photograph(take_up(found, given.name, given.command, title=title, hide=given.hide))
+    views = tuple(VIEWS) if given.views == "all" else given.views.split(",")
+    photograph(take_up(found, given.name, given.command, title=title, hide=given.hide), views)
 
 
 if __name__ == "__main__":

@@ -151,10 +151,20 @@ def gallery(_: str, folder: Path = GALLERY) -> str:
 
 def _audit(audit: Audited) -> str:
     where = f"gallery/{audit.name}"
-    shot = f"```{{image}} {where}/shot.png\n:alt: The page of the audit of {audit.name}\n:width: 100%\n```"
     page = f'<p><a href="{where}/audit.html">The page itself</a>: one file, which needs no network.</p>'
+    others = [v for v in ("narrow", "dark", "print") if (audit.folder / f"{v}.png").exists()]
+    seen = [f"The same page, {v}:\n\n{_shot(audit, v)}" for v in others]
     command = f"```sh\n{audit.found.provenance['command']}\n```"
-    return "\n\n".join([f"## {escaped(audit.title)}", *map(escaped, audit.found.sentences), shot, page, command])
+    return "\n\n".join(
+        [f"## {escaped(audit.title)}", *map(escaped, audit.found.sentences), _shot(audit), page, command, *seen]
+    )
+
+
+def _shot(audit: Audited, view: str = "") -> str:
+    """A picture of the page, and for who does not see it what it is."""
+    about = f":alt: The page of the audit of {audit.name}{view and f', {view}'}"
+    width = "45%" if view == "narrow" else "100%"
+    return f"```{{image}} gallery/{audit.name}/{view or 'shot'}.png\n{about}\n:width: {width}\n```"
 
 
 WRITERS: Mapping[str, Callable[[str], str]] = {

@@ -107,10 +107,33 @@ def test_the_gallery_shows_what_is_in_its_folder(tmp_path):
 @pytest.mark.parametrize("audit", written.audits(), ids=lambda a: a.name)
 def test_an_audit_in_the_gallery_is_whole_and_light(audit):
     sizes = {f.name: f.stat().st_size for f in audit.folder.iterdir()}
+    others = {name: sizes.pop(name) for name in ("narrow.png", "dark.png", "print.png") if name in sizes}
     assert set(sizes) == {"title.txt", "result.json.gz", "shot.png"}
     assert sum(sizes.values()) <= 200_000
+    assert sum(others.values()) <= 300_000
     assert audit.found.sentences
     assert len(audit.page()) <= 2_000_000
+
+
+def test_the_page_is_shown_in_every_view_that_was_taken(tmp_path):
+    there = take_up.take_up(
+        replace(audit(), network="net"), "a", "whatwhere audit", title="A", hide=True, folder=tmp_path
+    )
+    assert "narrow" not in written.gallery("", tmp_path)
+    for name in ("narrow", "print"):
+        (there / f"{name}.png").touch()
+    shown = written.gallery("", tmp_path)
+    assert [line for line in shown.splitlines() if line.startswith("```{image}")] == [
+        "```{image} gallery/a/shot.png",
+        "```{image} gallery/a/narrow.png",
+        "```{image} gallery/a/print.png",
+    ]
+    assert "The same page, print:" in shown
+
+
+def test_one_page_of_the_gallery_is_seen_wide_narrow_dark_and_printed():
+    views = ("shot", "narrow", "dark", "print")
+    assert any(all((a.folder / f"{v}.png").exists() for v in views) for a in written.audits())
 
 
 @on_demand

@@ -198,18 +198,43 @@ def test_a_terminal_gets_a_bar_on_the_error_stream(terminal: Streams) -> None:
     assert out.getvalue() == ""
 
 
-def test_a_meter_inside_another_is_a_line_more(terminal: Streams) -> None:
-    terminal()
+def test_a_meter_inside_another_moves_the_one_bar_and_is_named_in_it(terminal: Streams) -> None:
+    screen, _ = terminal()
     with Meter("outer", 2) as outer:
-        for _ in range(2):
-            with Meter("inner", 1) as inner:
-                assert inner._bar is outer._bar
-                assert inner._bar is not None
-                inner.advance()
-                assert [t.description for t in inner._bar.tasks] == ["outer", "inner"]
-            outer.advance()
         assert outer._bar is not None
-        assert [(t.description, t.completed) for t in outer._bar.tasks] == [("outer", 2)]
+        outer.begin()
+        with Meter("cells", 1) as cells, Meter("inner", 4) as inner:
+            cells.begin()
+            assert (cells._bar, inner._bar) == (None, None)
+            inner.advance()
+            (task,) = outer._bar.tasks
+            assert (task.description, task.completed) == ("outer (inner)", 0.25)
+        outer.advance()
+        assert [(t.description, t.completed) for t in outer._bar.tasks] == [("outer", 1)]
+        with Meter("unannounced", 2) as late:  # no step was begun for it
+            late.advance()
+            assert [(t.description, t.completed) for t in outer._bar.tasks] == [("outer (unannounced)", 1)]
+    assert "done in" not in screen.getvalue()
+
+
+def test_in_a_pipe_the_outermost_alone_speaks(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Meter("outer", 2) as outer:
+        for name in ("one", "two"):
+            outer.begin()
+            with Meter("cells", 1) as cells:
+                cells.begin()
+                with Meter(name, 4) as inner:
+                    for _ in range(4):
+                        clock.now += 10
+                        inner.advance()
+            outer.advance()
+    assert lines(capsys) == [
+        "outer: 25 %, about 1:00 left (one)",
+        "outer: 50 %, about 0:40 left (one)",
+        "outer: 75 %, about 0:20 left (two)",
+        "outer: 100 %, about 0:00 left (two)",
+        "outer: done in 1:20",
+    ]
 
 
 def test_an_error_closes_the_bar(terminal: Streams) -> None:

@@ -97,6 +97,44 @@ def test_finished_cells_are_announced_once(tmp_path, capsys):
     assert capsys.readouterr().err.count("2 finished cells are there already.") == 1
 
 
+class WarnedPlan(SquaresPlan):
+    def warnings(self):
+        return ["odd", "odd", f"base {self.study.base}"]
+
+
+class Warned(Squares):
+    plan: ClassVar[type[Plan[Any, Any]]] = WarnedPlan
+
+
+@dataclass(frozen=True)
+class Asking(Worker):
+    """Runs a study inside a cell, as an audit does."""
+
+    quiet: bool
+
+    def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        Warned((1,), base=config["x"]).run(quiet=self.quiet)
+        return {"square": config["x"] ** 2}
+
+
+class OuterPlan(WarnedPlan):
+    def worker(self, how: Run) -> Asking:
+        return Asking(how.quiet)
+
+
+class Outer(Squares):
+    plan: ClassVar[type[Plan[Any, Any]]] = OuterPlan
+
+
+def test_a_warning_of_several_studies_in_one_is_read_once(tmp_path, capsys):
+    for out in (None, tmp_path):
+        Outer((3, 5)).run(out)
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Note")]
+        assert told == ["Note: odd", "Note: base 0", "Note: base 3", "Note: base 5"]
+    Outer((3, 5)).run(quiet=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_result_is_of_all_that_is_finished_and_says_what_is_missing(tmp_path):
     Squares((1, 3)).run(tmp_path, quiet=True)
     folded = Squares((3, 7)).run(tmp_path, fold_only=True, quiet=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from small_audit import EVIL, audit
+from whatwhere.audits.compared import comparison_of
 from whatwhere.audits.result import AuditResult
 from whatwhere.report.charts import Chart
 from whatwhere.report.figures import Line
@@ -228,3 +229,26 @@ def test_views_fit_and_pages_stay_small(browser: Any, views_file: Path, width: i
     boxes = [tile.bounding_box() for tile in page.locator(".tile").all()]
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
     context.close()
+
+
+@pytest.fixture(scope="module")
+def compared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two audits side by side, one of whose networks has an evil name."""
+    folder, plain = tmp_path_factory.mktemp("compared"), audit().to_dict()
+    for name, network in (("a", "net"), ("b", EVIL)):
+        AuditResult.from_dict({**plain, "network": network}).save(folder / name)
+    return comparison_of([folder / "a", folder / "b"]).save(folder / "c")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_comparison_is_drawn_and_leads_to_the_audits(browser: Any, compared_file: Path, width: int) -> None:
+    with opened(browser, compared_file) as page:
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.locator("figure.chart svg").count() >= 3
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.said == []
+        links = page.locator("a[href$='index.html']")
+        assert [links.nth(i).get_attribute("href") for i in range(2)] == ["../a/index.html", "../b/index.html"]
+        links.nth(1).click()
+        page.wait_for_selector("#chart-2 svg")
+        assert EVIL in page.locator("h1").inner_text()

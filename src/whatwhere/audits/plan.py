@@ -33,6 +33,8 @@ class AuditPlan(Plan[Audit, AuditResult]):
         InputError: for options that cannot work.
     """
 
+    title = "audit"
+
     def __init__(self, study: Audit) -> None:
         super().__init__(study)
         self.without = checked_names("without", as_tuple(study.without), PARTS) if study.without else ()

@@ -23,19 +23,18 @@ class Meter:
     ...         meter.advance()
 
     The time left follows from the pace so far, so `total` and what is done are best in a unit that takes the same time
-    everywhere (operations, say). A meter inside another one moves the step that the outer one has begun. In a terminal
-    it adds a line below the outer one's, in a pipe it is named in the outer one's.
+    everywhere (operations, say). A meter inside another one moves the step that the outer one has begun, and is named
+    in what the outer one shows: there is one bar for the whole job.
     """
 
-    _shown: ClassVar[Progress | None] = None  # a terminal shows one set of bars at a time
+    _shown: ClassVar[Progress | None] = None  # the outermost meter's bar in a terminal
     _silent: ClassVar[int] = 0  # how many quiet meters are open: what runs inside of one is quiet too
     _open: ClassVar[list[Meter]] = []  # in this process, the outermost first
 
     def __init__(self, title: str, total: float, *, quiet: bool = False) -> None:
         self.title, self.total, self.done = title, total, 0.0
         self._quiet, self._task = quiet, TaskID(0)
-        self._bar: Progress | None = None
-        self._outermost = False
+        self._bar: Progress | None = None  # of the outermost
         self._started = self._told = time.monotonic()
         self._first: tuple[float, float] | None = None
         self._step = self._reached = 0.0  # of the step under way: its size, and how much of it is done
@@ -45,22 +44,20 @@ class Meter:
         self._quiet = self._quiet or Meter._silent > 0
         Meter._silent += self._quiet
         Meter._open.append(self)
-        if not self._quiet and sys.stderr.isatty():
-            self._outermost = Meter._shown is None
-            self._bar = Meter._shown = Meter._shown or _started_bar()
+        if not self._quiet and sys.stderr.isatty() and Meter._shown is None:
+            self._bar = Meter._shown = _started_bar()
             self._task = self._bar.add_task(self.title, total=self.total, left="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Close the bar, or say in one line how long it took."""
+        named = self._within()
         Meter._silent -= self._quiet
         Meter._open.remove(self)
-        if self._bar and self._outermost:
+        if self._bar:
             self._bar.stop()
             Meter._shown = None
-        elif self._bar:
-            self._bar.remove_task(self._task)
-        elif kind is None:
+        elif kind is None and not named:
             self._line(f"done in {_clock(time.monotonic() - self._started)}")
 
     def begin(self, step: float = 1.0) -> None:
@@ -80,28 +77,29 @@ class Meter:
     def _moved(self, inside: str = "") -> None:
         self._show(inside)
         if (place := Meter._open.index(self) if self in Meter._open else 0) > 0:
-            Meter._open[place - 1]._inside(self)
+            Meter._open[place - 1]._inside(self, inside or f" ({self.title})")
 
-    def _inside(self, inner: Meter) -> None:
+    def _inside(self, inner: Meter, name: str) -> None:
         """A meter inside has moved; where several follow each other in a step, none moves it back."""
-        if self._step:
+        if self._step or self._bar:
             share = min(1.0, (inner.done + inner._reached) / max(inner.total, 1e-9))
             self._reached = max(self._reached, self._step * share)
-            self._moved(f" ({inner.title})")
+            self._moved(name)
 
     def _show(self, inside: str = "") -> None:
         now, done = time.monotonic(), self.done + self._reached
         self._first = self._first or (now, done)
         if self._bar:
-            self._bar.update(self._task, completed=done, description=self.title, left=self._left(now, done))
-        elif now - self._told > (EVERY if self._told > self._started else FIRST) and not self._within_step():
+            self._bar.update(self._task, completed=done, description=self.title + inside, left=self._left(now, done))
+        elif now - self._told > (EVERY if self._told > self._started else FIRST) and not self._within():
             self._told = now
             left = self._left(now, done)
             self._line(f"{100 * done / max(self.total, 1e-9):.0f} %{left and f', about {left} left'}{inside}")
 
-    def _within_step(self) -> bool:
+    def _within(self) -> bool:
         """Whether an outer meter speaks for this one."""
-        return self in Meter._open and any(m._step for m in Meter._open[: Meter._open.index(self)])
+        outer = Meter._open[: Meter._open.index(self)] if self in Meter._open else []
+        return any(m._step or m._bar for m in outer)
 
     def _left(self, now: float, done: float) -> str:
         """The time left at the pace since the first update: a resumed job's first update is a leap."""

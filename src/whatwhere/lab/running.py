@@ -21,7 +21,13 @@ PAUSE = 0.02  # seconds between two looks at cells that run elsewhere
 
 
 def run_cells(
-    cells: Sequence[Cell], worker: Worker, store: Store, engine: Engine | None = None, *, quiet: bool = False
+    cells: Sequence[Cell],
+    worker: Worker,
+    store: Store,
+    engine: Engine | None = None,
+    *,
+    quiet: bool = False,
+    title: str = "cells",
 ) -> int:
     """Run the cells that the store does not have yet; each result is written as soon as it is there.
 
@@ -35,6 +41,7 @@ def run_cells(
         store: where results go.
         engine: runs the cells, from `engine_for`; None is this process.
         quiet: print no progress.
+        title: of the bar.
 
     Returns:
         How many cells were missing.
@@ -47,9 +54,9 @@ def run_cells(
         return 0
     chosen = engine or Here()
     task = Task(worker, quiet) if isinstance(chosen, Here) else _sendable(Task(worker, quiet, away=True))
-    with Meter("cells", sum(c.cost for c in missing), quiet=quiet) as meter:
+    with Meter(title, sum(c.cost for c in missing), quiet=quiet) as meter:
         under_way = UnderWay(chosen, task, CellFiles(store.folder), meter, quiet)
-        errors = _collect(under_way.finished(missing), store, meter, worker)
+        errors = _collect(under_way.finished(missing), store, meter, worker, title)
     if errors:
         raise errors[0]
     return len(missing)
@@ -68,7 +75,9 @@ def _sendable(task: Task) -> Task:
     return task
 
 
-def _collect(finished: Iterator[tuple[Cell, Report]], store: Store, meter: Meter, worker: Worker) -> list[Exception]:
+def _collect(
+    finished: Iterator[tuple[Cell, Report]], store: Store, meter: Meter, worker: Worker, title: str
+) -> list[Exception]:
     errors: list[Exception] = []
     for cell, found in finished:
         report = _seen(cell, found, store, worker)
@@ -77,7 +86,7 @@ def _collect(finished: Iterator[tuple[Cell, Report]], store: Store, meter: Meter
         if report.error:
             errors.append(report.error)
             print(f"cell {cell.label or cell.key} failed: {report.error}", file=sys.stderr)
-        meter.advance(cell.cost, title=f"cells (last: {cell.label})")
+        meter.advance(cell.cost, title=f"{title} (last: {cell.label})")
     return errors
 
 

@@ -157,9 +157,11 @@ class Plan(Generic[S, R]):
         study: the options.
         folder: of the cells and the result, inside of `out`.
         keeps_weights: whether trained weights are kept, so that a `weights_folder` makes sense.
+        title: of the bar that says how far it is.
     """
 
     folder: ClassVar[str] = ""
+    title: ClassVar[str] = "cells"
     keeps_weights: ClassVar[bool] = False
 
     @property
@@ -295,15 +297,15 @@ def _run_all(plan: Plan[Any, Any], how: Run, store: Store) -> list[Cell]:
     from whatwhere.lab.running import run_cells
 
     plan.check(how)
-    _announce(plan, how, store)
     worker, asked = plan.worker(how), dict[str, Cell]()
-    with engine_for(how.workers, how.engine, how, how.folder) as engine:
+    with _announced(plan, how, store), engine_for(how.workers, how.engine, how, how.folder) as engine:
         while True:
             cells = {c.key: c for c in plan.cells(Finished(store, store.contents()))}
             if cells.keys() <= asked.keys():
                 return list(asked.values())
             asked |= cells
-            run_cells(list(cells.values()), _logging(worker, cells, how), store, engine, quiet=how.quiet)
+            worked = _logging(worker, cells, how)
+            run_cells(list(cells.values()), worked, store, engine, quiet=how.quiet, title=plan.title)
 
 
 def _logging(worker: Worker, cells: Mapping[str, Cell], how: Run) -> Worker:
@@ -315,14 +317,33 @@ def _logging(worker: Worker, cells: Mapping[str, Cell], how: Run) -> Worker:
     return Logging(worker, how.log, how.folder, {key: cell.label for key, cell in cells.items()})
 
 
-def _announce(plan: Plan[Any, Any], how: Run, store: Store) -> None:
-    """Print warnings and the number of finished cells."""
-    if how.quiet:
-        return
-    for warning in plan.warnings():
-        print(f"Note: {warning}", file=sys.stderr)
-    if there := len(store.contents()):
-        print(f"{there} finished cells are there already.", file=sys.stderr)
+@dataclass
+class _Told:
+    """Warnings that are printed, of a study and of those that run inside it, so that each is read once."""
+
+    depth: int = 0
+    warnings: set[str] = field(default_factory=set)
+
+
+_told = _Told()
+
+
+@contextmanager
+def _announced(plan: Plan[Any, Any], how: Run, store: Store) -> Iterator[None]:
+    """Print warnings and the number of finished cells, and run."""
+    if not how.quiet:
+        for warning in dict.fromkeys(w for w in plan.warnings() if w not in _told.warnings):
+            print(f"Note: {warning}", file=sys.stderr)
+            _told.warnings.add(warning)
+        if there := 0 if _told.depth else len(store.contents()):
+            print(f"{there} finished cells are there already.", file=sys.stderr)
+    _told.depth += 1
+    try:
+        yield
+    finally:
+        _told.depth -= 1
+        if not _told.depth:
+            _told.warnings.clear()
 
 
 @contextmanager

@@ -17,7 +17,10 @@
 
   const dense = 40;  // points of a curve: with more, no marker on each
   const thinned = (n, width) => d3.range(0, n, Math.ceil((n * 15) / (width - 60)));  // names of places that do not touch
-  const shortened = (name) => (name.length > 18 ? `…${name.slice(-17)}` : name);
+  const shortened = (name, width) => { // on a phone the first one would begin off the screen
+    const most = width < 560 ? 14 : 22;
+    return name.length > most ? `…${name.slice(1 - most)}` : name;
+  };
 
   function curves(chart, on, width, panel) {
     const rows = chart.rows.filter((d) => on.has(d.series) && d.y !== null && d.panel === panel);
@@ -32,7 +35,7 @@
     const shortly = (v) => String(Math.round(v * 10) / 10);
     const x = named
       ? { domain: [-0.5, chart.ticks.length - 0.5], ticks: thinned(chart.ticks.length, width), tickRotate: -35, label: null,
-          tickFormat: (i) => shortened(chart.ticks[i]) }
+          tickFormat: (i) => shortened(chart.ticks[i], width) }
       : { label: null, ...(places.length <= 8 ? { ticks: places, tickFormat: shortly } : { nice: true }) };
     return Plot.plot({
       ...frame(width), height: panel === undefined ? 340 : 280, marginTop: panel === undefined ? 20 : 34, marginBottom: named ? below : 42, x,
@@ -88,7 +91,7 @@
       return Plot.plot({
         ...frame(width), height: last ? 200 : 112, marginTop: 24, marginBottom: last ? 112 : 10,
         x: { domain: [-0.5, places.length - 0.5], ticks: last ? thinned(places.length, width) : [], tickRotate: -35, label: null,
-          tickFormat: (i) => shortened(places[i]) },
+          tickFormat: (i) => shortened(places[i], width) },
         y: { label: null, ticks: 3, grid: true, nice: true,
           domain: d3.extent([0, ...track.points.flatMap((d) => [d.y, d.low, d.high, d.control]).filter((v) => v !== null)]) },
         marks: [
