@@ -26,6 +26,7 @@ def test_a_line_for_each_place():
         "95 %": "[-2.00, 2.00]",
         "SPC of H": "0.80",
         "untrained": "0.90",
+        "circular padding": "0.10",
         "sees half within (px)": "3",
     }
 
@@ -34,10 +35,33 @@ def test_the_page_has_the_answer_what_was_left_out_and_its_own_data():
     text = page(audit())
     assert "It needs to know where" in text
     assert "because" in text
-    assert "whatwhere was right 1 of 1 times" in text
+    assert "Self-check: 1 of 1 questions whose answers are known came out right." in text
     data = text.split('id="charts">')[1].split("</script>")[0]
     assert [c["name"] for c in json.loads(data)] == ["strip", "need", "hold"]
     assert len(text) < 2_000_000
+
+
+def test_what_gates_cost_is_read_with_its_units():
+    row = {"method": "se", "places": 9, "parameters": 4671912, "flops": 770412736, "latency_ms": 13.794645500070146}
+    found = AuditResult.from_dict({**audit().to_dict(), "parts": {"use": {"rows": [row]}}})
+    (table,) = [t for t in found.report().tables if "gates" in t.title]
+    assert table.rows == [
+        {
+            "gate": "SE",
+            "places": "9",
+            "parameters": "4,671,912",
+            "FLOPs per picture": "770,412,736",
+            "ms per picture": "13.79",
+        }
+    ]
+
+
+def test_what_the_intervals_hold_is_what_was_drawn():
+    plain = json.loads(json.dumps(audit().to_dict()).replace('"covers": ""', '"covers": "test pictures"'))
+    about = AuditResult.from_dict(plain).report().charts[1].about
+    assert "Intervals cover test pictures, not another training." in about
+    assert "spatial mean" not in about  # no such curve
+    assert "GAP+FC: what follows" in about
 
 
 def test_names_of_the_users_are_escaped_in_data_and_text():

@@ -30,7 +30,7 @@ def test_an_interval_that_is_not_known_is_not_the_widest():
 
 def test_the_page_says_it_first():
     assert (
-        "How sure: 95 % intervals of at most ±2.0 points for the loss of accuracy, layers shuffled (50 pictures), ±0.02"
+        "How sure: 95 % intervals of at most ±2.0 points for the loss of accuracy, layers without space (50 pictures), ±0.02"
         in page(audit())
     )
 

@@ -59,8 +59,8 @@ NO_CONCEPTS = (
 )
 SAVE_FIRST = "ww.save(ww.load_model({model!r}, pretrained=True), 'net') in Python, then "
 SAY_TAKES = (
-    "a bottleneck must be trained, which takes longer than an audit (--train true): {saved}whatwhere say compare "
-    "{words} --sites {site} --out say"
+    "a bottleneck must be trained, which takes longer than an audit; --train true does it all the same, and so does: "
+    "{saved}whatwhere say compare {words} --sites {site} --out say"
 )
 
 
@@ -170,7 +170,7 @@ def _need(asked: Asked, budget: Budget) -> dict[str, Any]:
 def _patches(asked: Asked, budget: Budget) -> dict[str, Any]:
     if not isinstance(asked.split, Split):
         raise InputError(
-            "patches of the picture are shuffled for classifiers; of scenes and boxes the answer has a place itself."
+            "patches of a picture are shuffled for classifiers alone: a map, and boxes, are answers with places."
         )
     height, width = asked.split.shape(asked.net.preprocessing)[1:]
     grids = [g for g in GRIDS if height % g == 0 and width % g == 0]

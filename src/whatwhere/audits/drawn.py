@@ -7,26 +7,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from whatwhere.intervals import Estimate
+from whatwhere.need.studies.result import GAP_FC
 from whatwhere.report.charts import Chart, Strip, Track
 from whatwhere.report.figures import Line
 
 if TYPE_CHECKING:
     from whatwhere.audits.measured import Measured
     from whatwhere.hold.studies.readout_result import ReadoutResult, Row
+    from whatwhere.need.studies.result import NeedResult
 
 SHUFFLED, FIRST = "per-channel", "H"  # the removal and the target that the strip shows
 STRIP = "From the picture (left) to the answer (right)"
 ABOUT_STRIP = (
-    "Three things along the network: what shuffling the positions costs, how well a column can be read out of the "
-    "features (diamonds: untrained networks), and within how many pixels lies half of what a place looks at."
+    "Three things along the network: what shuffling the positions costs, how well position from left to right "
+    "can be read out of the features (diamonds: untrained networks), and within how many pixels of the picture around "
+    "it lies half of what a place looks at. Where there is no bar, it was not asked, to fit the time."
 )
 
-ABOUT_NEED = (
-    "Per-channel: the positions of each channel change places by themselves, in front of the layers (the paper's "
-    "spatial shuffle, which also takes apart what channels have in common at a place); spatial mean: each channel is "
-    "its mean everywhere; GAP+FC: what follows sees that mean alone. The control is the same network, as it is, on the "
-    "same pictures (dashed). Intervals cover the choice of pictures and draws, not another training."
-)
+ABOUT_NEED = {
+    SHUFFLED: "Per-channel: the positions of each channel change places by themselves, in front of the layers (the "
+    "paper's spatial shuffle; it also takes apart what channels have in common at a place, so that a loss is not of "
+    "positions alone)",
+    "mean": "spatial mean: each channel is its mean everywhere",
+    GAP_FC: "GAP+FC: what follows gets that mean alone, which makes the network smaller",
+}  # by removal
 
 
 def charts_of(found: Measured) -> Iterator[Chart | Strip]:
@@ -34,11 +38,22 @@ def charts_of(found: Measured) -> Iterator[Chart | Strip]:
     if tracks := list(_tracks(found)):
         yield Strip("strip", STRIP, [s["name"] for s in found.sites], tracks, ABOUT_STRIP)
     if need := found.need:
-        yield replace(need.chart("need", "Need: what is lost without spatial information"), about=ABOUT_NEED)
+        yield replace(need.chart("need", "Need: what is lost without spatial information"), about=_about(need))
     if patches := found.patches:
         yield patches.chart("patches", "Need, in the picture itself: patches that change places")
     if hold := found.hold:
         yield _held(hold)
+
+
+def _about(need: NeedResult) -> str:
+    """What the removals are, what the loss is measured against, and what the intervals hold."""
+    methods = {p.method for p in need.points}
+    removals = "; ".join(text for name, text in ABOUT_NEED.items() if name in methods)
+    covers = next((p.drop.covers for p in need.points if p.drop), "")
+    return (
+        f"{removals}. The control is the same network, as it is, on the same pictures (dashed). Left is near the "
+        f"answer, right near the picture.{covers and f' Intervals cover {covers}, not another training.'}"
+    )
 
 
 def _tracks(found: Measured) -> Iterator[Track]:
@@ -94,9 +109,9 @@ def _held(hold: ReadoutResult) -> Chart:
             controls += [label] if network != "network" else []
             hidden += [label] if target != FIRST else []
     about = (
-        "H: columns, V: rows, G: the middle. SPC is the rank correlation of the map that is read out with the true "
-        "one: 1 is perfect, 0 is nothing. Controls: untrained networks, the same weights with another padding, "
-        "positions that were shuffled."
+        "H: from left to right, V: from top to bottom, G: the middle. SPC is the rank correlation of the map that is "
+        "read out with the true one: 1 is perfect, 0 is nothing. Controls: untrained networks (whose intervals are "
+        "wide, being few), the same weights with another padding, and positions to be read in a random order."
     )
     title = "Hold: position read out of the features"
     return Chart("hold", title, "", "SPC", lines, {}, controls, hidden, ticks, about)

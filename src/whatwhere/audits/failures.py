@@ -30,7 +30,7 @@ SHOWN, SIDE, TOGETHER = 6, 96, 8  # of each group; pixels of the longer side; pi
 SCENES, SCENES_SHOWN = 8, 3  # that are looked at, and shown: large pictures, of which each loses something
 ABOUT = (
     "The same pictures, seen by the network as it is and with the positions of its features shuffled (each by its own "
-    "draw): what it mixes up then it tells apart by where things are, unless shuffling has spoilt more than that."
+    "draw): what it gets wrong only then, it had told apart by where things are, unless shuffling has spoilt more."
 )
 NOT_SHOWN = "pictures that come out wrong are shown of classes and of label maps, not of {what}."
 

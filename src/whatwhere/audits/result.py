@@ -12,14 +12,15 @@ from whatwhere.audits.failures import gallery
 from whatwhere.audits.measured import Measured
 from whatwhere.audits.next_commands import next_commands
 from whatwhere.audits.sure import in_short, rests_on
-from whatwhere.audits.verdict import verdict
+from whatwhere.audits.verdict import CIRCULAR, verdict
 from whatwhere.report.gallery import Gallery
 from whatwhere.report.page import Report, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LAST = "What was left out is in the last table."
+GATES = {"none": "none: as it is", "se": "SE", "ms_sar": "MS-SAR"}
+LAST = "What was left out is in the table of that name."
 PAGES = {"need": "Need, in full", "patches": "Need, in the picture itself, in full", "hold": "Hold, in full"}
 TRAINED = {"use": "Use, trained, in full", "say": "Say, trained, in full"}
 
@@ -67,12 +68,11 @@ class AuditResult(Measured):
         }
 
     def _held(self, site: str) -> dict[str, str]:
-        rows = self.hold.of(target="H", inputs="pictures", site=site) if self.hold else []
-        fresh = self.hold.of("untrained", target="H", inputs="pictures", site=site) if self.hold else []
-        return {
-            "SPC of H": f"{rows[0].spc.mean:.2f}" if rows else "",
-            "untrained": f"{fresh[0].spc.mean:.2f}" if fresh else "",
-        }
+        found = {}
+        for name, network in (("SPC of H", "network"), ("untrained", "untrained"), ("circular padding", CIRCULAR)):
+            rows = self.hold.of(network, target="H", inputs="pictures", site=site) if self.hold else []
+            found[name] = f"{rows[0].spc.mean:.2f}" if rows else ""
+        return found
 
     def _seen(self, site: str) -> dict[str, str]:
         fields = {f["site"]: f for f in self.parts.get("fields", {}).get("fields", ())}
@@ -98,7 +98,7 @@ class AuditResult(Measured):
             f"{in_short(self)} {self._checked()}{LAST}",
             charts=list(charts_of(self)),
             galleries=list(self._galleries()),
-            tables=[Table("Place by place", self.table()), *self._tables()],
+            tables=[Table("Place by place (empty: not asked, to fit the time)", self.table()), *self._tables()],
             notes=self.notes,
             conclusion=self.conclusion,
             verdict=self.sentences,
@@ -112,7 +112,9 @@ class AuditResult(Measured):
         """How many of the questions whose answers are known came out right."""
         right = sum(1 for k in self.known if k["right"])
         return (
-            f"Asked first what is known, whatwhere was right {right} of {len(self.known)} times. " if self.known else ""
+            f"Self-check: {right} of {len(self.known)} questions whose answers are known came out right. "
+            if self.known
+            else ""
         )
 
     def _galleries(self) -> Iterator[Gallery]:
@@ -128,9 +130,9 @@ class AuditResult(Measured):
 
     def _tables(self) -> list[Table]:
         left = [{"part": part, "left out, because": why} for part, why in self.left_out.items()]
-        gates = list(self.parts.get("use", {}).get("rows", ()))
+        gates = [_gate(row) for row in self.parts.get("use", {}).get("rows", ())]
         return [
-            Table("What gates would cost", gates),
+            Table("What it would cost to add gates (untrained: what they bring is not measured)", gates),
             Table("How sure each part is", rests_on(self)),
             Table("Known answers, asked first", self.known),
             Table("Left out", left),
@@ -139,3 +141,14 @@ class AuditResult(Measured):
 
 def _minutes(n: float) -> str:
     return f"{n:g} minute{'' if n == 1 else 's'}"
+
+
+def _gate(row: Mapping[str, Any]) -> dict[str, str]:
+    """A line of what gates cost."""
+    return {
+        "gate": GATES.get(row["method"], row["method"]),
+        "places": str(row["places"]),
+        "parameters": f"{row['parameters']:,}",
+        "FLOPs per picture": f"{row['flops']:,}",
+        "ms per picture": f"{row['latency_ms']:.2f}",
+    }

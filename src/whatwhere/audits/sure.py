@@ -11,7 +11,7 @@ from whatwhere.scores.score import Score
 if TYPE_CHECKING:
     from whatwhere.audits.measured import Measured
 
-WIDEST, PIXELS = "95 % interval, at most", "half of what a place sees, in pixels"
+WIDEST, PIXELS = "95 % interval, at most", "radius within which a place sees half, in pixels"
 
 
 def rests_on(found: Measured) -> list[dict[str, Any]]:
@@ -28,13 +28,13 @@ def in_short(found: Measured) -> str:
 def _lines(found: Measured) -> Iterator[dict[str, Any]]:
     if need := found.need:
         drops = [p.drop for p in need.points if p.drop]
-        yield from _line("need", f"loss of {need.measured.phrase}, layers shuffled", drops, need.measured)
+        yield from _line("need", f"loss of {need.measured.phrase}, layers without space", drops, need.measured)
     if patches := found.patches:
         drops = [c.drop for c in patches.rows if c.drop]
         yield from _line("patches", f"loss of {patches.measured.phrase}, patches shuffled", drops, patches.measured)
     if hold := found.hold:
         own = [r.spc for r in hold.of(inputs="pictures")]
-        yield from _line("hold", "SPC of position", own, None)
+        yield from _line("hold", "SPC of position, controls aside", own, None)
     if seen := found.parts.get("fields", {}).get("fields"):
         yield from _line("fields", PIXELS, [Estimate(**f["r50"]) for f in seen], None)
 

@@ -42,7 +42,9 @@ def _needs(found: Measured) -> Iterator[str]:
     score, intact = need.measured, need.intact[0].score
     rows = sorted((p for p in need.points if p.method == SHUFFLED and p.drop), key=lambda p: p.depth_share)
     where = found.data.get("name", "data")
-    start = f"{found.network} has {_estimate(intact, score)} {score.label} on {intact.n:,} pictures of {where}"
+    every = found.settings.get("pictures", 0)
+    of_all = f"{intact.n:,} of {every:,}" if intact.n < every else f"{intact.n:,}"
+    start = f"{found.network} has {_estimate(intact, score)} {score.label} on {of_all} pictures of {where}"
     yield f"{start}. {_where(rows, need, score)}" if rows else f"{start}."
 
 
@@ -55,7 +57,7 @@ def _where(rows: Sequence[Point], need: NeedResult, score: Score) -> str:
         return _alone(rows, lost, score)
     first = lost[0]
     most = max(lost, key=_mean)
-    deepest = f" (at most {_lost(most, score)}, from {most.site})" if most is not first else ""
+    deepest = f", and most from {most.site} on: {_lost(most, score)}" if most is not first else ""
     kept = [p for p in rows if p.depth_share < first.depth_share]
     without = f"; the last {100 * kept[-1].depth_share:.0f} % are not shown to need any" if kept else ""
     place = f"from {first.site} on (the last {100 * first.depth_share:.0f} %)"
@@ -103,26 +105,34 @@ def _holds(found: Measured) -> Iterator[str]:
         next((r for r in hold.of(network, target="H", inputs="pictures") if r.site == best.site), None)
         for network in ("untrained", CIRCULAR)
     )
-    beside = f" Out of untrained networks: {fresh.spc.mean:.2f}, {_than(best, fresh.spc.mean)}." if fresh else ""
-    from_padding = (
-        f" The same weights with circular padding: {other.spc.mean:.2f}, so zero padding gives most of it."
-        if other and other.spc.mean < best.spc.mean / 2
-        else f" The same weights with circular padding: {other.spc.mean:.2f}."
-        if other
-        else ""
-    )
     held = "holds absolute position" if best.spc.low > 0.2 else "holds little absolute position"
-    yield f"It {held}: columns are read out of {best.site} with {spc} (1 is perfect).{beside}{from_padding}"
+    yield (
+        f"It {held}: left to right, it is read out of {best.site} with {spc} (1 is perfect)."
+        f"{_beside(best, fresh) if fresh else ''}{_padded(best, other) if other else ''}"
+    )
 
 
-def _than(row: Row, fresh: float) -> str:
-    """How a read-out compares with that of untrained networks."""
-    above = row.above_untrained
-    if (above.low if above else row.spc.mean - fresh) > 0:
-        return "so training put more of it there"
-    if above and above.high < 0:
-        return "so training removed some"
-    return "so training did not put it there"
+def _beside(row: Row, fresh: Row) -> str:
+    """How a read-out compares with that of untrained networks, whose own interval is wide."""
+    above, many = row.above_untrained, fresh.spc.repeats > 1
+    names = f"{fresh.spc.repeats} untrained networks" if many else "an untrained network"
+    if (above.low if above else row.spc.mean - fresh.spc.mean) > 0:
+        so = "training put more of it there"
+    elif above and above.high < 0:
+        so = "the layers give it without training, which removed some"
+    else:
+        so = "training is not shown to have put it there"
+    return f" Out of {names}: {fresh.spc.mean:.2f}, so {so}."
+
+
+def _padded(row: Row, other: Row) -> str:
+    """What of it is left without zeros at the border."""
+    said = f" The same weights with circular padding: {other.spc.mean:.2f}"
+    if other.spc.mean < row.spc.mean / 2:
+        return f"{said}, so zero padding gives most of it there."
+    if other.spc.high < row.spc.low:
+        return f"{said}, so zero padding gives some of it there, and what gives the rest was not asked."
+    return f"{said}, so zero padding is not shown to give it there."
 
 
 def _does(found: Measured) -> Iterator[str]:
@@ -147,11 +157,11 @@ def _does(found: Measured) -> Iterator[str]:
     mildest = min(drops, key=lambda p: drops[p].mean)
     score, cost = need.measured, drops[mildest]
     open_ = "" if cost.low > advice.within else " More pictures would tell whether that is so."
-    allowed = f"{score.shown(advice.within, digits=1)}{score.points} were allowed"
+    allowed = f"{score.shown(advice.within, digits=1)}{score.points} were allowed (--within)"
     yield (
-        f"Keep its late spatial resolution: the mildest collapse without retraining (GAP+FC from {mildest.site} on) "
-        f"costs {_estimate(cost, score, points=True)}, and {allowed}.{open_} Fine-tuning may bring some of it back "
-        "(whatwhere need recover)."
+        "Keep its late spatial resolution: of the smaller networks (GAP+FC: layers get a mean for each channel, and no "
+        f"map) the mildest, from {mildest.site} on, loses {_estimate(cost, score, points=True)} without retraining, "
+        f"and {allowed}.{open_} Fine-tuning on training pictures may bring some of it back (whatwhere need recover)."
     )
 
 
@@ -179,6 +189,6 @@ def _least(drops: Mapping[Point, Estimate], score: Score, within: float, allowed
     open_ = "" if drops[least].low > within else " More pictures would tell whether that is so."
     cost = _estimate(drops[least], score, points=True)
     return (
-        f"Keep its spatial layers: even {least.site}, which needs where least, costs {cost} when shuffled alone, "
-        f"and {allowed} were allowed.{open_}"
+        f"Keep its spatial layers: of the {len(drops)} places asked, the least is lost at {least.site}, {cost} when "
+        f"shuffled alone, and {allowed} were allowed (--within). What training would bring back was not asked.{open_}"
     )

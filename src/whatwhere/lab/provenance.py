@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-from whatwhere import __version__
-
 PACKAGES = ("whatwhere", "torch", "torchvision", "timm", "datasets", "lightning-fabric", "numpy", "scipy")
 
 
@@ -28,7 +26,13 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return __version__ if package == "whatwhere" else "not installed"  # run from a checkout
+        return _of_a_checkout() if package == "whatwhere" else "not installed"
+
+
+def _of_a_checkout() -> str:
+    from whatwhere import __version__  # where the package is not installed, and has no metadata
+
+    return __version__
 
 
 def hardware() -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_the_page_compares_the_networks_before_and_after():
     advice = Recommendation("Take a.", 0.01, "a", costs, {"parameters": 250, "flops": 500_000, "latency_ms": 0.5})
     page = result(recommendation=advice).report()
     assert page.conclusion == "Take a."
-    assert page.conclusion_table[0] == {"": "parameters", "intact": "1,000", "collapsed": "250", "ratio": "0.25"}
+    assert page.conclusion_table[0] == {"measure": "parameters", "intact": "1,000", "collapsed": "250", "ratio": "0.25"}
     assert page.conclusion_table[2]["collapsed"] == "0.500"
     assert [t.title for t in page.tables] == ["Accuracy at every depth"]
     assert result().conclusion == ""

@@ -151,7 +151,7 @@ class PatchesResult(Result):
     @property
     def _levels(self) -> dict[str, float]:
         scale = self.measured.scale
-        chance = {} if self.chance is None else {"a guess": scale * self.chance}
+        chance = {} if self.chance is None else {"always the commonest class": scale * self.chance}
         return {"as it is": scale * self.rows[0].score.mean, **chance}
 
     def chart(self, name: str = "curve", title: str = "") -> Chart:

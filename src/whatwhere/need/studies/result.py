@@ -340,7 +340,7 @@ def _before_after(advice: Recommendation | None) -> Sequence[Mapping[str, str]]:
         return []
     return [
         {
-            "": label,
+            "measure": label,
             "intact": form.format(advice.before[name]),
             "collapsed": form.format(advice.after[name]),
             "ratio": f"{advice.after[name] / advice.before[name]:.2f}",
