@@ -66,7 +66,7 @@ def test_what_an_option_takes_is_offered(offered, script):
         ("ne",): {"need"},
         ("nothing",): set(),
         ("need", "curve", "--minutess", ""): set(),
-        ("train", "--recipe", "fan2020-c"): {"fan2020-cifar"},
+        ("train", "--recipe", "fan2020-c"): {"fan2020-cifar", "fan2020-cifar-fast"},
         ("train", "--precision", ""): {"32-true", "bf16-mixed", "tf32"},
         ("train", "--model", "m", "--augment", ""): {"true", "false"},
         ("train", "--augment", "true", "--log", "t"): {"tensorboard", "trackio"},
