@@ -202,3 +202,25 @@ def test_the_parts_around_a_node_are_those_that_one_value_enters_and_one_leaves(
     assert around["relu"] == [("add", "add_1"), ("add", "cat")]
     assert around["cos"] == [("add", "cat")]  # its paths meet in two places, and neither is all that leaves
     assert around["x"] == []
+
+
+def test_memory_that_is_only_reserved_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.empty_like holds whatever was there before, NaN say; a network writes into it before it reads."""
+
+    class Reserving(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.empty_like(x)
+            torch.add(x, 1.0, out=y)
+            return y
+
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # fills what is reserved with NaN
+    try:
+        assert torch.empty_like(torch.zeros(3)).isnan().all()
+        flow = flow_of(Reserving(), input_size=(3, 8, 8))
+        (reserved,) = [n for n in flow.nodes if "empty_like" in str(n.target)]
+        (entry,) = [n for n in flow.nodes if n.op == "placeholder"]
+        assert (flow.run({entry: torch.ones(1, 3, 8, 8)}, [reserved])[reserved] == 0).all()
+    finally:
+        torch.use_deterministic_algorithms(before)
