@@ -42,7 +42,14 @@ def test_the_page_has_the_answer_what_was_left_out_and_its_own_data():
 
 
 def test_what_gates_cost_is_read_with_its_units():
-    row = {"method": "se", "places": 9, "parameters": 4671912, "flops": 770412736, "latency_ms": 13.794645500070146}
+    row = {
+        "method": "se",
+        "places": 9,
+        "parameters": 4671912,
+        "flops": 770412736,
+        "latency_ms": 13.794645500070146,
+        "batch": 4,
+    }
     found = AuditResult.from_dict({**audit().to_dict(), "parts": {"use": {"rows": [row]}}})
     (table,) = [t for t in found.report().tables if "gates" in t.title]
     assert table.rows == [
@@ -52,6 +59,7 @@ def test_what_gates_cost_is_read_with_its_units():
             "parameters": "4,671,912",
             "FLOPs per picture": "770,412,736",
             "ms per picture": "13.79",
+            "in batches of": "4",
         }
     ]
 

@@ -21,7 +21,7 @@ STRIP = "From the picture (left) to the answer (right)"
 ABOUT_STRIP = (
     "Three things along the network: what shuffling the positions costs, how well position from left to right "
     "can be read out of the features (diamonds: untrained networks), and within how many pixels of the picture around "
-    "it lies half of what a place looks at. Where there is no bar, it was not asked, to fit the time."
+    "it lies half of what a place looks at. Where a place has neither bar nor interval, it was not asked."
 )
 
 ABOUT_NEED = {

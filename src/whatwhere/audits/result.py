@@ -98,7 +98,7 @@ class AuditResult(Measured):
             f"{in_short(self)} {self._checked()}{LAST}",
             charts=list(charts_of(self)),
             galleries=list(self._galleries()),
-            tables=[Table("Place by place (empty: not asked, to fit the time)", self.table()), *self._tables()],
+            tables=[Table("Place by place (empty: not asked)", self.table()), *self._tables()],
             notes=self.notes,
             conclusion=self.conclusion,
             verdict=self.sentences,
@@ -151,4 +151,5 @@ def _gate(row: Mapping[str, Any]) -> dict[str, str]:
         "parameters": f"{row['parameters']:,}",
         "FLOPs per picture": f"{row['flops']:,}",
         "ms per picture": f"{row['latency_ms']:.2f}",
+        "in batches of": str(row["batch"]),
     }
