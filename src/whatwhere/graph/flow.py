@@ -15,7 +15,6 @@ from whatwhere.graph.trace import MUTATES, VALUE, Trace, execute, pictures, trac
 from whatwhere.network import Network, as_module
 from whatwhere.site import Site, expected_input_size
 
-RESERVES = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 Picked = Mapping[fx.Node, Any]
 ValueOf = Callable[[fx.Node], Any]
 Step = Callable[[fx.Node, ValueOf], Any]
@@ -261,10 +260,8 @@ class Flow:
         return bool(held) and all(n in held or n not in self.sources for n in inputs)
 
     def step(self, node: fx.Node, value_of: ValueOf) -> Any:
-        """What a node gives for the values of its inputs; memory that it only reserves holds 0, not what was there."""
-        found = execute(self.module, node, value_of)
-        reserved = getattr(node.target, "__name__", node.target) in RESERVES
-        return found.zero_() if reserved and isinstance(found, Tensor) else found
+        """What a node gives for the values of its inputs."""
+        return execute(self.module, node, value_of)
 
     def _needed(self, wanted: set[fx.Node], known: Picked) -> set[fx.Node]:
         found: set[fx.Node] = set()

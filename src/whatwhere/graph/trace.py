@@ -323,8 +323,17 @@ class _Tracer(fx.Tracer):
         return next(iter(self.graph.nodes))
 
 
+RESERVES = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
+
+
 def execute(module: nn.Module, node: fx.Node, value_of: Any) -> Any:
-    """What a node of a graph gives for the values of its inputs."""
+    """What a node of a graph gives for the values of its inputs; memory that it only reserves holds 0, not chance."""
+    found = _executed(module, node, value_of)
+    reserved = getattr(node.target, "__name__", node.target) in RESERVES
+    return found.zero_() if reserved and isinstance(found, Tensor) else found
+
+
+def _executed(module: nn.Module, node: fx.Node, value_of: Any) -> Any:
     args = fx.node.map_arg(node.args, value_of)
     kwargs = fx.node.map_arg(node.kwargs, value_of)
     if node.op == "call_function":
