@@ -7,7 +7,9 @@ the cells that are there; only a number that is known to have been wrong is a re
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +142,15 @@ RUNS: dict[str, Callable[[Path], Any]] = {
     name: lambda out, make=make: make().run(out, quiet=True) for name, make in STUDIES.items()
 }
 
+# Processors with units for bfloat16 add in another order; oneDNN reads once, at its first use, what it may use.
+WITHOUT_UNITS = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "OMP_NUM_THREADS": "1"}
+
+
+def run_without_units(name: str, out: Path) -> None:
+    """Run one protocol in a process of its own, with the bfloat16 numbers of a processor that has no units for it."""
+    code = f"import golden_runs, pathlib; golden_runs.RUNS[{name!r}](pathlib.Path({str(out)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent, env=os.environ | WITHOUT_UNITS)
+
 
 def cost() -> dict[str, Any]:
     """What each method costs; latency is of this machine, and left out."""
@@ -173,6 +184,7 @@ def write(folder: Path, names: list[str], *, fold: bool = False) -> None:
 
 
 if __name__ == "__main__":
+    os.environ |= WITHOUT_UNITS
     torch.set_num_threads(1)
     given = [a for a in sys.argv[1:] if a != "--fold"]
     write(Path(given[0]), given[1:], fold="--fold" in sys.argv)

@@ -1,6 +1,7 @@
 """The commands about one network, as a user types them."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -141,3 +142,11 @@ def test_a_network_is_exported_and_random_weights_are_noted(tmp_path, capsys):
     assert said[2].startswith("Note: cifar/vgg11 has random weights")
     x = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(torch.export.load(str(file)).module()(x), ww.load_model(folder).module(x))
+
+
+@pytest.mark.parametrize("command", ["train", "need trained", "need recover"])
+def test_help_names_every_recipe(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    said = set(re.findall(r"[\w-]+", capsys.readouterr().out))
+    assert set(ww.recipes) - {"boxes"} <= said

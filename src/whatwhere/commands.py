@@ -112,8 +112,8 @@ def train(
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; for a detector drawn/boxes, or a
             folder with VOCdevkit or COCO's annotations.
         out: folder for the checkpoint, the trained network, which --model takes like that of ww.save, and history.json.
-        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, wang2018-imagenet, fast, finetune, vit or
-            demo; boxes for a detector.
+        recipe: fan2020-cifar, fan2020-cifar-fast, fan2020-small-imagenet, fan2020-imagenet, wang2018-imagenet, fast,
+            finetune, vit or demo; boxes for a detector.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.

@@ -85,8 +85,8 @@ class Tuning:
     """How networks are trained.
 
     Attributes:
-        recipe: fan2020-cifar, fan2020-small-imagenet, fan2020-imagenet, wang2018-imagenet, fast, finetune, vit or
-            demo; in Python also a `Recipe`.
+        recipe: fan2020-cifar, fan2020-cifar-fast, fan2020-small-imagenet, fan2020-imagenet, wang2018-imagenet, fast,
+            finetune, vit or demo; in Python also a `Recipe`.
         epochs: passes over the training pictures, instead of the recipe's.
         batch_size: pictures in a step, instead of the recipe's.
         lr: peak learning rate, instead of the recipe's.

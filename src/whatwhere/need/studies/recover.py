@@ -33,8 +33,8 @@ class Recover(Tuning, Measured, Study["RecoverResult"]):
     Attributes:
         data: hf/ID, a folder, known/what, known/where, known/surroundings or digits; in Python also a `Data`. Its
             train split is fine-tuned on, its test split is measured.
-        recipe: finetune (5 epochs), or one that networks are trained anew with: fan2020-cifar, fan2020-small-imagenet,
-            fan2020-imagenet, wang2018-imagenet, fast or demo; in Python also a `Recipe`.
+        recipe: finetune (5 epochs), or one that networks are trained anew with: fan2020-cifar, fan2020-cifar-fast,
+            fan2020-small-imagenet, fan2020-imagenet, wang2018-imagenet, fast, vit or demo; in Python also a `Recipe`.
         sites: where to collapse, each in turn: names such as layer4.0, or shares of the convolutions such as
             "last 30%", which begin at a residual block or at a convolution outside of them.
         seeds: of the order of the pictures and their augmentation; at least two for intervals that contain the noise
