@@ -1,8 +1,9 @@
 """Put a finished audit into the gallery: its result, of which the site's build writes the page, and a picture of that.
 
     python docs/take_up.py AUDIT NAME "whatwhere audit --model ... --data ..." [--title TEXT] [--hide] [--views all]
+    python docs/take_up.py COMPARED NAME "whatwhere compare FIRST SECOND" --title TEXT
 
-With `--hide` the page shows none of the pictures that were asked: those of data sets that are not ours. `--views` are
+Audits that are compared must be in the gallery, in folders of the names that they were compared by. With `--hide` the page shows none of the pictures that were asked: those of data sets that are not ours. `--views` are
 wide, narrow, dark and print.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 from written import GALLERY, RESULT, Audited
 
 import whatwhere as ww
+from whatwhere.audits.comparison import Comparison
 from whatwhere.audits.result import AuditResult
 from whatwhere.files import write_bytes, write_text
 
@@ -34,20 +36,26 @@ VIEWS = {
 }
 
 
-def take_up(found: AuditResult, name: str, command: str, *, title: str, hide: bool, folder: Path = GALLERY) -> Path:
-    """Write an audit's files.
+def take_up(
+    found: AuditResult | Comparison, name: str, command: str, *, title: str, hide: bool = False, folder: Path = GALLERY
+) -> Path:
+    """Write the files of an audit, or of several compared.
 
     Args:
-        found: the audit.
+        found: the audit, or the comparison.
         name: of its folder in the gallery.
         command: that made it.
         title: above it.
         hide: whether the pictures are left out.
         folder: of the gallery.
     """
-    shown = renamed(without_pictures(found) if hide else found, command)
+    shown = renamed(without_pictures(found) if hide else found, command) if isinstance(found, AuditResult) else found
     kept = replace(shown, provenance={**shown.provenance, "command": command})
     there = folder / name
+    if isinstance(found, Comparison):
+        lacking = [a["folder"] for a in found.audits if not (folder / a["folder"] / RESULT).is_file()]
+        if lacking:
+            raise SystemExit(f"{', '.join(lacking)}: not in the gallery; take the audits up first.")
     write_text(there / "title.txt", title + "\n")
     write_bytes(there / RESULT, gzip.compress(json.dumps(kept.to_dict()).encode(), 9, mtime=0))
     return there
@@ -124,9 +132,10 @@ def main() -> None:
     parser.add_argument("--views", default="wide", help=f"separated by commas, of {', '.join(VIEWS)}; all: every one")
     given = parser.parse_args()
     found = ww.load_result(given.audit)
-    if not isinstance(found, AuditResult):
+    if not isinstance(found, AuditResult | Comparison):
         parser.error(f"{given.audit} holds no audit.")
-    title = given.title or f"{found.network} on {found.data['name']}"
+    audit = isinstance(found, AuditResult)
+    title = given.title or (f"{found.network} on {found.data['name']}" if audit else found.report().title)
     views = tuple(VIEWS) if given.views == "all" else given.views.split(",")
     photograph(take_up(found, given.name, given.command, title=title, hide=given.hide), views)
 

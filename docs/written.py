@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 
 from whatwhere import wings
 from whatwhere.arguments import Docs, expected, parser_of
+from whatwhere.audits.comparison import Comparison
 from whatwhere.audits.result import AuditResult
 from whatwhere.lab.study import Run, loaded
 from whatwhere.report.page import as_html
@@ -109,7 +110,7 @@ def escaped(text: str) -> str:
 
 @dataclass(frozen=True)
 class Audited:
-    """An audit in the gallery.
+    """An audit in the gallery, or several compared.
 
     Attributes:
         folder: its folder below `docs/gallery`: `title.txt`, `result.json.gz` and `shot.png`, as `take_up.py` writes
@@ -129,13 +130,19 @@ class Audited:
         return (self.folder / "title.txt").read_text(encoding="utf-8").strip()
 
     @cached_property
-    def found(self) -> AuditResult:
+    def found(self) -> AuditResult | Comparison:
         """What was measured."""
-        return AuditResult.from_dict(json.loads(gzip.decompress((self.folder / RESULT).read_bytes())))
+        plain = json.loads(gzip.decompress((self.folder / RESULT).read_bytes()))
+        return (Comparison if plain["kind"] == Comparison.kind else AuditResult).from_dict(plain)
 
     def page(self) -> str:
-        """The audit's own page, as this version draws it."""
-        return as_html(replace(self.found.report(), pages={}))  # the pages of its parts are not kept
+        """Its own page, as this version draws it."""
+        return as_html(replace(self.found.report(), pages=self._beside()))  # the pages of an audit's parts are not kept
+
+    def _beside(self) -> dict[str, str]:
+        """The gallery's pages of what is compared."""
+        compared = self.found.audits if isinstance(self.found, Comparison) else ()
+        return {f"The audit of {a['label']}": f"../{a['folder']}/audit.html" for a in compared}
 
 
 def audits(folder: Path = GALLERY) -> list[Audited]:
@@ -162,7 +169,7 @@ def _audit(audit: Audited) -> str:
 
 def _shot(audit: Audited, view: str = "") -> str:
     """A picture of the page, and for who does not see it what it is."""
-    about = f":alt: The page of the audit of {audit.name}{view and f', {view}'}"
+    about = f":alt: The page {audit.name}{view and f', {view}'}"
     width = "45%" if view == "narrow" else "100%"
     return f"```{{image}} gallery/{audit.name}/{view or 'shot'}.png\n{about}\n:width: {width}\n```"
 

@@ -12,6 +12,7 @@ import pytest
 from small_audit import audit
 from small_choice import on_demand
 from whatwhere import wings
+from whatwhere.audits.comparison import Comparison
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -102,6 +103,20 @@ def test_the_gallery_shows_what_is_in_its_folder(tmp_path):
     assert shown.count("The page itself") == 2
     assert "## Net\\_a\n\na\\_net has 80.0 % \\[78.0, 82.0\\] accuracy" in shown
     assert "```sh\nwhatwhere audit --model b\n```" in shown
+
+
+def test_a_comparison_leads_to_the_audits_that_it_compares(tmp_path):
+    found = Comparison(tuple({"label": f"net-{n}", "folder": n} for n in "ab"), ())
+    command = "whatwhere compare a b"
+    with pytest.raises(SystemExit, match="a, b: not in the gallery"):
+        take_up.take_up(found, "both", command, title="Both", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+    for name in "ab":
+        take_up.take_up(audit(), name, "whatwhere audit", title=name, folder=tmp_path)
+    kept = written.Audited(take_up.take_up(found, "both", command, title="Both", folder=tmp_path))
+    page = kept.page()
+    assert all(f'href="../{name}/audit.html">The audit of net-{name}' in page for name in "ab")
+    assert "## Both\n" in written.gallery("", tmp_path)
 
 
 @pytest.mark.parametrize("audit", written.audits(), ids=lambda a: a.name)
