@@ -3,8 +3,9 @@
     python docs/take_up.py AUDIT NAME "whatwhere audit --model ... --data ..." [--title TEXT] [--hide] [--views all]
     python docs/take_up.py COMPARED NAME "whatwhere compare FIRST SECOND" --title TEXT
 
-Audits that are compared must be in the gallery, in folders of the names that they were compared by. With `--hide` the page shows none of the pictures that were asked: those of data sets that are not ours. `--views` are
-wide, narrow, dark and print.
+Audits that are compared must be in the gallery, in folders of the names that they were compared by. With `--hide` the
+page shows none of the pictures that were asked: those of data sets that are not ours. `--views` are wide, narrow, dark
+and print.
 """
 
 import argparse
