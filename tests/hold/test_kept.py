@@ -71,8 +71,21 @@ def test_what_will_be_kept_is_known_beforehand(padding):
     assert kept_bytes(TAPS, 5, SIZE, padding) == sum(m.nbytes for part in found.parts for m in part.values())
 
 
+def test_a_channel_that_is_alive_at_an_edge_alone_is_constant_in_the_windows_of_other_shifts():
+    x = torch.zeros(40, 12, SIZE, SIZE)
+    x[:, :, :, 0] = 1e-3 * torch.rand(40, 12, SIZE, generator=torch.Generator().manual_seed(0))
+    found = Kept(SIZE)
+    for part in x.split(3):
+        found.add({"a": part})
+    alive = (Design.of(found, (Tap("a", 12, (SIZE, SIZE)),), 3).scale > 0).view(3, 3, 12)
+    assert alive[:, 0].all()
+    assert not alive[:, 1:].any()
+
+
 def test_constant_columns_and_features_that_are_not_finite():
     level, spread = torch.tensor([1.0, 1e4, 0.0]), torch.tensor([1e-7, 2.0, 0.0])
-    assert inverse_spread(spread, level).tolist() == [0.0, 0.5, 0.0]
+    assert inverse_spread(spread, level, torch.zeros(3)).tolist() == [0.0, 0.5, 0.0]
+    assert inverse_spread(spread, torch.zeros(3), level).tolist() == [0.0, 0.5, 0.0]
+    assert inverse_spread(spread, -level, level).tolist() == [0.0, 0.5, 0.0]  # zero, but it was shifted
     with pytest.raises(InputError, match="not finite"):
         Kept(SIZE).add({"a": torch.full((1, 3, SIZE, SIZE), float("nan"))})

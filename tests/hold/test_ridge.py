@@ -9,7 +9,8 @@ from torch.nn import functional
 from small_design import SIZE, design, pictures
 from whatwhere.errors import InputError
 from whatwhere.hold.features import Group, Tap
-from whatwhere.hold.ridge import PENALTIES, RidgeFit, output_size, solutions
+from whatwhere.hold.moments import Moments
+from whatwhere.hold.ridge import PENALTIES, RidgeFit, Standard, output_size, solutions
 from whatwhere.hold.targets import stack, targets_of
 
 
@@ -140,6 +141,21 @@ def test_a_constant_channel_changes_nothing():
         readouts.append(fitted((x.shape[1],), x[:4], x[4:], targets_of(["H"])).best())
     assert readouts[1].weight[0, 2] == 0
     torch.testing.assert_close(readouts[0].weight[:, :2], readouts[1].weight[:, :2], atol=1e-12, rtol=1e-9)
+
+
+def test_a_channel_that_is_alive_at_an_edge_alone_is_constant_in_the_windows_of_other_shifts():
+    """What it is there, zero, was shifted by its mean: rounding alone makes it look as if it varied."""
+    g, n = torch.Generator().manual_seed(0), 12
+    x, y = torch.zeros(40, n, SIZE, SIZE), stack(targets_of(["H"]), SIZE - 2)
+    x[:, :, :, 0] = 1e-3 * torch.rand(40, n, SIZE, generator=g)
+    moments = Moments(n, 1, 3, 0, x[:3].double().mean((0, 2, 3)))
+    for part in x.split(3):
+        moments.add(part, y)
+    standard = Standard.of(moments)
+    alive = (standard.scale > 0).view(3, 3, n)
+    assert alive[:, 0].all()
+    assert not alive[:, 1:].any()
+    assert float(torch.linalg.eigvalsh(standard.products(moments)[0])[0]) >= -1e-12
 
 
 def test_a_small_channel_beside_a_large_one_is_read():

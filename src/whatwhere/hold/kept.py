@@ -74,7 +74,7 @@ class Kept:
         if self._own_shift:
             whole, none = resized(less, self.size), torch.zeros((), dtype=torch.float64)
             self.sums[name] = self.sums.get(name, none) + whole.sum(0, dtype=torch.float64)
-            self.squares[name] = self.squares.get(name, none) + whole.square().sum(0, dtype=torch.float64)
+            self.squares[name] = self.squares.get(name, none) + whole.double().square().sum(0)
         return less
 
 
@@ -129,7 +129,7 @@ class Design:
     def scale(self) -> Tensor:
         """(columns,) one over the standard deviation; 0 where a column is constant."""
         spread = (self._windows(self.kept.squares) / self.rows - self.mean**2).clamp_min(0).sqrt()
-        return inverse_spread(spread, self.mean + self.shift.repeat(len(self.shifts)))
+        return inverse_spread(spread, self.mean, self.shift.repeat(len(self.shifts)))
 
     def _windows(self, maps: Mapping[str, Tensor]) -> Tensor:
         x = torch.cat([maps[t.name] for t in self.taps])
@@ -210,12 +210,17 @@ class Design:
         return functional.interpolate(eye, size=size, mode="bilinear", align_corners=True)[0, :, :, 0].T
 
 
-def inverse_spread(spread: Tensor, level: Tensor) -> Tensor:
+def inverse_spread(spread: Tensor, mean: Tensor, shift: Tensor) -> Tensor:
     """One over the standard deviations of columns; 0 where one is constant, but for rounding.
+
+    A channel that is alive at the border alone is constant in the windows of some shifts. What it is there may be zero,
+    but it was shifted, and the spread was computed from squares of what it then is: their rounding is left.
 
     Args:
         spread: (columns,) standard deviations.
-        level: (columns,) means.
+        mean: (columns,) of the shifted columns.
+        shift: (columns,) what was subtracted.
     """
-    useful = spread > CONSTANT * level.abs().clamp_min(1e-30)
+    level = torch.maximum(mean.abs(), (mean + shift).abs())
+    useful = spread > CONSTANT * level.clamp_min(1e-30)
     return torch.where(useful, 1 / spread.clamp_min(1e-300), 0.0)

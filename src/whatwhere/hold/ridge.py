@@ -219,7 +219,7 @@ class Standard:
         """From the moments; a constant column carries no information, and what rounding leaves of it is left out."""
         mean, goal = m.column_sums / m.rows, m.target_sums / m.rows
         spread = (m.products.diagonal() / m.rows - mean**2).clamp_min(0).sqrt()
-        return Standard(mean, goal, inverse_spread(spread, mean + m.shift.repeat(m.kernel**2)))
+        return Standard(mean, goal, inverse_spread(spread, mean, m.shift.repeat(m.kernel**2)))
 
     def products(self, m: Moments, part: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
         """Mean products of standardised columns, of them with the targets, and of the targets with themselves."""
