@@ -10,7 +10,8 @@ from small_design import SIZE, design, pictures
 from whatwhere.errors import InputError
 from whatwhere.hold.features import Group, Tap
 from whatwhere.hold.moments import Moments
-from whatwhere.hold.ridge import PENALTIES, RidgeFit, Standard, output_size, solutions
+from whatwhere.hold.rational import solutions
+from whatwhere.hold.ridge import PENALTIES, RidgeFit, Standard, output_size
 from whatwhere.hold.targets import stack, targets_of
 
 
@@ -112,7 +113,7 @@ def test_a_larger_kernel_reads_no_less_than_its_centre_of_an_untrained_network(u
 
 def test_penalties_below_the_rounding_of_the_products_are_left_out():
     gram = torch.diag(torch.tensor([1e-9, 1.0, 1e9], dtype=torch.float64))
-    weights, possible = solutions(gram.clone(), torch.ones(3, 1, dtype=torch.float64))
+    weights, possible = solutions(gram.clone(), torch.ones(3, 1).double(), torch.ones(1).double(), PENALTIES)
     assert possible.tolist() == [bool(p >= 3 * 1e9 * 2.0**-52) for p in PENALTIES]
     expected = torch.ones(3, 1, dtype=torch.float64) / (gram.diagonal()[:, None] + PENALTIES)
     torch.testing.assert_close(weights[..., 0], expected)

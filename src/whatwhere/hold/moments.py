@@ -12,9 +12,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from whatwhere.errors import InputError
+
+LONG = 256  # positions of a row: a product of so many takes longer than adding it to the others
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,25 @@ class Moments:
         self._add_products(x)
         self.rows += len(maps) * size[0] * size[1]
 
+    def part(self, channels: Tensor) -> Moments:
+        """The moments of some channels.
+
+        Args:
+            channels: their numbers.
+        """
+        found = Moments(len(channels), len(self.target_sums), self.kernel, self.padding, self.shift[channels])
+        at = (torch.arange(self.kernel**2)[:, None] * self.channels + channels).flatten()
+        found.rows, found.column_sums, found.cross = self.rows, self.column_sums[at], self.cross[at]
+        found.products = self.products[at[:, None], at]
+        found.target_sums, found.target_products = self.target_sums, self.target_products
+        return found
+
     def _laid_out(self, maps: Tensor) -> Tensor:
         """(H, W, N, C), padded and shifted: any window is then a matrix of rows without a gather."""
-        p = self.padding
-        padded = functional.pad(maps.double(), (p, p, p, p))
-        return (padded - self.shift.view(1, -1, 1, 1)).permute(2, 3, 0, 1).contiguous()
+        p, (n, c, height, width) = self.padding, maps.shape
+        x = torch.zeros(height + 2 * p, width + 2 * p, n, c, dtype=torch.float64)
+        x[p : height + p, p : width + p] = maps.permute(2, 3, 0, 1)
+        return x.sub_(self.shift)
 
     def _add_columns(self, x: Tensor, targets: Tensor, size: tuple[int, int]) -> None:
         alike = targets.ndim == 3  # in all pictures: then only the sum over pictures matters
@@ -133,7 +148,14 @@ def _windows(x: Tensor, down: Axis, right: Axis, by: tuple[int, int]) -> list[tu
 
 
 def _product(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], by: tuple[int, int]) -> Tensor:
-    first = x[rows[0] : rows[1], columns[0] : columns[1]]
-    second = x[rows[0] + by[0] : rows[1] + by[0], columns[0] + by[1] : columns[1] + by[1]]
-    c = x.shape[-1]
-    return first.reshape(-1, c).T @ second.reshape(-1, c)
+    """(C, C) of one part; a row is a matrix as it lies, and rows are copied into one only where they are narrow."""
+    (a, b), (left, right), c = rows, columns, x.shape[-1]
+    if (right - left) * x.shape[2] < LONG:
+        first = x[a:b, left:right]
+        second = x[a + by[0] : b + by[0], left + by[1] : right + by[1]]
+        return first.reshape(-1, c).T @ second.reshape(-1, c)
+    total = x.new_zeros(c, c)
+    for row in range(a, b):
+        second = x[row + by[0], left + by[1] : right + by[1]].flatten(0, 1)
+        total.addmm_(x[row, left:right].flatten(0, 1).T, second)
+    return total

@@ -14,10 +14,12 @@ from whatwhere.hold.features import Group, joined
 from whatwhere.hold.kept import inverse_spread
 from whatwhere.hold.linear import LinearReadOut, convolved
 from whatwhere.hold.moments import Moments
+from whatwhere.hold.rational import solutions
 from whatwhere.hold.targets import Target, stack
 
 PENALTIES = torch.logspace(-8, 2, 31, dtype=torch.float64)
 MOST_COLUMNS = 14_000  # 1.5 GiB of products in float64, six times that while they are solved
+CHECKED = 4  # held-out pictures whose losses are computed from products as well
 BELIEVED = 0.01  # the largest difference of a loss from products and the same loss from predictions, as a share of it
 
 
@@ -74,6 +76,24 @@ class RidgeFit:
             )
         self._moments.add(x, self.goals if goals is None else goals)
 
+    def part(self, group: Group) -> RidgeFit:
+        """The fit of some of its taps, to the same pictures, without another pass.
+
+        Args:
+            group: of taps that this group has.
+
+        Raises:
+            InputError: if there was nothing to fit.
+        """
+        if self._moments is None:
+            raise InputError("the read-out has no pictures to fit; add some before part().")
+        size = int(self.goals.shape[-1]) + self.kernel - 1 - 2 * self.padding
+        fit = RidgeFit(group, self.targets, kernel=self.kernel, padding=self.padding, size=size)
+        of = torch.arange(self.group.channels).split([t.channels for t in self.group.taps])
+        channels = {tap.name: numbers for tap, numbers in zip(self.group.taps, of, strict=True)}
+        fit._moments = self._moments.part(torch.cat([channels[t.name] for t in group.taps]))
+        return fit
+
     def solve(self) -> RidgePath:
         """The solutions for every penalty; what was gathered is given up.
 
@@ -90,7 +110,7 @@ class RidgePath:
     """The solutions of a ridge regression for every penalty; held-out pictures choose among them.
 
     A penalty counts only where it can be trusted: it is not smaller than the products' own rounding, and the loss that
-    the products of the first held-out batch give for it is the loss of its predictions on that batch.
+    the products of the first held-out pictures give for it is the loss of its predictions on them.
     """
 
     def __init__(self, fit: RidgeFit, moments: Moments) -> None:
@@ -102,12 +122,12 @@ class RidgePath:
         """
         self.fit, self.shift, self.rows = fit, moments.shift, 0
         standard = Standard.of(moments)
-        weights, self.possible = solutions(*standard.products(moments)[:2])
+        self.inner = self._of_the_centre(moments, standard) if fit.kernel > 1 else None
+        weights, self.possible = solutions(*standard.products(moments), PENALTIES)
         self.weight, self.bias = self._unfolded(standard, weights)
         self.losses = torch.zeros(weights.shape[1:], dtype=torch.float64)
         self.trusted = self.possible[:, None].expand_as(self.losses).clone()
         self.spread = (moments.target_products / moments.rows - standard.goal**2).clamp_min(0)
-        self.inner = self._of_the_centre(moments, standard) if fit.kernel > 1 else None
         self.inner_losses = torch.zeros_like(self.losses)
 
     def _unfolded(self, standard: Standard, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,9 +143,9 @@ class RidgePath:
         k, c = self.fit.kernel, self.fit.group.channels
         row = k // 2
         at = row * (k + 1) * c
-        gram, cross, _ = standard.products(moments, slice(at, at + c))
+        gram, cross, spread = standard.products(moments, slice(at, at + c))
         weights = torch.zeros(k * k * c, len(PENALTIES), cross.shape[1], dtype=torch.float64)
-        weights[at : at + c] = solutions(gram, cross)[0]
+        weights[at : at + c] = solutions(gram, cross, spread, PENALTIES)[0]
         kernels, bias = self._unfolded(standard, weights)
         return kernels[:, :, row : row + 1, row : row + 1].contiguous(), bias
 
@@ -137,11 +157,12 @@ class RidgePath:
             goals: (N, T, h, w) the targets of each picture, where they differ; None: the same for all.
         """
         x = joined(dict(maps), self.fit.group.taps)
-        wanted = (self.fit.goals if goals is None else goals).double()
-        losses = self._squared(x, wanted, self.weight, self.bias, self.fit.padding)
+        wanted = (self.fit.goals.expand(len(x), -1, -1, -1) if goals is None else goals).double()
+        some = CHECKED if not self.rows else len(x)
+        losses = self._squared(x[:some], wanted[:some], self.weight, self.bias, self.fit.padding)
         if not self.rows:
-            self._check(x, wanted, losses)
-        self.losses += losses
+            self._check(x[:some], wanted[:some], losses)
+        self.losses += losses + self._squared(x[some:], wanted[some:], self.weight, self.bias, self.fit.padding)
         if self.inner is not None:
             self.inner_losses += self._squared(self._under_centres(x), wanted, *self.inner, 0)
         self.rows += len(x) * wanted.shape[-1] * wanted.shape[-2]
@@ -153,8 +174,7 @@ class RidgePath:
     def _squared(self, x: Tensor, goals: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         """Sums of squared errors, (P, T); a few pictures at a time, as there are P·T maps of each."""
         sums = torch.zeros_like(self.losses)
-        every = goals if goals.ndim == 4 else goals.expand(len(x), -1, -1, -1)
-        for picture, goal in zip(x, every, strict=True):
+        for picture, goal in zip(x, goals, strict=True):
             predicted = convolved(picture[None], weight, bias, padding)[0].unflatten(0, sums.shape)
             sums += (predicted - goal).square().sum((2, 3))
         return sums
@@ -221,42 +241,24 @@ class Standard:
         spread = (m.products.diagonal() / m.rows - mean**2).clamp_min(0).sqrt()
         return Standard(mean, goal, inverse_spread(spread, mean, m.shift.repeat(m.kernel**2)))
 
-    def products(self, m: Moments, part: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean products of standardised columns, of them with the targets, and of the targets with themselves."""
+    def products(self, m: Moments, part: slice | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean products of standardised columns, of them with the targets, and of the targets with themselves.
+
+        Args:
+            m: the moments; where all columns are asked for, their products are given up.
+            part: of the columns; None for all.
+        """
+        gram = m.products if part is None else m.products[part, part].clone()
+        part = part or slice(None)
         s, n, mean, scale = m.column_sums[part], m.rows, self.mean[part], self.scale[part]
-        gram = m.products[part, part] / n
-        gram -= torch.outer(s / n, mean)
-        gram -= torch.outer(mean, s / n - mean)
+        gram /= n
+        gram.addr_(s / n, mean, alpha=-1)  # in place: another matrix of this size is what memory would not hold
+        gram.addr_(mean, s / n - mean, alpha=-1)
         gram *= scale[:, None]
         gram *= scale
         cross = m.cross[part] / n - torch.outer(s / n, self.goal) - torch.outer(mean, m.target_sums / n - self.goal)
         own = m.target_products / n - 2 * self.goal * m.target_sums / n + self.goal**2
         return gram, cross * scale[:, None], own
-
-
-def solutions(gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights for every penalty from one eigendecomposition, and which penalties the rounding of the products allows.
-
-    Args:
-        gram: (columns, columns) of standardised columns; given up.
-        cross: (columns, T).
-
-    Returns:
-        (columns, P, T), and (P,) whether a penalty is at least the eigenvalues' rounding (columns · largest · 2⁻⁵²).
-    """
-    values, vectors = eigen(gram)
-    inner = vectors.T @ cross
-    shrunk = inner[:, None] / (values.clamp_min(0)[:, None, None] + PENALTIES[:, None])
-    rounding = len(values) * float(values[-1]) * torch.finfo(torch.float64).eps
-    return (vectors @ shrunk.flatten(1)).view(shrunk.shape), rounding <= PENALTIES
-
-
-def eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix; LAPACK's divide and conquer, by way of SciPy."""
-    from scipy.linalg import eigh  # a third faster than torch.linalg.eigh
-
-    values, vectors = eigh(gram.numpy(), driver="evd", overwrite_a=True, check_finite=False)
-    return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
 def believed_losses(m: Moments, weights: Tensor, bias: Tensor) -> Tensor:

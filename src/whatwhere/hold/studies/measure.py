@@ -100,6 +100,7 @@ class _Measuring:
         found: dict[Key, LinearReadOut] = self._closed(by.closed, by.taps, (fit, held_out), self.on_batch)
         iterated = {(k, g): self._iterated(g, k, fit, held_out) for k, g in by.iterated}
         found |= {("ridge", g.name, k): readout for (k, g), readout in iterated.items() if readout}
+        del fit, held_out  # their features are many, and so are the products that follow
         if left := [read for read, readout in iterated.items() if readout is None]:
             found |= self._closed(left, [], None, lambda pictures: None)
         found = {("ridge", g.name, k): found["ridge", g.name, k] for k, g in by.all}
@@ -117,11 +118,15 @@ class _Measuring:
         """Read-outs in closed form, in a pass over the pictures in which the features of taps are kept as well."""
         how = self.reading
         targets = [*how.targets, *(how.targets if self.control else ())]  # the second half has its positions shuffled
+        wider = parts_of(read)
         fits: dict[Key, RidgeFit] = {
-            ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=how.padding, size=how.size) for k, g in read
+            ("ridge", g.name, k): RidgeFit(g, targets, kernel=k, padding=how.padding, size=how.size)
+            for k, g in read
+            if (k, g) not in wider
         }
         self._fill(how.pictures.fit, FIT, fits, taps, kept and kept[0], on_batch)
-        paths = {key: each.solve() for key, each in fits.items()}
+        fits = {("ridge", g.name, k): fits["ridge", h.name, k].part(g) for (k, g), h in wider.items()} | fits
+        paths = {key: fits.pop(key).solve() for key in list(fits)}
         self._fill(how.pictures.held_out, HELD_OUT, paths, taps, kept and kept[1], on_batch)
         return {key: path.best() for key, path in paths.items()}
 
@@ -282,6 +287,16 @@ def _chosen(readout: ReadOut, t: int) -> dict[str, float | None]:
     if not isinstance(readout, LinearReadOut):
         return {"penalty": None, "held_out": None}
     return {"penalty": readout.penalty[t], "held_out": readout.loss[t]}
+
+
+def parts_of(read: Sequence[tuple[int, Group]]) -> dict[tuple[int, Group], Group]:
+    """The read-outs whose taps another of the same kernel has as well, with the one that has most."""
+    found = {}
+    for k, g in read:
+        wider = [h for other, h in read if other == k and set(g.taps) < set(h.taps)]
+        if wider:
+            found[k, g] = max(wider, key=lambda h: h.channels)
+    return found
 
 
 def worse_than_its_centre(readout: LinearReadOut, name: str, kernel: int, targets: Sequence[str]) -> list[str]:
