@@ -6,6 +6,7 @@ import torch
 
 from small_design import SIZE, design, pictures
 from whatwhere.errors import InputError
+from whatwhere.hold import moments
 from whatwhere.hold.moments import Moments, axis_of
 from whatwhere.hold.ridge import output_size
 from whatwhere.hold.targets import stack, targets_of
@@ -57,6 +58,27 @@ def test_batches_add_up_and_memory_does_not_grow_with_pictures():
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-12, atol=1e-9)
     assert parts.products.shape == (18, 18)
     assert torch.equal(whole.products, whole.products.T)
+
+
+def test_a_part_has_the_moments_of_its_channels():
+    x, y = pictures(5, 4), stack(targets_of(["H", "G"]), SIZE - 2)
+    channels = torch.tensor([3, 1])
+    whole, own = Moments(4, 2, 3, 0, torch.arange(4)), Moments(2, 2, 3, 0, channels)
+    whole.add(x, y)
+    own.add(x[:, channels], y)
+    part = whole.part(channels)
+    assert part.rows == own.rows
+    for name in ("shift", "column_sums", "products", "target_sums", "target_products", "cross"):
+        torch.testing.assert_close(getattr(part, name), getattr(own, name), rtol=1e-12, atol=1e-9)
+
+
+def test_long_rows_are_multiplied_as_they_lie(monkeypatch):
+    x, y, found = pictures(5, 3), stack(targets_of(["H"]), SIZE - 4), []
+    for long in (1, 10_000):
+        monkeypatch.setattr(moments, "LONG", long)
+        found.append(Moments(3, 1, 5, 0, torch.zeros(3)))
+        found[-1].add(x, y)
+    torch.testing.assert_close(found[0].products, found[1].products, rtol=1e-13, atol=1e-10)
 
 
 def test_what_cannot_be_added_is_refused():

@@ -174,6 +174,24 @@ def test_a_map_that_holds_the_column_is_read_out_exactly():
     torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
+def test_some_taps_are_read_from_the_products_of_all():
+    x, held_out, targets = pictures(6, 5), pictures(4, 5, seed=1), targets_of(["H", "G"])
+    every = group(2, 1, 2)
+    fit, some = RidgeFit(every, targets, kernel=3, padding=1, size=SIZE), Group("some", every.taps[1:])
+    with pytest.raises(InputError, match="no pictures to fit"):
+        fit.part(some)
+    fit.add(by_tap(x, (2, 1, 2)))
+    own = RidgeFit(some, targets, kernel=3, padding=1, size=SIZE)
+    own.add(by_tap(x, (2, 1, 2)))
+    readouts = []
+    for path in (fit.part(some).solve(), own.solve()):
+        path.add(by_tap(held_out, (2, 1, 2)))
+        readouts.append(path.best())
+    torch.testing.assert_close(readouts[0].weight, readouts[1].weight, rtol=1e-6, atol=1e-9)
+    assert readouts[0].penalty == readouts[1].penalty
+    assert fit.solve().weight.shape[1] == 5  # it is still there to be solved
+
+
 def test_wrong_arguments_say_what_to_give():
     targets = targets_of(["H"])
     with pytest.raises(InputError, match="kernel=0: give an odd"):

@@ -1,6 +1,6 @@
 """The ridge read-out of many columns: all targets and penalties from one block Krylov space of the design matrix.
 
-Products of all columns cost columns² · positions, and their eigenvectors columns³. Here the matrix and its transpose
+Products of all columns cost columns² · positions, and their factors columns³. Here the matrix and its transpose
 are applied to a few vectors at a time, which costs columns · positions; the space that they span holds the solutions
 of every penalty to a bound that is computed, and the space grows until the bound is small enough (O'Leary 1980).
 """

@@ -61,6 +61,7 @@ class _Between:
     spans: list[Tensor] = field(default_factory=list)
 
     def solved(self) -> tuple[Tensor, Tensor]:
+        weights = self.cross.new_zeros(len(self.cross), len(self.penalties), self.cross.shape[1])
         at = self.possible.nonzero().flatten().tolist()
         asked = sorted({*at[::SPACED], *at[-1:]})
         while asked:
@@ -70,6 +71,7 @@ class _Between:
             asked = self._unsettled(left)
         for i, own in self.exact.items():
             weights[:, i] = own
+        weights[:, ~self.possible] = 0
         return weights, self.possible
 
     def _factor(self, i: int) -> None:

@@ -18,7 +18,7 @@ from whatwhere.hold.rational import solutions
 from whatwhere.hold.targets import Target, stack
 
 PENALTIES = torch.logspace(-8, 2, 31, dtype=torch.float64)
-MOST_COLUMNS = 14_000  # 1.5 GiB of products in float64, six times that while they are solved
+MOST_COLUMNS = 14_000  # 1.5 GiB of products in float64, which are factored where they lie
 CHECKED = 4  # held-out pictures whose losses are computed from products as well
 BELIEVED = 0.01  # the largest difference of a loss from products and the same loss from predictions, as a share of it
 

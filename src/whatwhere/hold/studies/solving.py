@@ -10,7 +10,7 @@ from whatwhere.hold.kept import kept_bytes
 from whatwhere.hold.ridge import MOST_COLUMNS
 from whatwhere.hold.studies.reading import Reading
 
-FEW_COLUMNS = 1_500  # up to these, products and their eigenvectors take less than the network itself
+FEW_COLUMNS = 1_500  # up to these, products and their factors take less than the network itself
 KEPT = 2 << 30  # bytes of features
 ITERATED = "many columns by Krylov spaces"
 
