@@ -30,7 +30,7 @@ class CompareResult(RowsResult):
     @property
     def conclusion(self) -> str:
         """What the rows say, in words."""
-        return verdict(self.rows)
+        return " ".join(filter(None, [plain(self.rows), verdict(self.rows)]))
 
     @property
     def title(self) -> str:
@@ -53,6 +53,18 @@ class CompareResult(RowsResult):
             conclusion=self.conclusion,
             facts=self.facts,
         )
+
+
+def plain(rows: Iterable[Row]) -> str:
+    """What the others are compared with."""
+    texts = []
+    for row in rows:
+        if row.name == NONE:
+            e = row.measured[MEASURE]
+            covered = f"; intervals cover {e.covers}" if e.covers else ""
+            asked = f"{e.n:,} pictures, {e.repeats} seed{'s' * (e.repeats != 1)}{covered}"
+            texts.append(f"Without: {100 * e.mean:.2f} % [{100 * e.low:.2f}, {100 * e.high:.2f}] right ({asked}).")
+    return " ".join(texts)
 
 
 def verdict(rows: Iterable[Row]) -> str:
