@@ -1,9 +1,10 @@
 """The result: kept and read again, its table and its page."""
 
 import json
+from dataclasses import replace
 
 import whatwhere as ww
-from small_audit import EVIL, audit, need, page
+from small_audit import EVIL, audit, hold, need, page, row
 from whatwhere.audits.result import AuditResult
 
 
@@ -24,11 +25,23 @@ def test_a_line_for_each_place():
         "share %": "33",
         "drop, shuffled": "0.00",
         "95 %": "[-2.00, 2.00]",
+        "drop, GAP+FC": "0.00",
+        "GAP+FC 95 %": "[-2.00, 2.00]",
         "SPC of H": "0.80",
-        "untrained": "0.90",
-        "circular padding": "0.10",
+        "H, untrained": "0.90",
+        "H, circular padding": "0.10",
+        "SPC of V": "",
+        "SPC of G": "",
         "sees half within (px)": "3",
     }
+
+
+def test_what_a_collapse_loses_and_what_is_held_of_other_targets_is_in_the_table_too():
+    rows = (replace(row("network", "s1", 0.7), target="V"), replace(row("network", "s1", 0.6), target="G"))
+    line = audit(need=need(), hold=replace(hold(), rows=(*hold().rows, *rows))).table()[1]
+    assert line["site"] == "s1"
+    assert (line["drop, shuffled"], line["drop, GAP+FC"], line["GAP+FC 95 %"]) == ("30.00", "15.00", "[13.00, 17.00]")
+    assert (line["SPC of H"], line["SPC of V"], line["SPC of G"]) == ("0.80", "0.70", "0.60")
 
 
 def test_the_page_has_the_answer_what_was_left_out_and_its_own_data():

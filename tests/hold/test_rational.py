@@ -15,7 +15,9 @@ def problem():
     """Products of nearly collinear columns, whose eigenvalues go from 100 to rounding, and three targets."""
     g = torch.Generator().manual_seed(0)
     mixing = torch.linalg.qr(torch.randn(COLUMNS, COLUMNS, generator=g, dtype=torch.float64))[0]
-    x = torch.randn(800, COLUMNS, generator=g, dtype=torch.float64) @ (torch.logspace(1, -7, COLUMNS).double()[:, None] * mixing)
+    x = torch.randn(800, COLUMNS, generator=g, dtype=torch.float64) @ (
+        torch.logspace(1, -7, COLUMNS).double()[:, None] * mixing
+    )
     x = (x - x.mean(0)) / x.std(0, correction=0)
     y = torch.randn(800, 3, generator=g, dtype=torch.float64) + 3 * x[:, :3]
     y = y - y.mean(0)
@@ -24,7 +26,9 @@ def problem():
 
 def missed(gram, cross, weights):
     """Mean squared differences of predictions from those of a solve for each penalty, (P, T)."""
-    true = torch.stack([torch.linalg.solve(gram + p * torch.eye(len(gram), dtype=torch.float64), cross) for p in PENALTIES], 1)
+    true = torch.stack(
+        [torch.linalg.solve(gram + p * torch.eye(len(gram), dtype=torch.float64), cross) for p in PENALTIES], 1
+    )
     off = (weights - true).flatten(1)
     return (off * (gram @ off)).sum(0).view(len(PENALTIES), -1)
 

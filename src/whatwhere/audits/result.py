@@ -13,6 +13,7 @@ from whatwhere.audits.measured import Measured
 from whatwhere.audits.next_commands import next_commands
 from whatwhere.audits.sure import in_short, rests_on
 from whatwhere.audits.verdict import CIRCULAR, verdict
+from whatwhere.need.studies.result import GAP_FC
 from whatwhere.report.gallery import Gallery
 from whatwhere.report.page import Report, Table
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 GATES = {"none": "none: as it is", "se": "SE", "ms_sar": "MS-SAR"}
 LAST = "What was left out is in the table of that name."
 PAGES = {"need": "Need, in full", "patches": "Need, in the picture itself, in full", "hold": "Hold, in full"}
+HELD = {
+    "SPC of H": ("H", "network"),
+    "H, untrained": ("H", "untrained"),
+    "H, circular padding": ("H", CIRCULAR),
+    "SPC of V": ("V", "network"),
+    "SPC of G": ("G", "network"),
+}  # columns of the table: target and network
 TRAINED = {"use": "Use, trained, in full", "say": "Say, trained, in full"}
 
 
@@ -58,19 +66,21 @@ class AuditResult(Measured):
         }
 
     def _lost(self, site: str) -> dict[str, str]:
-        score, need = self.measured, self.need
-        found = next((p for p in need.points if p.site == site and p.method == "per-channel"), None) if need else None
-        drop = found.drop if found else None
+        score = self.measured
+        points = self.need.points if self.need else ()
+        drops = {p.method: p.drop for p in points if p.site == site and p.drop}
         worse = "drop" if score.higher_is_better else "rise"
-        return {
-            f"{worse}, shuffled": score.shown(drop.mean) if drop else "",
-            "95 %": f"[{score.shown(drop.low)}, {score.shown(drop.high)}]" if drop else "",
-        }
+        found = {}
+        for name, between, method in (("shuffled", "95 %", "per-channel"), ("GAP+FC", "GAP+FC 95 %", GAP_FC)):
+            drop = drops.get(method)
+            found[f"{worse}, {name}"] = score.shown(drop.mean) if drop else ""
+            found[between] = f"[{score.shown(drop.low)}, {score.shown(drop.high)}]" if drop else ""
+        return found
 
     def _held(self, site: str) -> dict[str, str]:
         found = {}
-        for name, network in (("SPC of H", "network"), ("untrained", "untrained"), ("circular padding", CIRCULAR)):
-            rows = self.hold.of(network, target="H", inputs="pictures", site=site) if self.hold else []
+        for name, (target, network) in HELD.items():
+            rows = self.hold.of(network, target=target, inputs="pictures", site=site) if self.hold else []
             found[name] = f"{rows[0].spc.mean:.2f}" if rows else ""
         return found
 
