@@ -54,7 +54,8 @@ def take_up(
     kept = replace(shown, provenance={**shown.provenance, "command": command})
     there = folder / name
     if isinstance(found, Comparison):
-        lacking = [a["folder"] for a in found.audits if not (folder / a["folder"] / RESULT).is_file()]
+        names = [a["folder"] for a in found.audits]
+        lacking = [n for n in names if Path(n).name != n or not (folder / n / RESULT).is_file()]
         if lacking:
             raise SystemExit(f"{', '.join(lacking)}: not in the gallery; take the audits up first.")
     write_text(there / "title.txt", title + "\n")

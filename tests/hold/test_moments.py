@@ -70,6 +70,9 @@ def test_a_part_has_the_moments_of_its_channels():
     assert part.rows == own.rows
     for name in ("shift", "column_sums", "products", "target_sums", "target_products", "cross"):
         torch.testing.assert_close(getattr(part, name), getattr(own, name), rtol=1e-12, atol=1e-9)
+    before = {name: getattr(whole, name).clone() for name in ("target_sums", "target_products", "products", "cross")}
+    part.add(x[:, channels], y)
+    assert all(getattr(whole, name).equal(value) for name, value in before.items())
 
 
 def test_long_rows_are_multiplied_as_they_lie(monkeypatch):

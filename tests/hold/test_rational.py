@@ -51,6 +51,14 @@ def test_every_penalty_has_the_solution_of_its_own_solve(problem, monkeypatch, s
     assert (len(made) > 2) if times == 1 else len(made) == 6
 
 
+def test_a_target_that_varies_little_is_settled_by_its_own_variance(problem, monkeypatch):
+    gram, cross, spread = problem
+    monkeypatch.setattr(rational, "TIMES", 1)
+    small = torch.tensor([1.0, 1e-3, 1e-6], dtype=torch.float64)
+    weights, _ = solutions(gram.clone(), cross * small, spread * small**2, PENALTIES)
+    assert (missed(gram, cross * small, weights) <= SETTLED * spread * small**2).all()
+
+
 def test_few_columns_are_solved_one_by_one(problem):
     gram, cross, spread = problem[0][:50, :50].clone(), problem[1][:50], problem[2]
     weights, _ = solutions(gram, cross, spread, PENALTIES)
@@ -66,6 +74,7 @@ def test_penalties_without_a_factor_are_left_out(problem, columns):
     weights, possible = solutions((vectors * values) @ vectors.T, cross, spread, PENALTIES)
     assert possible.tolist() == [bool(p > 1e-5) for p in PENALTIES]
     assert torch.isfinite(weights).all()
+    assert weights[:, possible].abs().amax((0, 2)).all()
 
 
 def test_products_so_large_that_no_penalty_counts(problem):

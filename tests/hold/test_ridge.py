@@ -174,22 +174,50 @@ def test_a_map_that_holds_the_column_is_read_out_exactly():
     torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
-def test_some_taps_are_read_from_the_products_of_all():
-    x, held_out, targets = pictures(6, 5), pictures(4, 5, seed=1), targets_of(["H", "G"])
-    every = group(2, 1, 2)
-    fit, some = RidgeFit(every, targets, kernel=3, padding=1, size=SIZE), Group("some", every.taps[1:])
+@pytest.mark.parametrize("order", [(1, 2), (2, 0)])
+def test_some_taps_are_read_from_the_products_of_all(order):
+    x, held_out, targets = pictures(6, 6), pictures(4, 6, seed=1), targets_of(["H", "G"])
+    channels = (2, 1, 3)
+    every = group(*channels)
+    fit, some = (
+        RidgeFit(every, targets, kernel=3, padding=1, size=SIZE),
+        Group("some", tuple(every.taps[i] for i in order)),
+    )
     with pytest.raises(InputError, match="no pictures to fit"):
         fit.part(some)
-    fit.add(by_tap(x, (2, 1, 2)))
+    with pytest.raises(InputError, match="'all' has no f4"):
+        fit.part(Group("more", group(*channels, 1).taps[2:]))
+    fit.add(by_tap(x, channels))
     own = RidgeFit(some, targets, kernel=3, padding=1, size=SIZE)
-    own.add(by_tap(x, (2, 1, 2)))
+    own.add(by_tap(x, channels))
     readouts = []
     for path in (fit.part(some).solve(), own.solve()):
-        path.add(by_tap(held_out, (2, 1, 2)))
+        path.add(by_tap(held_out, channels))
         readouts.append(path.best())
     torch.testing.assert_close(readouts[0].weight, readouts[1].weight, rtol=1e-6, atol=1e-9)
     assert readouts[0].penalty == readouts[1].penalty
-    assert fit.solve().weight.shape[1] == 5  # it is still there to be solved
+    assert fit.solve().weight.shape[1] == 6  # it is still there to be solved
+
+
+@pytest.mark.parametrize("own_goals", [False, True])
+def test_the_losses_are_those_of_all_held_out_pictures_however_they_are_batched(own_goals):
+    x, held_out, targets = pictures(6, 2), pictures(7, 2, seed=1), targets_of(["H", "G"])
+    g = torch.Generator().manual_seed(0)
+    goals = torch.rand(7, 2, SIZE - 2, SIZE - 2, generator=g, dtype=torch.float64) if own_goals else None
+    found = []
+    for sizes in ([7], [2, 5], [1] * 7):
+        fit = RidgeFit(group(2), targets, kernel=3, size=SIZE)
+        fit.add({"f1": x})
+        path = fit.solve()
+        for rows in torch.arange(7).split(sizes):
+            path.add({"f1": held_out[rows]}, None if goals is None else goals[rows])
+        assert path.checked == 4
+        found.append(path.losses)
+    wanted = stack(targets, SIZE - 2).expand(7, -1, -1, -1) if goals is None else goals
+    predicted = functional.conv2d(held_out.double(), path.weight, path.bias).unflatten(1, (len(PENALTIES), 2))
+    expected = (predicted - wanted[:, None]).square().sum((0, 3, 4))
+    for losses in found:
+        torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_wrong_arguments_say_what_to_give():

@@ -52,7 +52,7 @@ class AuditResult(Measured):
         return self.table()
 
     def table(self) -> list[dict[str, Any]]:
-        """One line for each place: what shuffling it costs, what is read out of it, how far it sees."""
+        """One line for each place: what it costs to shuffle or collapse it, what is read out, how far it sees."""
         return [self._line(site) for site in self.sites]
 
     def _line(self, site: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class Moments:
         at = (torch.arange(self.kernel**2)[:, None] * self.channels + channels).flatten()
         found.rows, found.column_sums, found.cross = self.rows, self.column_sums[at], self.cross[at]
         found.products = self.products[at[:, None], at]
-        found.target_sums, found.target_products = self.target_sums, self.target_products
+        found.target_sums, found.target_products = self.target_sums.clone(), self.target_products.clone()
         return found
 
     def _laid_out(self, maps: Tensor) -> Tensor:

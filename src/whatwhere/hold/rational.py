@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-SETTLED = 1e-7  # of a target's variance: the most that a prediction's mean squared difference from the exact one is
+SETTLED = 1e-7  # of a target's variance: the most that predictions of what was fitted differ from the exact ones (m.s.)
 SPACED, TIMES = 6, 10  # every how many-th penalty is factored, and how often its factor is applied
 FEW_COLUMNS = 500  # up to these every penalty has a factor of its own
 STRIP = 1_024  # columns that are mirrored at once
@@ -23,14 +23,14 @@ def solutions(gram: Tensor, cross: Tensor, spread: Tensor, penalties: Tensor) ->
     """Weights for every penalty, and which penalties the rounding of the products allows.
 
     Args:
-        gram: (columns, columns) mean products of standardised columns; changed while this runs, by rounding after.
-        cross: (columns, T) mean products of columns and targets.
+        gram: (columns, columns) float64 mean products of standardised columns; changed while this runs.
+        cross: (columns, T) float64 mean products of columns and targets.
         spread: (T,) variances of the targets.
         penalties: (P,) ascending.
 
     Returns:
-        (columns, P, T), zero where a penalty is too small for a Cholesky factor; and (P,) whether a penalty is at least
-        the eigenvalues' rounding (columns · largest · 2⁻⁵²), and has a factor where one was asked for.
+        (columns, P, T), of no meaning where a penalty is not possible; and (P,) whether it is: at least the rounding of
+        the eigenvalues (columns · largest · 2⁻⁵²), and not below one that rounding leaves no Cholesky factor.
     """
     possible = len(gram) * largest(gram) * torch.finfo(torch.float64).eps <= penalties
     if len(gram) <= FEW_COLUMNS:
@@ -86,8 +86,8 @@ class _Between:
     def _inside(self) -> tuple[Tensor, Tensor]:
         """The solutions (columns, P, T) within the space, and bounds of what they miss, (P, T).
 
-        A solution leaves r over; its predictions differ from the exact ones by at most |r|² / (4 · penalty) in the mean
-        square.
+        A solution leaves r over; its predictions of what was fitted differ from the exact ones by at most
+        |r|² / (4 · penalty) in the mean square.
         """
         space = torch.linalg.qr(torch.cat(self.spans, 1))[0] if self.spans else self.cross[:, :0]
         seen = self.gram @ space

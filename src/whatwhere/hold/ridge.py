@@ -83,10 +83,15 @@ class RidgeFit:
             group: of taps that this group has.
 
         Raises:
-            InputError: if there was nothing to fit.
+            InputError: if there was nothing to fit, or this group lacks one of its taps.
         """
+        lacking = [t.name for t in group.taps if t not in self.group.taps]
+        if lacking:
+            raise InputError(f"group {group.name!r}: {self.group.name!r} has no {', '.join(lacking)}.")
         if self._moments is None:
-            raise InputError("the read-out has no pictures to fit; add some before part().")
+            raise InputError(
+                "the read-out has no pictures to fit, or was solved; call part() after add(), before solve()."
+            )
         size = int(self.goals.shape[-1]) + self.kernel - 1 - 2 * self.padding
         fit = RidgeFit(group, self.targets, kernel=self.kernel, padding=self.padding, size=size)
         of = torch.arange(self.group.channels).split([t.channels for t in self.group.taps])
@@ -129,6 +134,7 @@ class RidgePath:
         self.trusted = self.possible[:, None].expand_as(self.losses).clone()
         self.spread = (moments.target_products / moments.rows - standard.goal**2).clamp_min(0)
         self.inner_losses = torch.zeros_like(self.losses)
+        self.checked = 0
 
     def _unfolded(self, standard: Standard, weights: Tensor) -> tuple[Tensor, Tensor]:
         """(P·T, C, k, k) kernels and (P·T,) biases on the features as they are, of (columns, P, T)."""
@@ -158,10 +164,11 @@ class RidgePath:
         """
         x = joined(dict(maps), self.fit.group.taps)
         wanted = (self.fit.goals.expand(len(x), -1, -1, -1) if goals is None else goals).double()
-        some = CHECKED if not self.rows else len(x)
+        some = min(len(x), CHECKED - self.checked)
         losses = self._squared(x[:some], wanted[:some], self.weight, self.bias, self.fit.padding)
-        if not self.rows:
+        if some:
             self._check(x[:some], wanted[:some], losses)
+        self.checked += some
         self.losses += losses + self._squared(x[some:], wanted[some:], self.weight, self.bias, self.fit.padding)
         if self.inner is not None:
             self.inner_losses += self._squared(self._under_centres(x), wanted, *self.inner, 0)

@@ -9,12 +9,13 @@ from torch import nn
 from small_classifier import small_classifier as network
 from small_readout import FEW, position
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Group, Reader, taps_of
+from whatwhere.hold.features import Group, Reader, Tap, taps_of
 from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.official import Official
 from whatwhere.hold.ridge import RidgeFit
 from whatwhere.hold.studies import measure as measuring
 from whatwhere.hold.studies import solving
+from whatwhere.hold.studies.measure import parts_of
 from whatwhere.hold.studies.pictures import pictures_of, prepared
 from whatwhere.hold.targets import targets_of
 
@@ -79,3 +80,30 @@ def test_seeds_of_different_uses_do_not_meet():
     seeds = {measuring._seed(s, use, row) for s in range(5) for use in range(4) for row in range(500)}
     assert len(seeds) == 5 * 4 * 500
     assert measuring._seed(1, 2, 3) == 2 + 3 * 1_000_003 + 4 * 1_000_003**2
+
+
+def test_parts_of_a_wider_read_out_of_the_same_kernel():
+    a, b, c = (Tap(name, 2, (4, 4)) for name in "abc")
+    one, other, two, turned, all_ = (
+        Group("".join(t.name for t in taps), taps) for taps in ((a,), (b,), (a, b), (b, a), (a, b, c))
+    )
+    read = [(1, one), (1, two), (1, turned), (3, one), (1, all_), (3, other), (3, two)]
+    assert {(k, g.name): h.name for (k, g), h in parts_of(read).items()} == {
+        **{(1, name): "abc" for name in ("a", "ab", "ba")},
+        (3, "a"): "ab",
+        (3, "b"): "ab",
+    }
+    assert parts_of([(1, two), (1, turned)]) == {}
+
+
+def test_read_outs_from_parts_of_products_are_those_of_a_pass_of_their_own(data, monkeypatch):
+    options = {**FEW, "kernels": (1, 3), "sites": ["0", "4"], "untrained": 1, "paddings": [], "blanks": []}
+    found = position(network(), data, **options)
+    asked: list[int] = []
+    monkeypatch.setattr(measuring, "parts_of", lambda read: asked.append(len(parts_of(read))) or {})
+    own = position(network(), data, **options)
+    assert asked[0] == 4  # two sites, two kernels; all sites together have them
+    for a, b in zip(found.rows, own.rows, strict=True):
+        assert (a.site, a.kernel, a.network, a.target) == (b.site, b.kernel, b.network, b.target)
+        assert a.spc.mean == pytest.approx(b.spc.mean, abs=1e-6)
+        assert a.penalty == b.penalty
