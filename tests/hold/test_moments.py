@@ -75,6 +75,30 @@ def test_a_part_has_the_moments_of_its_channels():
     assert all(getattr(whole, name).equal(value) for name, value in before.items())
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("own_goals", [False, True])
+def test_dead_channels_add_nothing_and_may_wake(padding, own_goals, monkeypatch):
+    """Channels that are dead in a batch: at zero, at what is subtracted, and one that is alive in the next."""
+    x, size = pictures(4, 5), SIZE - 2 + 2 * padding
+    x[:, 1], x[:, 3] = 0, 2.5
+    x[:2, 4] = 0
+    y = torch.rand(4, 2, size, size, generator=torch.Generator().manual_seed(0)) if own_goals else None
+    same = stack(targets_of(["H", "G"]), size)
+    shift = torch.tensor([1.0, 0.0, -2.0, 2.5, 0.0])
+    found, alive = Moments(5, 2, 3, padding, shift), []
+    laid_out = found._laid_out
+    monkeypatch.setattr(found, "_laid_out", lambda maps, at: alive.append(at.tolist()) or laid_out(maps, at))
+    for rows in (slice(0, 2), slice(2, 4)):
+        found.add(x[rows], same if y is None else y[rows])
+    assert alive == ([[0, 2, 3], [0, 2, 3, 4]] if padding else [[0, 2], [0, 2, 4]])
+    a = design(x, 3, padding) - np.tile(shift.numpy(), 9)
+    goals = same.expand(4, -1, -1, -1) if y is None else y
+    b = goals.permute(0, 2, 3, 1).reshape(-1, 2).double().numpy()
+    np.testing.assert_allclose(found.products.numpy(), a.T @ a, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(found.cross.numpy(), a.T @ b, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(found.column_sums.numpy(), a.sum(0), rtol=1e-12, atol=1e-9)
+
+
 def test_long_rows_are_multiplied_as_they_lie(monkeypatch):
     x, y, found = pictures(5, 3), stack(targets_of(["H"]), SIZE - 4), []
     for long in (1, 10_000):

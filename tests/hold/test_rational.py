@@ -77,6 +77,28 @@ def test_penalties_without_a_factor_are_left_out(problem, columns):
     assert weights[:, possible].abs().amax((0, 2)).all()
 
 
+@pytest.mark.parametrize("columns", [40, 640])
+def test_constant_columns_are_left_out_of_the_factors(problem, monkeypatch, columns):
+    """The solutions of the others are theirs alone, and what is constant has no weight."""
+    gram, cross, spread = problem
+    seen, factored = set(), rational._factored
+    monkeypatch.setattr(rational, "_factored", lambda g, *rest: seen.add(len(g)) or factored(g, *rest))
+    alive = torch.arange(columns) % 16 != 3
+    n = int(alive.sum())
+    whole, wanted = torch.zeros(columns, columns, dtype=torch.float64), torch.zeros(columns, 3, dtype=torch.float64)
+    whole[alive.nonzero(), alive.nonzero().flatten()] = gram[:n, :n]
+    wanted[alive] = cross[:n]
+    weights, possible = solutions(whole.clone(), wanted, spread, PENALTIES)
+    own, own_possible = solutions(gram[:n, :n].clone(), cross[:n], spread, PENALTIES)
+    assert seen == {n}
+    assert torch.equal(weights[alive], own)
+    assert torch.equal(possible, own_possible)
+    assert not weights[~alive].any()
+    weights, possible = solutions(torch.zeros(4, 4).double(), torch.zeros(4, 3).double(), spread, PENALTIES)
+    assert possible.all()
+    assert not weights.any()
+
+
 def test_products_so_large_that_no_penalty_counts(problem):
     gram, cross, spread = problem
     weights, possible = solutions(1e18 * gram, cross, spread, PENALTIES)

@@ -82,13 +82,14 @@ class Moments:
         """
         if not torch.isfinite(maps).all():
             raise InputError("the features hold values that are not finite; no read-out can be fitted to them.")
-        x = self._laid_out(maps)
+        at = self._alive(maps)
+        x = self._laid_out(maps, at)
         size = (x.shape[0] - self.kernel + 1, x.shape[1] - self.kernel + 1)
         if tuple(targets.shape[-2:]) != size:
             raise InputError(f"targets are {tuple(targets.shape[-2:])}, the read-out's output is {size}.")
-        self._add_columns(x, targets, size)
+        self._add_columns(x, targets, size, at)
         self._add_targets(targets, len(maps))
-        self._add_products(x)
+        self._add_products(x, at)
         self.rows += len(maps) * size[0] * size[1]
 
     def part(self, channels: Tensor) -> Moments:
@@ -104,39 +105,58 @@ class Moments:
         found.target_sums, found.target_products = self.target_sums.clone(), self.target_products.clone()
         return found
 
-    def _laid_out(self, maps: Tensor) -> Tensor:
-        """(H, W, N, C), padded and shifted: any window is then a matrix of rows without a gather."""
-        p, (n, c, height, width) = self.padding, maps.shape
-        x = torch.zeros(height + 2 * p, width + 2 * p, n, c, dtype=torch.float64)
-        x[p : height + p, p : width + p] = maps.permute(2, 3, 0, 1)
-        return x.sub_(self.shift)
+    def _alive(self, maps: Tensor) -> Tensor:
+        """The channels that are anywhere else than at what is subtracted: all others add nothing but zeros.
 
-    def _add_columns(self, x: Tensor, targets: Tensor, size: tuple[int, int]) -> None:
+        Of an untrained network's units behind a ReLU a third is dead, and the products take most of the time.
+        """
+        same = (maps.amin((0, 2, 3)) == self.shift) & (maps.amax((0, 2, 3)) == self.shift)
+        if self.padding:
+            same &= self.shift == 0
+        return (~same).nonzero().flatten()
+
+    def _laid_out(self, maps: Tensor, at: Tensor) -> Tensor:
+        """(H, W, N, channels `at`), padded and shifted: any window is then a matrix of rows without a gather."""
+        p, (n, c, height, width) = self.padding, maps.shape
+        x = torch.zeros(height + 2 * p, width + 2 * p, n, len(at), dtype=torch.float64)
+        some = maps if len(at) == c else maps[:, at]
+        x[p : height + p, p : width + p] = some.permute(2, 3, 0, 1)
+        return x.sub_(self.shift[at])
+
+    def _add_columns(self, x: Tensor, targets: Tensor, size: tuple[int, int], at: Tensor) -> None:
         alike = targets.ndim == 3  # in all pictures: then only the sum over pictures matters
         summed = x.sum(2) if alike else x
         goals = (targets if alike else targets.permute(1, 2, 3, 0)).double().flatten(1)
         for i in range(self.kernel * self.kernel):
             dy, dx = divmod(i, self.kernel)
-            window = summed[dy : dy + size[0], dx : dx + size[1]].reshape(-1, self.channels)
-            at = slice(i * self.channels, (i + 1) * self.channels)
-            self.column_sums[at] += window.sum(0)
-            self.cross[at] += (goals @ window).T
+            window = summed[dy : dy + size[0], dx : dx + size[1]].flatten(0, -2)
+            self.column_sums[i * self.channels + at] += window.sum(0)
+            self.cross[i * self.channels + at] += (goals @ window).T
 
     def _add_targets(self, targets: Tensor, pictures: int) -> None:
         every = targets.double() if targets.ndim == 4 else targets.double().expand(pictures, -1, -1, -1)
         self.target_sums += every.sum((0, 2, 3))
         self.target_products += (every**2).sum((0, 2, 3))
 
-    def _add_products(self, x: Tensor) -> None:
-        k, c = self.kernel, self.channels
-        blocks = self.products.view(k, k, c, k, k, c)
+    def _add_products(self, x: Tensor, at: Tensor) -> None:
+        k = self.kernel
         for i in range((2 * k - 1) ** 2 // 2, (2 * k - 1) ** 2):  # the other half is its mirror image
             dy, dx = i // (2 * k - 1) - (k - 1), i % (2 * k - 1) - (k - 1)
             down, right = axis_of(x.shape[0], k, dy), axis_of(x.shape[1], k, dx)
             for (row, column), window in _windows(x, down, right, (dy, dx)):
-                blocks[row, column, :, row + dy, column + dx, :] += window
-                if (dy, dx) != (0, 0):
-                    blocks[row + dy, column + dx, :, row, column, :] += window.T
+                first, second = row * k + column, (row + dy) * k + column + dx
+                self._place(first, second, window, at)
+                if first != second:
+                    self._place(second, first, window.T, at)
+
+    def _place(self, first: int, second: int, window: Tensor, at: Tensor) -> None:
+        """Add the products of two shifts' columns."""
+        c, k2 = self.channels, self.kernel**2
+        block = self.products.view(k2, c, k2, c)[first, :, second]
+        if len(at) == c:
+            block += window
+        else:
+            block[at[:, None], at] += window
 
 
 def _windows(x: Tensor, down: Axis, right: Axis, by: tuple[int, int]) -> list[tuple[tuple[int, int], Tensor]]:

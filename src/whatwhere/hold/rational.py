@@ -32,6 +32,12 @@ def solutions(gram: Tensor, cross: Tensor, spread: Tensor, penalties: Tensor) ->
         (columns, P, T), of no meaning where a penalty is not possible; and (P,) whether it is: at least the rounding of
         the eigenvalues (columns · largest · 2⁻⁵²), and not below one that rounding leaves no Cholesky factor.
     """
+    some = gram.diagonal().nonzero().flatten()
+    if len(some) < len(gram):  # the others are constant columns, all of whose products are zero
+        weights, possible = cross[:, None] / penalties[:, None], torch.ones_like(penalties, dtype=torch.bool)
+        if len(some):
+            weights[some], possible = solutions(gram[some[:, None], some], cross[some], spread, penalties)
+        return weights, possible
     possible = len(gram) * largest(gram) * torch.finfo(torch.float64).eps <= penalties
     if len(gram) <= FEW_COLUMNS:
         found = [_factored(gram, cross, float(p), 1) for p in penalties]
