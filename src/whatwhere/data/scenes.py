@@ -334,6 +334,23 @@ class Scenes:
         }
 
 
+def check_labelled(split: SceneSplit, what: str) -> None:
+    """Refuse pictures of which no pixel is labelled; decodes label maps up to the first that has one.
+
+    Args:
+        split: the pictures.
+        what: they are, for the error.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not any(bool((labels != IGNORE).any()) for labels in split.class_maps(range(len(split)))):
+        n = f"{len(split)} picture{'s' * (len(split) != 1)}"
+        raise InputError(
+            f"{what}: no pixel of the label maps of its {n} is labelled; correct the maps, or give score='agreement'."
+        )
+
+
 def absent_note(split: SceneSplit) -> str:
     """That some classes never occur in a split's label maps, and how many pixels are unlabelled."""
     names, unlabelled = several(map(repr, split.absent)), float(split.counts[IGNORE] / split.counts.sum())

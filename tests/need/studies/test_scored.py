@@ -176,6 +176,16 @@ def test_the_miou_of_a_segmenter_is_that_of_full_passes(segmenter, streets, reac
     assert "mIoU %" in found.table()[0]
 
 
+def test_label_maps_without_a_labelled_pixel_have_no_miou(segmenter, streets):
+    picture, labels = streets.test[0]
+    none = Memory(torch.full_like(labels["class"], 255)[None])
+    alone = SceneSplit("test", Memory(picture[None]), {"class": none}, streets.test.classes)
+    scenes = Scenes("s", {"test": alone})
+    with pytest.raises(InputError, match=r"no pixel of the label maps of its 1 picture is labelled.*'agreement'"):
+        ww.need.curve(segmenter, scenes)
+    assert score_of("agreement", scenes.test, segmenter).of_intact
+
+
 def test_a_network_that_gives_a_dict_is_measured_as_its_map(segmenter, streets):
     class Packed(nn.Module):
         def __init__(self) -> None:

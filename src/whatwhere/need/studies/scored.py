@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whatwhere.data import Split
 from whatwhere.data.numbers import NumberSplit, check_numbers
-from whatwhere.data.scenes import SceneSplit
+from whatwhere.data.scenes import SceneSplit, check_labelled
 from whatwhere.errors import InputError
 from whatwhere.imported import is_import_path
 from whatwhere.models.detectors import check_detector
@@ -54,6 +54,8 @@ def score_of(given: Any, split: AnySplit, net: Network, what: str = "data") -> S
         )
     if score.needs in ("class labels", "label maps"):
         check_several(split.classes, what)
+    if isinstance(split, SceneSplit) and score.needs:
+        check_labelled(split, what)
     if isinstance(split, NumberSplit):
         check_numbers(split, what, varied=score is R2)
     return for_output(score, first_outputs(net, split, 1)[0]) if score is AGREEMENT else score
