@@ -117,6 +117,23 @@ def test_a_table_is_sorted_by_a_click_on_its_head(page: Any) -> None:
     assert down == sorted(up, reverse=True)
 
 
+def test_no_table_of_an_audit_is_cut_on_a_desktop(browser: Any, tmp_path: Path) -> None:
+    """As wide as the gallery's widest, with a place's whole name and every field asked."""
+    plain = audit().to_dict()
+    plain["sites"] = [{"name": "features.12.expand1x1", "depth_share": 1.0, "kind": "conv", "shape": []}]
+    for point in plain["parts"]["need"]["points"]:
+        point["site"] = "features.12.expand1x1"
+    rows = [{**plain["parts"]["hold"]["rows"][0], "site": "features.12.expand1x1", "target": t} for t in "HVG"]
+    plain["parts"]["hold"]["rows"] = rows
+    with opened(browser, AuditResult.from_dict(plain).save(tmp_path)) as page:
+        page.locator("details").evaluate_all("every => every.forEach(e => e.open = true)")
+        assert "[-2.00, 2.00]" in page.locator("table").first.inner_text()
+        assert (
+            page.locator(".scroll").evaluate_all("every => every.filter(e => e.scrollWidth > e.clientWidth).length")
+            == 0
+        )
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (3840, "dark")])
 def test_it_fits_a_phone_and_a_wall(browser: Any, file: Path, width: int, scheme: str) -> None:
     context = browser.new_context(offline=True, color_scheme=scheme, viewport={"width": width, "height": 800})
