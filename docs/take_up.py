@@ -47,7 +47,7 @@ def take_up(
         name: of its folder in the gallery.
         command: that made it.
         title: above it.
-        hide: whether the pictures are left out.
+        hide: whether the pictures of an audit are left out; a comparison shows none.
         folder: of the gallery.
     """
     shown = renamed(without_pictures(found) if hide else found, command) if isinstance(found, AuditResult) else found

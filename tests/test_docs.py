@@ -113,6 +113,9 @@ def test_a_comparison_leads_to_the_audits_that_it_compares(tmp_path):
     assert not list(tmp_path.iterdir())
     for name in "ab":
         take_up.take_up(audit(), name, "whatwhere audit", title=name, folder=tmp_path)
+    elsewhere = replace(found, audits=({"label": "net-a", "folder": "../gallery/a"},))
+    with pytest.raises(SystemExit, match=r"\.\./gallery/a: not in the gallery"):
+        take_up.take_up(elsewhere, "both", command, title="Both", folder=tmp_path)
     kept = written.Audited(take_up.take_up(found, "both", command, title="Both", folder=tmp_path))
     page = kept.page()
     assert all(f'href="../{name}/audit.html">The audit of net-{name}' in page for name in "ab")

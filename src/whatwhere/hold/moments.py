@@ -108,7 +108,7 @@ class Moments:
     def _alive(self, maps: Tensor) -> Tensor:
         """The channels that are anywhere else than at what is subtracted: all others add nothing but zeros.
 
-        Of an untrained network's units behind a ReLU a third is dead, and the products take most of the time.
+        A third of an untrained SqueezeNet's channels are dead, and the products take most of the time.
         """
         same = (maps.amin((0, 2, 3)) == self.shift) & (maps.amax((0, 2, 3)) == self.shift)
         if self.padding:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 SETTLED = 1e-7  # of a target's variance: the most that predictions of what was fitted differ from the exact ones (m.s.)
 SPACED, TIMES = 6, 10  # every how many-th penalty is factored, and how often its factor is applied
-FEW_COLUMNS = 500  # up to these every penalty has a factor of its own
+ONE_BY_ONE = 500  # columns up to which every penalty has a factor of its own
 STRIP = 1_024  # columns that are mirrored at once
 ROUNDS = 20  # of the power method
 
@@ -39,7 +39,7 @@ def solutions(gram: Tensor, cross: Tensor, spread: Tensor, penalties: Tensor) ->
             weights[some], possible = solutions(gram[some[:, None], some], cross[some], spread, penalties)
         return weights, possible
     possible = len(gram) * largest(gram) * torch.finfo(torch.float64).eps <= penalties
-    if len(gram) <= FEW_COLUMNS:
+    if len(gram) <= ONE_BY_ONE:
         found = [_factored(gram, cross, float(p), 1) for p in penalties]
         weights = torch.stack([torch.zeros_like(cross) if each is None else each[0] for each in found], 1)
         return weights, possible & torch.tensor([each is not None for each in found])
@@ -67,6 +67,7 @@ class _Between:
     spans: list[Tensor] = field(default_factory=list)
 
     def solved(self) -> tuple[Tensor, Tensor]:
+        """Factor penalties until every other one is settled between them; weights, and which penalties are possible."""
         weights = self.cross.new_zeros(len(self.cross), len(self.penalties), self.cross.shape[1])
         at = self.possible.nonzero().flatten().tolist()
         asked = sorted({*at[::SPACED], *at[-1:]})

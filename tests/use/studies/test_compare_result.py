@@ -33,6 +33,6 @@ def test_a_line_has_what_a_method_adds():
     page = result.report()
     assert page.title == "Does recalibration help cifar/resnet20?"
     assert page.conclusion == (
-        "Without: 50.00 % [49.00, 51.00] right (100 pictures, 3 seeds). se helps (+2.00 points [+1.00, +3.00])."
+        "The plain network: 50.00 % [49.00, 51.00] right (100 pictures, 3 seeds). se helps (+2.00 points [+1.00, +3.00])."
     )
     assert page.tables[0].rows == result.table()

@@ -57,14 +57,12 @@ class CompareResult(RowsResult):
 
 def plain(rows: Iterable[Row]) -> str:
     """What the others are compared with."""
-    texts = []
-    for row in rows:
-        if row.name == NONE:
-            e = row.measured[MEASURE]
-            covered = f"; intervals cover {e.covers}" if e.covers else ""
-            asked = f"{e.n:,} pictures, {e.repeats} seed{'s' * (e.repeats != 1)}{covered}"
-            texts.append(f"Without: {100 * e.mean:.2f} % [{100 * e.low:.2f}, {100 * e.high:.2f}] right ({asked}).")
-    return " ".join(texts)
+    e = next((row.measured[MEASURE] for row in rows if row.name == NONE), None)
+    if e is None:
+        return ""
+    covered = f"; intervals cover {e.covers}" if e.covers else ""
+    asked = f"{e.n:,} pictures, {e.repeats} seed{'s' * (e.repeats != 1)}{covered}"
+    return f"The plain network: {100 * e.mean:.2f} % [{100 * e.low:.2f}, {100 * e.high:.2f}] right ({asked})."
 
 
 def verdict(rows: Iterable[Row]) -> str:
