@@ -55,6 +55,26 @@ def trained(
 # The step and the loop, against loops of their own
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_kernels_are_tried_out_unless_they_must_be_deterministic(
+    pictures: MakeSplit, small_net: MakeNet, deterministic: bool
+) -> None:
+    seen, before = [], torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        fit(
+            small_net(),
+            pictures(10),
+            RECIPE,
+            device="cpu",
+            on_step=lambda *_: seen.append(torch.backends.cudnn.benchmark),
+        )
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [not deterministic] * 6
+    assert torch.backends.cudnn.benchmark == before
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_training_is_sgd_by_hand(pictures: MakeSplit, nesterov: bool, smoothing: float) -> None:

@@ -116,7 +116,7 @@ def fit(
         sent |= {"frozen": frozen, "objective": objective, "devices": devices}
         with ranks.together(devices, fit, net, sent):
             return fit(net, **sent, test=test, generators=generators, on_step=on_step, until=until)
-    with _seeded(seed), _rounding(recipe), frozen.held(net.module), logged() as log:
+    with _seeded(seed), _kernels(recipe), frozen.held(net.module), logged() as log:
         with _quietly():
             loop = _loop(net, train, recipe, seed, device, frozen, task, file, on_step)
         progress = _begun(loop, seed, generators or {})
@@ -228,15 +228,20 @@ def _compiled(module: nn.Module, recipe: Recipe, fabric: Any) -> Any:
 
 
 @contextmanager
-def _rounding(recipe: Recipe) -> Iterator[None]:
-    """TF32 in matrix products if the recipe says so; the caller's setting is restored afterwards."""
-    before = torch.get_float32_matmul_precision()
+def _kernels(recipe: Recipe) -> Iterator[None]:
+    """TF32 in matrix products if the recipe says so, and on a GPU convolutions of whichever algorithm proves fastest.
+
+    The caller's settings are restored afterwards; where they ask for deterministic algorithms, nothing is tried out.
+    """
+    products, tried = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
     if recipe.precision == "tf32":
         torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = tried or not torch.are_deterministic_algorithms_enabled()
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.benchmark = tried
 
 
 @contextmanager

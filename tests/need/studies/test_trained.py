@@ -196,7 +196,17 @@ def test_another_process_would_find_the_same(folder, result, tmp_path):
         assert (found["hits"], found["accuracies"]) == (alone["hits"], alone["accuracies"])
 
 
-def test_a_test_needs_the_weights_of_its_network(folder, result, tmp_path):
-    finished(folder, tmp_path, lambda c: c["do"] == "train")
+def test_a_test_needs_the_weights_of_its_network_which_is_said_before_others_are_trained(
+    folder, result, tmp_path, monkeypatch, capsys
+):
+    finished(folder, tmp_path, lambda c: c["do"] == "train" and c["seed"] == 0)
+    said = []
+
+    def train(*_):
+        said.append(capsys.readouterr().err)
+        raise InputError("no time")
+
+    monkeypatch.setattr(TrainedWorker, "_train", train)
     with pytest.raises(InputError, match="the trained network was not kept"):
         study(seeds=(0, 1)).run(tmp_path, quiet=True)
+    assert "was not kept" in said[0]

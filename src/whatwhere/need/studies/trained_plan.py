@@ -94,7 +94,8 @@ class TrainedPlan(Plan[Trained, NeedResult]):
     def cells(self, done: Finished) -> Iterable[Cell]:
         """The networks to train, and the tests of those that are trained."""
         testing = [test for trained, test in self.named.testing(self.grid) if trained in done]
-        return [*self.named.training(self.grid), *testing]
+        # Tests first: they are short, and that weights were not kept is said before hours of training.
+        return [*testing, *self.named.training(self.grid)]
 
     def worker(self, how: Run) -> TrainedWorker:
         """Trains or tests one network."""
