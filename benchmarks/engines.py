@@ -8,7 +8,8 @@ that runs a cell, and the same command is given again until all is finished, in 
 without kills. So that a process starts in a moment, a cell hashes what its last step has made, and torch is a stand-in.
 Then the same with few kills and real trainings (`fit`, weight by weight). Then cells a second without kills: empty
 cells (what the engine costs) and cells that wait 2 seconds (what side by side gives where cores are free).
-Results go into a file after each engine; engines that are in it are not run again.
+Results go into a file after each engine; engines that are in it are not run again. SLURM itself is one of them where
+`sbatch` is, on nodes that see this machine's temporary folder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,10 +47,11 @@ ENGINES: dict[str, tuple[int, list[str]]] = {
     "2 workers, two commands": (2, ["--workers", "2"]),
     "submitit-local": (1, ["--engine", "submitit-local"]),
     "slurm, stand-ins for its commands": (1, ["--engine", "slurm"]),
+    "slurm": (1, ["--engine", "slurm"]),
     "ray, 2 nodes": (1, ["--engine", "ray:ADDRESS"]),
 }
-SLURM = "slurm, stand-ins for its commands"
-KILLED = ("this process, two commands", "2 workers", "submitit-local", SLURM, "ray, 2 nodes")
+SLURM, CLUSTER = "slurm, stand-ins for its commands", "slurm"
+KILLED = ("this process, two commands", "2 workers", "submitit-local", SLURM, "ray, 2 nodes", CLUSTER)
 COUNT, STEPS, SECONDS = 12, 8, 2.0
 HERE, TESTS = Path(__file__).parent, Path(__file__).parent.parent / "tests"
 LIGHT = """
@@ -253,6 +256,7 @@ def main() -> None:
     found = read_json(args.out) if args.out.exists() else {}
     for part in args.parts.split(";"):
         names = [n for n in ENGINES if n != SLURM] if part == "rates" else KILLED
+        names = [n for n in names if n != CLUSTER or shutil.which("sbatch")]
         for name in args.only.split(";") if args.only else names:
             if name in names and name not in found.setdefault(part, {}):
                 found[part][name] = measured(part, name, args)

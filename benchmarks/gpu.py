@@ -5,30 +5,26 @@
     python benchmarks/gpu.py pieces DIR PARTS                                      # data in pieces of 50 MiB ...
     python benchmarks/gpu.py join PARTS DIR                                        # ... and whole again
 
-Small networks keep a GPU waiting for their next operation, so that several are trained side by side (`--workers`); with
-NVIDIA's service for that (`nvidia-cuda-mps-control -d`) eight took 1.65 ms a step in all instead of 2.75.
+Small networks keep a GPU waiting for their next operation, so that several are trained side by side (`--workers`), and
+entries of one network at a time beside the others; with NVIDIA's service for that (`--mps`) eight took 1.65 ms a step
+in all instead of 2.75.
 
-It prints the device's rate of convolutions and what each entry will take, and runs commands one after the other until
-the time is over; every finished cell is on disk at once. At the end it writes the tables (claims.md) and, to be
+It prints the device's rate of convolutions and what each entry will take, and runs commands until the time is over;
+every finished cell is on disk at once. At the end it writes the tables (claims.md) and, to be
 carried away, results.tar: cells, tables and figures, without weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
-import runpy
-import signal
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,156 +34,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import whatwhere as ww
-from run_book import CAMVID, CIFAR, PICTURES, STUDIES, Entry, Step, Trainings, book
+from run_book import CAMVID, CIFAR, PICTURES, Entry, Step, Trainings, book
+from steps import SERVICE, Runner, State, run_all, served
 from whatwhere.audits.doctor import convolution_rate
-from whatwhere.cli import main as whatwhere
 from whatwhere.files import read_json, write_bytes, write_json
 from whatwhere.lab.provenance import hardware, versions
 from whatwhere.need.studies.reference import reference_curve
 
-ROOT = Path(__file__).parents[1]
 PIECE = 50 * 2**20  # bytes
-GRACE = 30  # seconds that a command has to stop in
 WORKERS = min(14, os.cpu_count() or 1)  # a VGG-16 alone keeps an H200 busy for about a fifth of the time
 USED = 0.25  # share of the rate of convolutions that trainings are expected to reach; 18 VGG-16 on an H200: .24
 KEPT = ("study.json", "result.json", "table.csv", "curve.png", "state.json", "claims.md")
 KEPT_FOLDER, KEPT_FILES = "cells", "speed-*.json"
 DOWNLOADED = {CIFAR: "hf/uoft-cs/cifar100"}  # what is taken where no folder is given
-
-
-@dataclass
-class State:
-    """What is finished, kept beside the results.
-
-    Attributes:
-        folder: of the results.
-        done: finished steps, by entry and number.
-        seconds: spent in each entry.
-        device: the machine's name and rates, as last measured.
-    """
-
-    folder: Path
-    done: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    device: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, folder: Path) -> State:
-        """As it was left there."""
-        file = folder / "state.json"
-        return cls(folder, **(read_json(file) if file.exists() else {}))
-
-    def keep(self) -> None:
-        """Write it."""
-        write_json(self.folder / "state.json", {"done": self.done, "seconds": self.seconds, "device": self.device})
-
-    def has(self, entry: Entry, number: int) -> bool:
-        """Whether a step is finished."""
-        return _name(entry, number) in self.done
-
-    def left(self, entry: Entry) -> list[Step]:
-        """The steps that are not."""
-        return [step for i, step in enumerate(entry.steps) if not self.has(entry, i)]
-
-
-def _name(entry: Entry, number: int) -> str:
-    return f"{entry.name} {number + 1}"
-
-
-@dataclass(frozen=True)
-class Runner:
-    """Runs steps.
-
-    Attributes:
-        state: what is finished.
-        folders: of data and results, by name.
-        device: auto, cpu, cuda or mps.
-        workers: processes side by side in studies that train.
-        dry: at toy size, in this process.
-        until: when to stop, in `time.monotonic()`.
-    """
-
-    state: State
-    folders: Mapping[str, str]
-    device: str
-    workers: int
-    dry: bool
-    until: float
-
-    def run(self, entry: Entry) -> bool:
-        """Run what is left of an entry; whether all of it is finished."""
-        for i, step in enumerate(entry.steps):
-            if self.state.has(entry, i):
-                continue
-            started = time.monotonic()
-            finished = self._step(step)
-            spent = self.state.seconds.get(entry.name, 0.0) + time.monotonic() - started
-            self.state.seconds[entry.name] = round(spent, 1)
-            self.state.done += [_name(entry, i)] * finished
-            self.state.keep()
-            if not finished:
-                return False
-        return True
-
-    def fold(self, entry: Entry) -> None:
-        """Make results of what is finished of an entry that is not, one for each folder."""
-        last = {step.options["out"]: step for step in self.state.left(entry) if step.command in STUDIES}
-        for out, step in last.items():
-            if Path(out.format(**self.folders), "study.json").exists():
-                _here(self._words(step, fold_only="true"))
-
-    def _words(self, step: Step, **more: str) -> list[str]:
-        if step.is_script:
-            return ["python", *step.words(self.folders, dry=self.dry)]
-        given = {"device": self.device}
-        if self.dry and step.command in STUDIES:
-            given["quiet"] = "true"
-        if not self.dry and step.command in STUDIES and step.trains:
-            given["workers"] = str(self.workers)
-        return ["whatwhere", *step.words(self.folders, dry=self.dry, **given, **more)]
-
-    def _step(self, step: Step) -> bool:
-        words = self._words(step)
-        print(f"$ {' '.join(words)}", flush=True)
-        if self.dry and not _here(words):
-            raise SystemExit(f"{' '.join(words)}: failed")
-        return self.dry or _typed(words, self.until - time.monotonic())
-
-
-def _typed(words: Sequence[str], seconds: float) -> bool:
-    """Run a command for at most some seconds, then stop it as Ctrl-C would; whether it is finished."""
-    program = [sys.executable] if words[0] == "python" else [sys.executable, "-m", "whatwhere"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen([*program, *words[1:]], cwd=ROOT, env=environment, start_new_session=True)
-    for how, patience in ((None, seconds), (signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
-        if how:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, how)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(max(1.0, patience))
-            if code and how is None:
-                print(f"  failed with status {code}; the next entry follows.", flush=True)
-            return code == 0
-    return False
-
-
-def _here(words: Sequence[str]) -> bool:
-    """The same in this process, which is quicker for what is tiny; whether it ended well."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            whatwhere(words[1:]) if words[0] == "whatwhere" else _script(words[1:])
-    except SystemExit as ended:
-        return not ended.code
-    return True
-
-
-def _script(words: Sequence[str]) -> None:
-    before = sys.argv
-    sys.argv = list(words)
-    try:
-        runpy.run_path(str(ROOT / words[0]), run_name="__main__")
-    finally:
-        sys.argv = before
 
 
 def flops(trains: Trainings) -> float:
@@ -357,9 +216,8 @@ def main() -> None:
             print(f"  {entry.name}: left out, give --data {entry.data}=FOLDER.")
     until = time.monotonic() + 60 * args.minutes
     runner = Runner(state, {**given, "out": str(out), "device": device}, device, args.workers, args.dry, until)
-    for entry in there:
-        if time.monotonic() < until and not runner.run(entry):
-            runner.fold(entry)
+    with served(args.mps):
+        run_all(runner, there)
     write_bytes(out / "claims.md", claims(entries, state).encode())
     state.keep()
     print(f"open {out / 'claims.md'}; carry away {packed(out)}")
@@ -372,6 +230,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", action="append", default=[], metavar="NAME=PATH", help="cifar100=..., camvid=...")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes side by side on the device")
+    parser.add_argument("--mps", action="store_true", help=f"start {SERVICE}, and end it afterwards")
     parser.add_argument("--only", nargs="*", choices=[e.name for e in book()], help="these entries alone")
     parser.add_argument("--dry", action="store_true", help="each entry at toy size, in this process")
     return parser.parse_args(words)

@@ -72,12 +72,14 @@ class Entry:
         title: what is asked.
         data: that it needs; "" for none.
         steps: in order.
+        beside: whether it trains one network at a time, which leaves a GPU room for other entries.
     """
 
     name: str
     title: str
     data: str
     steps: tuple[Step, ...]
+    beside: bool = False
 
 
 SMALL = {"epochs": "1", "batch_size": "8", "precision": "32-true"}  # of the dry run
@@ -228,12 +230,22 @@ def book() -> tuple[Entry, ...]:
             CIFAR,
             tuple(_gates(model) for model in ("resnet20", "resnet56", "densenet40")),
         ),
-        Entry(
-            "vit",
-            "The ViT pair, with a position embedding and without: need and hold",
-            CIFAR,
-            (*_vit("learned"), *_vit("none")),
+        *(
+            Entry(
+                f"vit-{name}",
+                f"A ViT {how} position embedding: need and hold",
+                CIFAR,
+                _vit(name),
+                beside=True,
+            )
+            for name, how in (("learned", "with a learned"), ("none", "without"))
         ),
-        Entry("say", "PSPNet-ResNet-50 on CamVid, and bottlenecks of all kinds in it", CAMVID, (SCENES, KINDS)),
+        Entry(
+            "say",
+            "PSPNet-ResNet-50 on CamVid, and bottlenecks of all kinds in it",
+            CAMVID,
+            (SCENES, KINDS),
+            beside=True,
+        ),
         Entry("speed", "Training against the plain loop, the curve against the hook loop", "", SPEED),
     )

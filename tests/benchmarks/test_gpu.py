@@ -1,15 +1,11 @@
 """The run-book: every entry at toy size, gone on with; its words against the commands' own options; data in pieces."""
 
-import json
 import sys
 import tarfile
-import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-from whatwhere.cli import main as whatwhere
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -41,39 +37,6 @@ def test_every_entry_runs_at_toy_size_once(tmp_path, monkeypatch, capsys):
     called(monkeypatch, *words)
     assert "$ " not in (said := capsys.readouterr().out)
     assert said.count(": finished") == len(book())
-
-
-def test_what_is_finished_of_an_entry_becomes_a_result(tmp_path, monkeypatch):
-    """The next call goes on."""
-    folders = gpu.toy_data(tmp_path / "toy") | {"out": str(tmp_path), "device": "cpu"}
-    entry = book()[0]
-    begun = entry.steps[0].words(folders, dry=True, device="cpu", quiet="true")
-    whatwhere(begun)
-    (tmp_path / "vgg16" / "table.csv").unlink()
-    state = gpu.State(tmp_path)
-    runner = gpu.Runner(state, folders, "cpu", 0, False, time.monotonic() - 1)
-    monkeypatch.setattr(runner.__class__, "_words", lambda self, step, **more: ["whatwhere", *begun, *_options(more)])
-    runner.fold(entry)
-    assert (tmp_path / "vgg16" / "table.csv").exists()
-    assert state.left(entry) == list(entry.steps)
-
-
-def _options(more: dict[str, str]) -> list[str]:
-    return [word for name, value in more.items() for word in (f"--{name}", value)]
-
-
-def test_a_command_is_stopped_as_ctrl_c_would(tmp_path, monkeypatch, capsys):
-    script = tmp_path / "long.py"
-    script.write_text(
-        "import time, pathlib\ntry:\n    pathlib.Path('begun').touch(); time.sleep(60)\n"
-        "except KeyboardInterrupt:\n    pathlib.Path('stopped').touch(); raise SystemExit(130)\n"
-    )
-    monkeypatch.setattr(gpu, "ROOT", tmp_path)
-    assert gpu._typed(["python", str(script)], 3.0) is False
-    assert (tmp_path / "stopped").exists()
-    assert gpu._typed(["python", "-c", ""], 30.0) is True
-    assert gpu._typed(["python", "-c", "raise SystemExit(3)"], 30.0) is False
-    assert "failed with status 3" in capsys.readouterr().out
 
 
 def test_the_first_question_is_the_papers():
@@ -116,13 +79,6 @@ def test_data_goes_in_pieces_and_comes_whole(tmp_path):
     gpu.join(tmp_path / "parts", tmp_path / "there")
     for file in (source / "train").iterdir():
         assert (tmp_path / "there" / "pictures" / "train" / file.name).read_bytes() == file.read_bytes()
-
-
-def test_the_state_is_kept_beside_the_results(tmp_path):
-    state = gpu.State(tmp_path, ["vit 1"], {"vit": 3.5}, {"gpus": []})
-    state.keep()
-    assert gpu.State.of(tmp_path) == state
-    assert json.loads((tmp_path / "state.json").read_text())["done"] == ["vit 1"]
 
 
 @pytest.mark.parametrize("more", [{}, {"fold_only": "true"}])

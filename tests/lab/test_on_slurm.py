@@ -74,8 +74,15 @@ def test_parameters_are_those_of_sbatch() -> None:
     assert parameters(Resources()) == {"name": "whatwhere", "timeout_min": 240}
 
 
-def test_a_job_that_is_ended_is_queued_again_and_the_cell_goes_on(tmp_path: Path, slurm: Path) -> None:
-    """SLURM signals before the hours are over; nothing but the step under way is done twice."""
+@pytest.mark.parametrize("sooner", [False, True])
+def test_a_job_that_is_ended_is_queued_again_and_the_cell_goes_on(tmp_path: Path, slurm: Path, sooner: bool) -> None:
+    """SLURM signals before the hours are over; nothing but the step under way is done twice.
+
+    Of a real cluster: the job may be ended before the command in it that queued it again has returned.
+    """
+    if sooner:
+        with (slurm.parent / "scontrol").open("a") as script:
+            script.write("kill -TERM $$\n")
     store, (cell,), telling = Store(tmp_path / "out", {}), squares(1), Telling(tmp_path / "out" / "told", 1.0)
     signalled = list[int]()
 

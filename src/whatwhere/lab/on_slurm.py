@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,9 @@ class Job(Call):
         """What submitit queues then: the same, since a cell resumes from its own checkpoint."""
         from submitit.helpers import DelayedSubmission
 
+        # SLURM ends a job that is queued again with SIGTERM, the command in it that submitit queues it again by
+        # included, which would count as a failure of the cell; ignored signals are inherited.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return DelayedSubmission(self, configuration)
 
 

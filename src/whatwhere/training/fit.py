@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -246,14 +247,16 @@ def _kernels(recipe: Recipe) -> Iterator[None]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what Fabric says of each network's precision and device, which the caller chose."""
+    """Without what Fabric says of each network's precision, device and cluster, which the caller chose."""
     import lightning_fabric  # sets the level of its log as it is imported
 
     log = logging.getLogger(lightning_fabric.__name__)
     before = log.level
     log.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The `srun` command is available")
+            yield
     finally:
         log.setLevel(before)
 

@@ -1,0 +1,126 @@
+"""Steps of the run-book as processes: stopped in time, side by side, gone on with, under NVIDIA's service."""
+
+import json
+import os
+import sys
+import threading
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from whatwhere.cli import main as whatwhere
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+
+gpu, run_book, steps = (import_module(name) for name in ("gpu", "run_book", "steps"))
+book = run_book.book
+
+
+def test_what_is_finished_of_an_entry_becomes_a_result(tmp_path, monkeypatch):
+    """The next call goes on."""
+    folders = gpu.toy_data(tmp_path / "toy") | {"out": str(tmp_path), "device": "cpu"}
+    entry = book()[0]
+    begun = entry.steps[0].words(folders, dry=True, device="cpu", quiet="true")
+    whatwhere(begun)
+    (tmp_path / "vgg16" / "table.csv").unlink()
+    state = steps.State(tmp_path)
+    runner = steps.Runner(state, folders, "cpu", 0, False, time.monotonic() - 1)
+    monkeypatch.setattr(runner.__class__, "_words", lambda self, step, **more: ["whatwhere", *begun, *_options(more)])
+    runner.fold(entry)
+    assert (tmp_path / "vgg16" / "table.csv").exists()
+    assert state.left(entry) == list(entry.steps)
+
+
+def _options(more: dict[str, str]) -> list[str]:
+    return [word for name, value in more.items() for word in (f"--{name}", value)]
+
+
+def test_a_command_is_stopped_as_ctrl_c_would(tmp_path, monkeypatch, capsys):
+    script = tmp_path / "long.py"
+    script.write_text(
+        "import time, pathlib\ntry:\n    pathlib.Path('begun').touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    pathlib.Path('stopped').touch(); raise SystemExit(130)\n"
+    )
+    monkeypatch.setattr(steps, "ROOT", tmp_path)
+    assert steps._typed(["python", str(script)], 3.0) is False
+    assert (tmp_path / "stopped").exists()
+    assert steps._typed(["python", "-c", ""], 30.0) is True
+    assert steps._typed(["python", "-c", "raise SystemExit(3)"], 30.0) is False
+    assert "failed with status 3" in capsys.readouterr().out
+
+
+def test_the_state_is_kept_beside_the_results(tmp_path):
+    state = steps.State(tmp_path, ["vit 1"], {"vit": 3.5}, {"gpus": []})
+    state.keep()
+    assert steps.State.of(tmp_path) == state
+    assert json.loads((tmp_path / "state.json").read_text())["done"] == ["vit 1"]
+
+
+LONG = """import pathlib, time
+try:
+    pathlib.Path('begun').touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path('stopped').touch()
+"""
+
+
+def entry(name: str, command: str, *, beside: bool = False):
+    return run_book.Entry(name, "", "", (run_book.Step(command, {"out": "{out}/x"}),), beside)
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return steps.Runner(steps.State(tmp_path), {"out": str(tmp_path)}, "cpu", 0, False, time.monotonic() + 60)
+
+
+def test_entries_of_one_network_run_beside_the_others_and_what_is_timed_runs_alone(tmp_path, runner, monkeypatch):
+    said, other_ran = [], threading.Event()
+
+    def step(self, step, log):
+        assert step.command != "train" or other_ran.wait(30)  # so it did not have to end first
+        if step.command == "need trained":
+            other_ran.set()
+        said.append((step.command, log and log.name))
+        return True
+
+    monkeypatch.setattr(steps.Runner, "_step", step)
+    steps.run_all(runner, [entry("vit", "train", beside=True), entry("speed", "time.py"), entry("vgg", "need trained")])
+    assert said == [("need trained", None), ("train", "vit.log"), ("time.py", None)]
+    assert sorted(steps.State.of(tmp_path).done) == ["speed 1", "vgg 1", "vit 1"]
+
+
+def test_ctrl_c_reaches_what_runs_beside(tmp_path, runner, monkeypatch):
+    monkeypatch.setattr(steps, "ROOT", tmp_path)
+
+    def step(self, step, log):
+        if step.command == "train":
+            return steps._typed(["python", "-c", LONG], 60.0, log)
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps.Runner, "_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        steps.run_all(runner, [entry("vit", "train", beside=True), entry("vgg", "need trained")])
+    assert (tmp_path / "stopped").exists()
+    assert not steps.RUNNING
+
+
+def test_the_service_has_a_folder_of_its_own_and_ends(tmp_path, monkeypatch):
+    script = tmp_path / steps.SERVICE
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" ] || read said\necho "$1$said $CUDA_MPS_PIPE_DIRECTORY" >> {tmp_path}/calls\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with steps.served(False):
+        assert steps.PIPES not in os.environ
+    with steps.served(True):
+        folder = os.environ[steps.PIPES]
+        assert Path(folder).is_dir()
+    assert (tmp_path / "calls").read_text().splitlines() == [f"-d {folder}", f"quit {folder}"]
+    assert not {steps.PIPES, steps.LOGS} & set(os.environ)
