@@ -103,6 +103,7 @@ def test_behind_a_gate_all_is_seen_and_before_it_is_not() -> None:
     assert (found["0"].whole, found["1"].whole) == (True, True)
     assert found["0.conv"].extent == (3, 3)
     assert "all" in str(found)
+    assert repr(found) == f"<ReceptiveFields, {len(found.fields)} rows: {found.network}>"
 
 
 def test_attention_sees_all_and_its_patches_do_not() -> None:

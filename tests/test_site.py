@@ -159,6 +159,7 @@ def test_evaluating_puts_mixed_flags_back() -> None:
 
 
 def test_the_table_prints_one_line_a_site(resnet: Sites) -> None:
+    assert repr(resnet) == f"<Sites, {len(resnet)} rows>"
     lines = str(resnet).split("\n")
     assert len(lines) == len(resnet) + 1
     assert lines[1].split() == ["0", "conv1", "conv", "NCHW", "3x64x64", "64x32x32", "100", "%"]

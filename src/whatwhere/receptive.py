@@ -85,6 +85,10 @@ class ReceptiveFields:
             for f in self.fields
         ]
 
+    def __repr__(self) -> str:
+        """One line; `print` shows the table."""
+        return f"<{type(self).__name__}, {len(self.fields)} rows: {self.network}>"
+
     def __str__(self) -> str:
         """The table, aligned, and what it rests on."""
         lines = self.table()

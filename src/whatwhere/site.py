@@ -199,6 +199,10 @@ class Sites(Sequence[Site]):
         names = {n for n, m in self._module.named_modules() if m is target}
         return [s for s in self if s.module in names]
 
+    def __repr__(self) -> str:
+        """One line; `print` shows the table."""
+        return f"<{type(self).__name__}, {len(self)} rows>"
+
     def __str__(self) -> str:
         """The table, aligned, one line a site."""
         return format_table(self)

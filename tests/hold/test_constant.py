@@ -38,6 +38,7 @@ def test_it_is_what_a_loop_over_positions_finds() -> None:
     assert found.share == pytest.approx((varied**2).sum() / (features**2).sum(), rel=1e-5)
     assert found.common == pytest.approx(2 * (varied.mean(0) ** 2).sum() / (varied**2).sum(), rel=1e-5)
     assert (found.site, found.n) == ("0", 2)
+    assert len(repr(found)) < 90
 
 
 def test_without_padding_all_positions_are_alike() -> None:

@@ -43,6 +43,7 @@ def test_the_interval_is_exact() -> None:
     assert found.interval == pytest.approx((expected.low, expected.high))
     assert found.interval == binomial(30, 40)
     assert str(found) == "75.00 % [58.80, 87.31] of 40 pictures"
+    assert repr(found) == "<Evaluation: 75.00 % [58.80, 87.31] of 40 pictures>"
 
 
 def test_data_means_its_test_split_and_a_module_will_do(pictures: MakeSplit, small_net: MakeNet) -> None:

@@ -47,6 +47,7 @@ def test_a_detector_that_gives_what_is_there_has_every_measure_at_one() -> None:
     found = said([exact(o) for o in there], there)
     assert found.to_dict() == pytest.approx({"map": 1.0, "map50": 1.0, "map50_2007": 1.0, "presence": 1.0})
     assert "mAP 100.00 % (COCO" in str(found)
+    assert repr(found) == f"<BoxEvaluation: {found}>"
 
 
 def test_presence_is_the_average_precision_of_pictures_by_a_classs_highest_score() -> None:

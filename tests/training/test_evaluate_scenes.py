@@ -99,6 +99,7 @@ def test_intervals_are_over_groups_and_by_leaving_each_out() -> None:
     said, true = said_and_true()
     found = evaluate_scenes(network(), scenes(said, true, torch.tensor([0, 0, 1, 2, 2])))
     assert str(found).endswith("5 pictures in 3 groups")
+    assert repr(found) == f"<SceneEvaluation: {found}>"
     parts = [[0, 1], [2], [3, 4]]
     for name, measure in (("miou", mean_iou), ("accuracy", pixel_accuracy)):
         whole = measure(found.confusions.sum(0))

@@ -7,7 +7,7 @@ definition is ours: of the features of each picture, what differs from their mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -39,7 +39,7 @@ class ConstantAt:
 
     site: str
     n: int
-    pattern: Floats
+    pattern: Floats = field(repr=False)
     share: float
     common: float
 

@@ -55,6 +55,10 @@ class Evaluation:
         """Plain values, for a record."""
         return {"accuracy": self.accuracy, "loss": self.loss}
 
+    def __repr__(self) -> str:
+        """One line: what it says, without the tensors."""
+        return f"<{type(self).__name__}: {self}>"
+
     def __str__(self) -> str:
         """The accuracy in per cent with its interval."""
         low, high = self.interval

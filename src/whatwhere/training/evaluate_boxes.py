@@ -116,6 +116,10 @@ class BoxEvaluation:
         """Plain values, for a record."""
         return {"map": self.map, "map50": self.map50, "map50_2007": self.map50_2007, "presence": self.presence}
 
+    def __repr__(self) -> str:
+        """One line: what it says, without the tensors."""
+        return f"<{type(self).__name__}: {self}>"
+
     def __str__(self) -> str:
         """The measures in per cent."""
         boxes = sum(int(o.counted.sum()) for o in self.objects)

@@ -84,6 +84,10 @@ class SceneEvaluation:
         found = {"miou": self.miou, "accuracy": self.accuracy, "iou": dict(zip(self.classes, values, strict=True))}
         return {**found, **({"absent": list(self.absent)} if self.absent else {})}
 
+    def __repr__(self) -> str:
+        """One line: what it says, without the tensors."""
+        return f"<{type(self).__name__}: {self}>"
+
     def __str__(self) -> str:
         """Both measures, in per cent, with their intervals; and the classes that mIoU is not of."""
         there, every = len(self.classes) - len(self.absent), len(self.classes)
