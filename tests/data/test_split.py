@@ -1,6 +1,8 @@
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,8 +201,12 @@ def test_take_keeps_pictures_with_labels() -> None:
     assert torch.equal(images[:, 0, 0, 0].long() % 3, labels)
     assert gather(part.take(2), 2)[0].shape == (2, 3, 4, 5)
     assert split.take(30) is split
-    with pytest.raises(InputError, match="n=0"):
-        split.take(0)
+
+
+@pytest.mark.parametrize("n", [0, True, 1.5, range(3)])
+def test_take_wants_a_number(n: Any) -> None:
+    with pytest.raises(InputError, match=re.escape(f"n={n}: give how many pictures to take, a whole number")):
+        numbered(30).take(n)
 
 
 def test_errors_of_a_part_name_the_row_of_the_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from whatwhere.data.ahead import workers
 from whatwhere.data.pixels import BrokenPicture, Raw, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
-from whatwhere.data.split import SAMPLED, bytes_at, sampled_rows, stored_size
+from whatwhere.data.split import SAMPLED, bytes_at, check_count, sampled_rows, stored_size
 from whatwhere.data.split_names import TEST, TRAIN, VALIDATION, first_of
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
@@ -218,8 +218,7 @@ class BoxSplit:
 
     def take(self, n: int, *, seed: int = 0) -> BoxSplit:
         """Draw some pictures at random, kept in their order; the split itself if it has no more than n."""
-        if n < 1:
-            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
+        check_count(n)
         if n >= len(self):
             return self
         rows = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n].sort().values

@@ -31,7 +31,7 @@ from whatwhere.data.parts import Part
 from whatwhere.data.pixels import BrokenPicture
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Memory, Source
-from whatwhere.data.split import Split, balanced_rows
+from whatwhere.data.split import Split, balanced_rows, check_count
 from whatwhere.data.torch_sets import class_names
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
@@ -240,8 +240,7 @@ class LoaderSplit(Split):
         Raises:
             InputError: if n is below 1, or the loader takes no rows by number.
         """
-        if n < 1:
-            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
+        check_count(n)
         if n >= len(self):
             return self
         rows = self.steady.rows

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whatwhere.data.parts import Data
 from whatwhere.data.sources import Pairs, Rows, Source
-from whatwhere.data.split import Split
+from whatwhere.data.split import Split, check_count
 from whatwhere.errors import InputError
 from whatwhere.network import Preprocessing
 
@@ -69,8 +69,7 @@ class NumberSplit(Split):
         Raises:
             InputError: if n is below 1.
         """
-        if n < 1:
-            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
+        check_count(n)
         if n >= len(self):
             return self
         rows = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n].sort().values

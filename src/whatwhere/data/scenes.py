@@ -19,7 +19,7 @@ from whatwhere.data.memory import memory_budget
 from whatwhere.data.pixels import BROKEN, BrokenPicture, Raw, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
-from whatwhere.data.split import SAMPLED, bytes_at, sampled_rows
+from whatwhere.data.split import SAMPLED, bytes_at, check_count, sampled_rows
 from whatwhere.data.split_names import TEST, TRAIN, VALIDATION, first_of
 from whatwhere.data.stored_maps import turned_apart, whole_numbers
 from whatwhere.errors import InputError
@@ -153,8 +153,7 @@ class SceneSplit:
 
     def take(self, n: int, *, seed: int = 0) -> SceneSplit:
         """Draw some rows at random, kept in their order; the split itself if it has no more than n."""
-        if n < 1:
-            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
+        check_count(n)
         if n >= len(self):
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))

@@ -175,8 +175,7 @@ class Split:
         Raises:
             InputError: if n is below 1.
         """
-        if n < 1:
-            raise InputError(f"n={n}: give how many pictures to take, at least 1.")
+        check_count(n)
         if n >= len(self):
             return self
         rows = balanced_rows(self.labels, n, seed)
@@ -288,6 +287,16 @@ class Split:
                 f"split {self.name!r}: the picture in {self.source.place(row)} cannot be used: {error}. "
                 "Remove or replace it."
             ) from error
+
+
+def check_count(n: object) -> None:
+    """Refuse what is no number of pictures to take.
+
+    Raises:
+        InputError: with what was given.
+    """
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise InputError(f"n={n!r}: give how many pictures to take, a whole number of at least 1.")
 
 
 def balanced_rows(labels: Tensor, n: int, seed: int) -> Tensor:
