@@ -99,6 +99,19 @@ def test_dead_channels_add_nothing_and_may_wake(padding, own_goals, monkeypatch)
     np.testing.assert_allclose(found.column_sums.numpy(), a.sum(0), rtol=1e-12, atol=1e-9)
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_channels_may_come_in_parts(padding):
+    """Bit by bit what all channels at once give, also where a part is dead."""
+    x, y, shift = pictures(4, 5), stack(targets_of(["H"]), SIZE - 2 + 2 * padding), torch.tensor([1.0, 0, 0, -2, 0])
+    x[:, 1:3] = 0
+    whole, parts = (Moments(5, 1, 3, padding, shift) for _ in range(2))
+    whole.add(x, y)
+    parts.add(x.split([1, 2, 2], 1), y)
+    assert parts.rows == whole.rows
+    for name in ("column_sums", "products", "target_sums", "target_products", "cross"):
+        assert torch.equal(getattr(parts, name), getattr(whole, name))
+
+
 def test_long_rows_are_multiplied_as_they_lie(monkeypatch):
     x, y, found = pictures(5, 3), stack(targets_of(["H"]), SIZE - 4), []
     for long in (1, 10_000):
