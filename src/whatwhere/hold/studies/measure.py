@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whatwhere.data import Split
 from whatwhere.errors import InputError
+from whatwhere.heap import give_back
 from whatwhere.hold.features import Group, Reader, Tap
 from whatwhere.hold.kept import Kept, kept_bytes
 from whatwhere.hold.krylov import Goals, krylov_readout
@@ -130,7 +131,10 @@ class _Measuring:
             if (k, g) not in wider
         }
         self._fill(how.pictures.fit, FIT, fits, taps, kept and kept[0], on_batch)
-        paths = {("ridge", g.name, k): fits["ridge", h.name, k].part(g).solve() for (k, g), h in wider.items()}
+        paths: dict[Key, RidgePath] = {}
+        for (k, g), h in wider.items():
+            paths["ridge", g.name, k] = fits["ridge", h.name, k].part(g).solve()
+            give_back()  # what one solution leaves is in the way of the next one's products
         paths |= {key: fits.pop(key).solve() for key in list(fits)}
         self._fill(how.pictures.held_out, HELD_OUT, paths, taps, kept and kept[1], on_batch)
         return {key: path.best() for key, path in paths.items()}
@@ -156,6 +160,7 @@ class _Measuring:
         how = self.reading
         for rows, x in prepared(split, self.net.preprocessing, how.batch):
             maps = self.own(x)
+            give_back()  # what the network's pass leaves is in the way of the products
             goals = {k: self._goals(output_size(how.size, k, how.padding), rows, use) for k in how.kernels}
             for (_, _, k), each in filled.items():
                 each.add(maps, goals[k] if self.control else None)
