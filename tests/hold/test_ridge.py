@@ -151,7 +151,7 @@ def test_a_channel_that_is_alive_at_an_edge_alone_is_constant_in_the_windows_of_
     g, n = torch.Generator().manual_seed(0), 12
     x, y = torch.zeros(40, n, SIZE, SIZE), stack(targets_of(["H"]), SIZE - 2)
     x[:, :, :, 0] = 1e-3 * torch.rand(40, n, SIZE, generator=g)
-    moments = Moments(n, 1, 3, 0, x[:3].double().mean((0, 2, 3)))
+    moments = Moments(1, 3, 0, x[:3].double().mean((0, 2, 3)))
     for part in x.split(3):
         moments.add(part, y)
     standard = Standard.of(moments)

@@ -55,24 +55,22 @@ class Moments:
     Attributes:
         rows: positions of all pictures so far.
         shift: (C,) what was subtracted.
-        column_sums: (k·k·C,).
-        products: (k·k·C, k·k·C).
+        at: (A,) the channels that were alive in any batch, ascending; the others' columns are zero, and are not held: a
+            third of an untrained SqueezeNet's, more than half of its products.
+        column_sums: (k·k·A,).
+        products: (k·k·A, k·k·A).
         target_sums: (T,).
         target_products: (T,), sums of squares.
-        cross: (k·k·C, T).
+        cross: (k·k·A, T).
     """
 
-    def __init__(
-        self, channels: int, targets: int, kernel: int, padding: int, shift: Tensor, products: Tensor | None = None
-    ) -> None:
-        k = kernel * kernel
-        self.channels, self.kernel, self.padding, self.shift = channels, kernel, padding, shift.double()
-        self.rows = 0
+    def __init__(self, targets: int, kernel: int, padding: int, shift: Tensor) -> None:
+        self.kernel, self.padding, self.shift = kernel, padding, shift.double()
+        self.rows, self.at = 0, torch.arange(0)
         f64 = torch.float64
-        self.column_sums = torch.zeros(k * channels, dtype=f64)
-        self.products = torch.zeros(k * channels, k * channels, dtype=f64) if products is None else products
+        self.column_sums, self.products = torch.zeros(0, dtype=f64), torch.zeros(0, 0, dtype=f64)
         self.target_sums, self.target_products = torch.zeros(targets, dtype=f64), torch.zeros(targets, dtype=f64)
-        self.cross = torch.zeros(k * channels, targets, dtype=f64)
+        self.cross = torch.zeros(0, targets, dtype=f64)
 
     def add(self, maps: Tensor | Iterable[Tensor], targets: Tensor) -> None:
         """Take in a batch.
@@ -90,9 +88,11 @@ class Moments:
         size = (x.shape[0] - self.kernel + 1, x.shape[1] - self.kernel + 1)
         if tuple(targets.shape[-2:]) != size:
             raise InputError(f"targets are {tuple(targets.shape[-2:])}, the read-out's output is {size}.")
-        self._add_columns(x, targets, size, at)
+        self._widen(at)
+        held = torch.searchsorted(self.at, at)
+        self._add_columns(x, targets, size, held)
         self._add_targets(targets, x.shape[2])
-        self._add_products(x, at)
+        self._add_products(x, held)
         self.rows += x.shape[2] * size[0] * size[1]
 
     def part(self, channels: Tensor) -> Moments:
@@ -101,12 +101,25 @@ class Moments:
         Args:
             channels: their numbers.
         """
-        at = (torch.arange(self.kernel**2)[:, None] * self.channels + channels).flatten()
-        of, products = (self.kernel, self.padding, self.shift[channels]), self.products[at[:, None], at]
-        found = Moments(len(channels), len(self.target_sums), *of, products)
+        found = Moments(len(self.target_sums), self.kernel, self.padding, self.shift[channels])
+        found.at = torch.isin(channels, self.at).nonzero().flatten()
+        at = columns_of(torch.searchsorted(self.at, channels[found.at]), len(self.at), self.kernel)
         found.rows, found.column_sums, found.cross = self.rows, self.column_sums[at], self.cross[at]
+        found.products = self.products[at[:, None], at]
         found.target_sums, found.target_products = self.target_sums.clone(), self.target_products.clone()
         return found
+
+    def _widen(self, at: Tensor) -> None:
+        """Make room for channels that are alive for the first time."""
+        old, self.at = self.at, torch.cat([self.at, at]).unique()
+        if len(self.at) == len(old):
+            return
+        columns = columns_of(torch.searchsorted(self.at, old), len(self.at), self.kernel)
+        n, sums, cross, products = self.kernel**2 * len(self.at), self.column_sums, self.cross, self.products
+        self.column_sums, self.cross = sums.new_zeros(n), cross.new_zeros(n, cross.shape[1])
+        self.products = products.new_zeros(n, n)
+        self.column_sums[columns], self.cross[columns] = sums, cross
+        self.products[columns[:, None], columns] = products
 
     def _laid_out(self, parts: Iterable[Tensor], at: Tensor) -> Tensor:
         """(H, W, N, channels `at`), padded and shifted: any window is then a matrix of rows without a gather."""
@@ -128,8 +141,8 @@ class Moments:
         for i in range(self.kernel * self.kernel):
             dy, dx = divmod(i, self.kernel)
             window = summed[dy : dy + size[0], dx : dx + size[1]].flatten(0, -2)
-            self.column_sums[i * self.channels + at] += window.sum(0)
-            self.cross[i * self.channels + at] += (goals @ window).T
+            self.column_sums[i * len(self.at) + at] += window.sum(0)
+            self.cross[i * len(self.at) + at] += (goals @ window).T
 
     def _add_targets(self, targets: Tensor, pictures: int) -> None:
         every = targets.double() if targets.ndim == 4 else targets.double().expand(pictures, -1, -1, -1)
@@ -149,7 +162,7 @@ class Moments:
 
     def _place(self, first: int, second: int, window: Tensor, at: Tensor) -> None:
         """Add the products of two shifts' columns."""
-        c, k2 = self.channels, self.kernel**2
+        c, k2 = len(self.at), self.kernel**2
         block = self.products.view(k2, c, k2, c)[first, :, second]
         if len(at) == c:
             block += window
@@ -157,10 +170,13 @@ class Moments:
             block[at[:, None], at] += window
 
 
+def columns_of(channels: Tensor, of: int, kernel: int) -> Tensor:
+    """The columns of some channels, where there are `of` channels: by shift, then by channel."""
+    return (torch.arange(kernel**2)[:, None] * of + channels).flatten()
+
+
 def alive(parts: Iterable[Tensor], shift: Tensor, padding: int) -> Tensor:
     """The channels that are anywhere else than at what is subtracted: all others add nothing but zeros.
-
-    A third of an untrained SqueezeNet's channels are dead, and the products take most of the time.
 
     Args:
         parts: (N, some channels, H, W) features, some channels after the others.
@@ -201,7 +217,7 @@ def _product(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], by: tup
     if (right - left) * x.shape[2] < LONG:
         first = x[a:b, left:right]
         second = x[a + by[0] : b + by[0], left + by[1] : right + by[1]]
-        return first.reshape(-1, c).T @ second.reshape(-1, c)
+        return first.flatten(0, 2).T @ second.flatten(0, 2)
     total = x.new_zeros(c, c)
     for row in range(a, b):
         second = x[row + by[0], left + by[1] : right + by[1]].flatten(0, 1)

@@ -35,7 +35,7 @@ def solutions(gram: Tensor, cross: Tensor, spread: Tensor, penalties: Tensor) ->
         the eigenvalues (columns · largest · 2⁻⁵²), and not below one that rounding leaves no Cholesky factor.
     """
     some = gram.diagonal().nonzero().flatten()
-    if len(some) < len(gram):  # the others are constant columns, all of whose products are zero
+    if len(some) < len(gram) or not len(gram):  # the others are constant columns, all of whose products are zero
         weights, possible = cross[:, None] / penalties[:, None], torch.ones_like(penalties, dtype=torch.bool)
         if len(some):
             weights[some], possible = solutions(_of_some(gram, some), cross[some], spread, penalties)

@@ -13,7 +13,7 @@ from whatwhere.errors import InputError
 from whatwhere.hold.features import Group, InParts, joined
 from whatwhere.hold.kept import inverse_spread
 from whatwhere.hold.linear import LinearReadOut, convolved
-from whatwhere.hold.moments import Moments, alive
+from whatwhere.hold.moments import Moments, columns_of
 from whatwhere.hold.rational import solutions
 from whatwhere.hold.targets import Target, stack
 
@@ -72,7 +72,7 @@ class RidgeFit:
         x = InParts(maps, self.group.taps, self.size)
         if self._moments is None:
             shift = torch.cat([part.double().mean((0, 2, 3)) for part in x])
-            self._moments = Moments(len(shift), len(self.targets), self.kernel, self.padding, shift)
+            self._moments = Moments(len(self.targets), self.kernel, self.padding, shift)
         self._moments.add(x, self.goals if goals is None else goals)
 
     def part(self, group: Group) -> RidgeFit:
@@ -124,6 +124,7 @@ class RidgePath:
             moments: of the pictures to fit.
         """
         self.fit, self.shift, self.rows = fit, moments.shift, 0
+        self.columns = columns_of(moments.at, fit.group.channels, fit.kernel)  # those that are not zero everywhere
         standard = Standard.of(moments)
         self.inner = self._of_the_centre(moments, standard) if fit.kernel > 1 else None
         weights, self.possible = solutions(*standard.products(moments), PENALTIES)
@@ -137,14 +138,15 @@ class RidgePath:
     def _unfolded(self, standard: Standard, weights: Tensor) -> tuple[Tensor, Tensor]:
         """(P·T, C, k, k) kernels and (P·T,) biases on the features as they are, of (columns, P, T)."""
         k, c = self.fit.kernel, self.fit.group.channels
-        flat = (weights * standard.scale[:, None, None]).flatten(1)
+        mean, flat = weights.new_zeros(k * k * c), weights.new_zeros(k * k * c, weights.shape[1] * weights.shape[2])
+        mean[self.columns], flat[self.columns] = standard.mean, (weights * standard.scale[:, None, None]).flatten(1)
         kernels = flat.T.reshape(-1, k * k, c).transpose(1, 2).reshape(-1, c, k, k)
         goals = standard.goal.repeat(len(PENALTIES))
-        return kernels.contiguous(), goals - standard.mean @ flat - kernels.sum((2, 3)) @ self.shift
+        return kernels.contiguous(), goals - mean @ flat - kernels.sum((2, 3)) @ self.shift
 
     def _of_the_centre(self, moments: Moments, standard: Standard) -> tuple[Tensor, Tensor]:
         """The same of the 1 x 1 read-out at the kernel's centre, which every k x k read-out could be."""
-        k, c = self.fit.kernel, self.fit.group.channels
+        k, c = self.fit.kernel, len(moments.at)
         row = k // 2
         at = row * (k + 1) * c
         gram, cross, spread = standard.products(moments, slice(at, at + c))
@@ -196,10 +198,9 @@ class RidgePath:
 
     def _check(self, x: Tensor, goals: Tensor, losses: Tensor) -> None:
         """Trust no penalty whose loss on these pictures, computed from their products, is not its predictions'."""
-        at = alive([x], self.shift, self.fit.padding)  # the others add nothing, and these products are as many again
-        m = Moments(len(at), losses.shape[1], self.fit.kernel, self.fit.padding, self.shift[at])
-        m.add(x[:, at], goals)
-        weights = self.weight[:, at].flatten(2).transpose(1, 2).flatten(1).T
+        m = Moments(losses.shape[1], self.fit.kernel, self.fit.padding, self.shift)
+        m.add(x, goals)
+        weights = self.weight[:, m.at].flatten(2).transpose(1, 2).flatten(1).T
         bias = (self.bias + self.weight.sum((2, 3)) @ self.shift).view(losses.shape)
         believed = believed_losses(m, weights.unflatten(1, losses.shape), bias)
         near = (believed - losses / m.rows).abs() <= BELIEVED * losses / m.rows + 1e-9 * self.spread
@@ -254,7 +255,7 @@ class Standard:
         """From the moments; a constant column carries no information, and what rounding leaves of it is left out."""
         mean, goal = m.column_sums / m.rows, m.target_sums / m.rows
         spread = (m.products.diagonal() / m.rows - mean**2).clamp_min(0).sqrt()
-        return Standard(mean, goal, inverse_spread(spread, mean, m.shift.repeat(m.kernel**2)))
+        return Standard(mean, goal, inverse_spread(spread, mean, m.shift[m.at].repeat(m.kernel**2)))
 
     def products(self, m: Moments, part: slice | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Mean products of standardised columns, of them with the targets, and of the targets with themselves.
