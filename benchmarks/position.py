@@ -81,10 +81,7 @@ def run_one_way(args: argparse.Namespace) -> dict[str, Any]:
     options = {name: value for name, value in options.items() if value is not None}
     with patch.object(readout_worker, "measure", measured):
         held, whole = timed(lambda: ww.hold.readout(net, args.data, quiet=True, **options))
-    rows = {
-        f"{r.network}, {r.site}, {r.target}, {r.inputs}, {'shuffled' if r.shuffled else ''}": (r.spc.mean, r.mae.mean)
-        for r in held.rows
-    }
+    rows = {f"{r.network}, {r.site}, {r.target}, {r.inputs}": (r.spc.mean, r.mae.mean) for r in held.rows}
     return {"networks": list(seconds.values()), "whole": {**whole, "MiB": peak()}, "rows": rows}
 
 

@@ -6,6 +6,7 @@ import torch
 
 from small_design import SIZE, design, pictures
 from whatwhere.errors import InputError
+from whatwhere.hold import kept as kept_module
 from whatwhere.hold.features import Tap
 from whatwhere.hold.kept import Design, Kept, inverse_spread, kept_bytes
 from whatwhere.hold.targets import resized
@@ -69,6 +70,23 @@ def test_held_out_features_are_shifted_as_those_that_were_fitted():
 def test_what_will_be_kept_is_known_beforehand(padding):
     found, _ = kept(maps(), padding)
     assert kept_bytes(TAPS, 5, SIZE, padding) == sum(m.nbytes for part in found.parts for m in part.values())
+
+
+def test_features_lie_in_one_piece_of_memory_in_the_order_they_have(monkeypatch):
+    """So that they go back to the system together; channels last stay last, for which products have other kernels."""
+    x = maps()
+    x["a"] = x["a"].contiguous(memory_format=torch.channels_last)
+    plain, _ = kept(x)
+    monkeypatch.setattr(kept_module, "AT_ONCE", 2)
+    roomy = Kept(SIZE, room=kept_bytes(TAPS, 5, SIZE))
+    for rows in (slice(0, 3), slice(3, None)):
+        roomy.add({name: m[rows] for name, m in x.items()})
+    assert len({m.untyped_storage().data_ptr() for part in roomy.parts for m in part.values()}) == 1
+    for own, other in zip(roomy.parts, plain.parts, strict=True):
+        assert all(torch.equal(own[name], other[name]) for name in own)
+        assert all(own[name].stride() == other[name].stride() for name in own)
+    for name in x:
+        assert all(torch.equal(getattr(roomy, s)[name], getattr(plain, s)[name]) for s in ("sums", "squares", "shift"))
 
 
 def test_a_channel_that_is_alive_at_an_edge_alone_is_constant_in_the_windows_of_other_shifts():

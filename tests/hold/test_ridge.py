@@ -8,11 +8,13 @@ from torch.nn import functional
 
 from small_design import SIZE, design, pictures
 from whatwhere.errors import InputError
+from whatwhere.hold import features
+from whatwhere.hold import ridge as ridge_module
 from whatwhere.hold.features import Group, Tap
 from whatwhere.hold.moments import Moments
 from whatwhere.hold.rational import solutions
 from whatwhere.hold.ridge import PENALTIES, RidgeFit, Standard, output_size
-from whatwhere.hold.targets import stack, targets_of
+from whatwhere.hold.targets import resized, stack, targets_of
 
 
 def group(*channels):
@@ -149,7 +151,7 @@ def test_a_channel_that_is_alive_at_an_edge_alone_is_constant_in_the_windows_of_
     g, n = torch.Generator().manual_seed(0), 12
     x, y = torch.zeros(40, n, SIZE, SIZE), stack(targets_of(["H"]), SIZE - 2)
     x[:, :, :, 0] = 1e-3 * torch.rand(40, n, SIZE, generator=g)
-    moments = Moments(n, 1, 3, 0, x[:3].double().mean((0, 2, 3)))
+    moments = Moments(1, 3, 0, x[:3].double().mean((0, 2, 3)))
     for part in x.split(3):
         moments.add(part, y)
     standard = Standard.of(moments)
@@ -197,6 +199,26 @@ def test_some_taps_are_read_from_the_products_of_all(order):
     torch.testing.assert_close(readouts[0].weight, readouts[1].weight, rtol=1e-6, atol=1e-9)
     assert readouts[0].penalty == readouts[1].penalty
     assert fit.solve().weight.shape[1] == 6  # it is still there to be solved
+
+
+def test_maps_of_any_size_are_brought_to_the_one_that_is_read(monkeypatch):
+    """Some channels, or one picture, at a time; never a batch of all."""
+    targets, taps = targets_of(["H", "G"]), group(3, 2).taps
+    small = [{"f1": pictures(n, 3, seed=n), "f2": pictures(n, 2, seed=n)[..., :4, :6]} for n in (6, 3)]
+    whole = [{name: resized(m, SIZE) for name, m in maps.items()} for maps in small]
+    sizes, brought = [], features.resized
+    monkeypatch.setattr(features, "AT_ONCE", 2)
+    monkeypatch.setattr(features, "resized", lambda m, size: sizes.append(m.shape[:2]) or brought(m, size))
+    found = []
+    for fit, held_out in (small, whole):
+        ridge = RidgeFit(Group("both", taps), targets, kernel=3, size=SIZE)
+        ridge.add(fit)
+        path = ridge.solve()
+        path.checked = ridge_module.CHECKED  # the first pictures are looked at together
+        path.add(held_out)
+        found.append(path)
+    assert torch.equal(found[0].losses, found[1].losses)
+    assert {n for n, c in sizes if c > 2} == {1}
 
 
 @pytest.mark.parametrize("own_goals", [False, True])

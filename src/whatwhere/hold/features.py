@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from whatwhere.site_table import list_sites
 
 RGB = "rgb"
 HEADS = ("classifier", "head", "fc")  # what comes after the features
+AT_ONCE = 64  # channels of a batch that are brought to size together
 RESNET_TAPS = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -199,6 +200,29 @@ def maps_of(output: Tensor, tap: Tap) -> Tensor:
     return seen_as_maps(output, (tap.channels, *tap.shape), tap.site.layout if tap.site else "NCHW")
 
 
-def joined(maps: dict[str, Tensor], taps: Sequence[Tap]) -> Tensor:
-    """The maps of some taps as one, (N, sum of channels, h, w)."""
-    return torch.cat([maps[t.name] for t in taps], dim=1)
+def joined(maps: Mapping[str, Tensor], taps: Sequence[Tap], size: int | None = None) -> Tensor:
+    """The maps of some taps as one, (N, sum of channels, h, w); they have one size, or are brought to `size`."""
+    return torch.cat([maps[t.name] if size is None else resized(maps[t.name], size) for t in taps], dim=1)
+
+
+@dataclass(frozen=True)
+class InParts:
+    """The maps of some taps at one size, some channels at a time, as often as they are asked for.
+
+    A batch of all channels at the size that is read takes more memory than anything else but the products of columns.
+
+    Attributes:
+        maps: (N, C, h, w) by tap.
+        taps: in order.
+        size: height and width that are read.
+    """
+
+    maps: Mapping[str, Tensor]
+    taps: Sequence[Tap]
+    size: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """(N, at most `AT_ONCE`, size, size) each."""
+        for tap in self.taps:
+            for part in self.maps[tap.name].split(AT_ONCE, 1):
+                yield resized(part, self.size)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Tap
+from whatwhere.hold.features import AT_ONCE, Tap
 from whatwhere.hold.targets import resized
 
 CONSTANT = 1e-6  # a channel that varies by less than this share of its values varies by float32's rounding alone
@@ -31,14 +31,19 @@ class Kept:
         squares: the same of squares.
     """
 
-    def __init__(self, size: int, padding: int = 0, shift: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, size: int, padding: int = 0, shift: Mapping[str, Tensor] | None = None, *, room: int = 0
+    ) -> None:
         """Keep nothing yet.
 
         Args:
             size: height and width of the features that are read.
             padding: zeros around them.
             shift: of other pictures, such as those that were fitted.
+            room: bytes that all features will take (`kept_bytes`). Taken at once they go back to the system when they
+                are no longer needed; many pieces of some MiB stay with the process, between what is still needed.
         """
+        self._room = torch.empty(room // 4)
         self._inner, self._padding = size, padding
         self.size = size + 2 * padding
         self.parts: list[dict[str, Tensor]] = []
@@ -67,15 +72,31 @@ class Kept:
         return functional.pad(resized(maps, self._inner), (self._padding,) * 4) if self._padding else maps
 
     def _shifted(self, name: str, maps: Tensor) -> Tensor:
-        x = maps.double()
+        parts = maps.split(AT_ONCE, 1)  # in float64, and at the size that is read, all channels would be many
         if name not in self.shift:
-            self.shift[name] = x.mean((0, 2, 3))
-        less = x.sub_(self.shift[name].view(1, -1, 1, 1)).float()
+            self.shift[name] = torch.cat([part.double().mean((0, 2, 3)) for part in parts])
+        less = self._place(maps)
+        for into, part, shift in zip(less.split(AT_ONCE, 1), parts, self.shift[name].split(AT_ONCE), strict=True):
+            into.copy_(part.double().sub_(shift.view(1, -1, 1, 1)))
         if self._own_shift:
-            whole, none = resized(less, self.size), torch.zeros((), dtype=torch.float64)
-            self.sums[name] = self.sums.get(name, none) + whole.sum(0, dtype=torch.float64)
-            self.squares[name] = self.squares.get(name, none) + whole.double().square().sum(0)
+            self._sum(name, less)
         return less
+
+    def _place(self, maps: Tensor) -> Tensor:
+        """Where features lie, channels first or last as they are given: in the room, as long as there is any."""
+        n = maps.numel()
+        if n > len(self._room):
+            return torch.empty_like(maps, dtype=torch.float32)
+        place, self._room = self._room[:n], self._room[n:]
+        return place.as_strided(maps.shape, torch.empty_like(maps, device="meta").stride())
+
+    def _sum(self, name: str, less: Tensor) -> None:
+        none = torch.zeros((), dtype=torch.float64)
+        whole = (resized(part, self.size) for part in less.split(AT_ONCE, 1))
+        found = [(part.sum(0, dtype=torch.float64), part.double().square_().sum(0)) for part in whole]
+        sums, squares = map(torch.cat, zip(*found, strict=True))
+        self.sums[name] = self.sums.get(name, none) + sums
+        self.squares[name] = self.squares.get(name, none) + squares
 
 
 def kept_bytes(taps: Sequence[Tap], pictures: int, size: int, padding: int = 0) -> int:

@@ -40,7 +40,7 @@ class LinearReadOut:
 
     def predict(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Maps by tap, (N, C, H, W), to predictions (N, T, h, w), float64."""
-        return convolved(joined(dict(maps), self.group.taps), self.weight, self.bias, self.padding)
+        return convolved(joined(maps, self.group.taps), self.weight, self.bias, self.padding)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:

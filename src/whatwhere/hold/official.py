@@ -128,7 +128,7 @@ class OfficialReadOut(nn.Module):
 
     def _input(self, maps: Mapping[str, Tensor]) -> Tensor:
         # Twice as fast in training on CPUs.
-        return joined(dict(maps), self.group.taps).float().contiguous(memory_format=torch.channels_last)
+        return joined(maps, self.group.taps).float().contiguous(memory_format=torch.channels_last)
 
     def loss(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error at the size of the targets, summed over them: each is trained as if it were alone."""

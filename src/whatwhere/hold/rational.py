@@ -16,6 +16,7 @@ SETTLED = 1e-7  # of a target's variance: the most that predictions of what was 
 SPACED, TIMES = 6, 10  # every how many-th penalty is factored, and how often its factor is applied
 ONE_BY_ONE = 500  # columns up to which every penalty has a factor of its own
 STRIP = 1_024  # columns that are mirrored at once
+ROWS = 128  # that are moved at once
 ROUNDS = 20  # of the power method
 
 
@@ -23,7 +24,8 @@ def solutions(gram: Tensor, cross: Tensor, spread: Tensor, penalties: Tensor) ->
     """Weights for every penalty, and which penalties the rounding of the products allows.
 
     Args:
-        gram: (columns, columns) float64 mean products of standardised columns; changed while this runs.
+        gram: (columns, columns) float64 mean products of standardised columns, contiguous; changed while this runs, and
+            given up where some columns are constant.
         cross: (columns, T) float64 mean products of columns and targets.
         spread: (T,) variances of the targets.
         penalties: (P,) ascending.
@@ -33,10 +35,10 @@ def solutions(gram: Tensor, cross: Tensor, spread: Tensor, penalties: Tensor) ->
         the eigenvalues (columns · largest · 2⁻⁵²), and not below one that rounding leaves no Cholesky factor.
     """
     some = gram.diagonal().nonzero().flatten()
-    if len(some) < len(gram):  # the others are constant columns, all of whose products are zero
+    if len(some) < len(gram) or not len(gram):  # the others are constant columns, all of whose products are zero
         weights, possible = cross[:, None] / penalties[:, None], torch.ones_like(penalties, dtype=torch.bool)
         if len(some):
-            weights[some], possible = solutions(gram[some[:, None], some], cross[some], spread, penalties)
+            weights[some], possible = solutions(_of_some(gram, some), cross[some], spread, penalties)
         return weights, possible
     possible = len(gram) * largest(gram) * torch.finfo(torch.float64).eps <= penalties
     if len(gram) <= ONE_BY_ONE:
@@ -44,6 +46,18 @@ def solutions(gram: Tensor, cross: Tensor, spread: Tensor, penalties: Tensor) ->
         weights = torch.stack([torch.zeros_like(cross) if each is None else each[0] for each in found], 1)
         return weights, possible & torch.tensor([each is not None for each in found])
     return _Between(gram, cross, spread, penalties, possible).solved()
+
+
+def _of_some(gram: Tensor, some: Tensor) -> Tensor:
+    """Some rows and columns, in order, moved to the front of the matrix's own memory: a copy is as large again.
+
+    What is written ends before the first row that is still to be read, as no row moves back.
+    """
+    n = len(some)
+    moved = gram.view(-1)[: n * n].view(n, n)
+    for rows in torch.arange(n).split(ROWS):
+        moved[rows[0] : rows[-1] + 1] = gram[some[rows, None], some]
+    return moved
 
 
 def largest(gram: Tensor) -> float:

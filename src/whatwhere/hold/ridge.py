@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
-from whatwhere.hold.features import Group, joined
+from whatwhere.hold.features import Group, InParts, joined
 from whatwhere.hold.kept import inverse_spread
 from whatwhere.hold.linear import LinearReadOut, convolved
-from whatwhere.hold.moments import Moments
+from whatwhere.hold.moments import Moments, columns_of
 from whatwhere.hold.rational import solutions
 from whatwhere.hold.targets import Target, stack
 
@@ -58,7 +58,7 @@ class RidgeFit:
                 f"a {kernel}x{kernel} read-out of {group.name} has {columns} columns (channels x kernel²), more than "
                 f"{MOST_COLUMNS}; give a smaller kernel or fewer sites."
             )
-        self.group, self.targets, self.kernel, self.padding = group, list(targets), kernel, padding
+        self.group, self.targets, self.kernel, self.padding, self.size = group, list(targets), kernel, padding, size
         self.goals = stack(targets, out)
         self._moments: Moments | None = None
 
@@ -66,14 +66,13 @@ class RidgeFit:
         """Take in the features of a batch of pictures to fit.
 
         Args:
-            maps: (N, C, size, size) by tap.
+            maps: (N, C, h, w) by tap, which are brought to the features' size.
             goals: (N, T, h, w) the targets of each picture, where they differ (a control); None: the same for all.
         """
-        x = joined(dict(maps), self.group.taps)
+        x = InParts(maps, self.group.taps, self.size)
         if self._moments is None:
-            self._moments = Moments(
-                x.shape[1], len(self.targets), self.kernel, self.padding, x.double().mean((0, 2, 3))
-            )
+            shift = torch.cat([part.double().mean((0, 2, 3)) for part in x])
+            self._moments = Moments(len(self.targets), self.kernel, self.padding, shift)
         self._moments.add(x, self.goals if goals is None else goals)
 
     def part(self, group: Group) -> RidgeFit:
@@ -92,8 +91,7 @@ class RidgeFit:
             raise InputError(
                 "the read-out has no pictures to fit, or was solved; call part() after add(), before solve()."
             )
-        size = int(self.goals.shape[-1]) + self.kernel - 1 - 2 * self.padding
-        fit = RidgeFit(group, self.targets, kernel=self.kernel, padding=self.padding, size=size)
+        fit = RidgeFit(group, self.targets, kernel=self.kernel, padding=self.padding, size=self.size)
         of = torch.arange(self.group.channels).split([t.channels for t in self.group.taps])
         channels = {tap.name: numbers for tap, numbers in zip(self.group.taps, of, strict=True)}
         fit._moments = self._moments.part(torch.cat([channels[t.name] for t in group.taps]))
@@ -126,6 +124,7 @@ class RidgePath:
             moments: of the pictures to fit.
         """
         self.fit, self.shift, self.rows = fit, moments.shift, 0
+        self.columns = columns_of(moments.at, fit.group.channels, fit.kernel)  # those that are not zero everywhere
         standard = Standard.of(moments)
         self.inner = self._of_the_centre(moments, standard) if fit.kernel > 1 else None
         weights, self.possible = solutions(*standard.products(moments), PENALTIES)
@@ -139,14 +138,15 @@ class RidgePath:
     def _unfolded(self, standard: Standard, weights: Tensor) -> tuple[Tensor, Tensor]:
         """(P·T, C, k, k) kernels and (P·T,) biases on the features as they are, of (columns, P, T)."""
         k, c = self.fit.kernel, self.fit.group.channels
-        flat = (weights * standard.scale[:, None, None]).flatten(1)
+        mean, flat = weights.new_zeros(k * k * c), weights.new_zeros(k * k * c, weights.shape[1] * weights.shape[2])
+        mean[self.columns], flat[self.columns] = standard.mean, (weights * standard.scale[:, None, None]).flatten(1)
         kernels = flat.T.reshape(-1, k * k, c).transpose(1, 2).reshape(-1, c, k, k)
         goals = standard.goal.repeat(len(PENALTIES))
-        return kernels.contiguous(), goals - standard.mean @ flat - kernels.sum((2, 3)) @ self.shift
+        return kernels.contiguous(), goals - mean @ flat - kernels.sum((2, 3)) @ self.shift
 
     def _of_the_centre(self, moments: Moments, standard: Standard) -> tuple[Tensor, Tensor]:
         """The same of the 1 x 1 read-out at the kernel's centre, which every k x k read-out could be."""
-        k, c = self.fit.kernel, self.fit.group.channels
+        k, c = self.fit.kernel, len(moments.at)
         row = k // 2
         at = row * (k + 1) * c
         gram, cross, spread = standard.products(moments, slice(at, at + c))
@@ -159,39 +159,48 @@ class RidgePath:
         """Predict the maps of held-out pictures with every solution.
 
         Args:
-            maps: (N, C, size, size) by tap.
+            maps: (N, C, h, w) by tap, which are brought to the features' size.
             goals: (N, T, h, w) the targets of each picture, where they differ; None: the same for all.
         """
-        x = joined(dict(maps), self.fit.group.taps)
-        wanted = (self.fit.goals.expand(len(x), -1, -1, -1) if goals is None else goals).double()
-        some = min(len(x), CHECKED - self.checked)
-        losses = self._squared(x[:some], wanted[:some], self.weight, self.bias, self.fit.padding)
+        pictures = len(maps[self.fit.group.taps[0].name])
+        wanted = (self.fit.goals.expand(pictures, -1, -1, -1) if goals is None else goals).double()
+        some = min(pictures, CHECKED - self.checked)
+        losses = self._shown(maps, wanted, range(some))
         if some:
-            self._check(x[:some], wanted[:some], losses)
+            self._check(self._joined(maps, slice(some)), wanted[:some], losses)
         self.checked += some
-        self.losses += losses + self._squared(x[some:], wanted[some:], self.weight, self.bias, self.fit.padding)
-        if self.inner is not None:
-            self.inner_losses += self._squared(self._under_centres(x), wanted, *self.inner, 0)
-        self.rows += len(x) * wanted.shape[-1] * wanted.shape[-2]
+        self.losses += losses + self._shown(maps, wanted, range(some, pictures))
+        self.rows += pictures * wanted.shape[-1] * wanted.shape[-2]
+
+    def _shown(self, maps: Mapping[str, Tensor], goals: Tensor, rows: range) -> Tensor:
+        """Sums of squared errors on some pictures, (P, T), one at a time, as there are P·T maps of each."""
+        losses = torch.zeros_like(self.losses)
+        for i in rows:
+            x, goal = self._joined(maps, slice(i, i + 1)), goals[i]
+            losses += self._squared(x, goal, self.weight, self.bias, self.fit.padding)
+            if self.inner is not None:
+                self.inner_losses += self._squared(self._under_centres(x), goal, *self.inner, 0)
+        return losses
+
+    def _joined(self, maps: Mapping[str, Tensor], rows: slice) -> Tensor:
+        """The features of some pictures, at the size that is read."""
+        taps = self.fit.group.taps
+        return joined({t.name: maps[t.name][rows] for t in taps}, taps, self.fit.size)
 
     def _under_centres(self, x: Tensor) -> Tensor:
         """The features that are under the centre of some window, at which the inner read-out predicts the same map."""
         return functional.pad(x, (self.fit.padding - self.fit.kernel // 2,) * 4)
 
-    def _squared(self, x: Tensor, goals: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        """Sums of squared errors, (P, T); a few pictures at a time, as there are P·T maps of each."""
-        sums = torch.zeros_like(self.losses)
-        for picture, goal in zip(x, goals, strict=True):
-            predicted = convolved(picture[None], weight, bias, padding)[0].unflatten(0, sums.shape)
-            sums += (predicted - goal).square().sum((2, 3))
-        return sums
+    def _squared(self, x: Tensor, goal: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        """Sums of squared errors on one picture, (P, T)."""
+        predicted = convolved(x, weight, bias, padding)[0].unflatten(0, self.losses.shape)
+        return (predicted - goal).square().sum((2, 3))
 
     def _check(self, x: Tensor, goals: Tensor, losses: Tensor) -> None:
         """Trust no penalty whose loss on these pictures, computed from their products, is not its predictions'."""
-        m = Moments(x.shape[1], losses.shape[1], self.fit.kernel, self.fit.padding, self.shift)
+        m = Moments(losses.shape[1], self.fit.kernel, self.fit.padding, self.shift)
         m.add(x, goals)
-        k2, c = self.fit.kernel**2, self.fit.group.channels
-        weights = self.weight.flatten(2).transpose(1, 2).reshape(-1, k2 * c).T
+        weights = self.weight[:, m.at].flatten(2).transpose(1, 2).flatten(1).T
         bias = (self.bias + self.weight.sum((2, 3)) @ self.shift).view(losses.shape)
         believed = believed_losses(m, weights.unflatten(1, losses.shape), bias)
         near = (believed - losses / m.rows).abs() <= BELIEVED * losses / m.rows + 1e-9 * self.spread
@@ -246,7 +255,7 @@ class Standard:
         """From the moments; a constant column carries no information, and what rounding leaves of it is left out."""
         mean, goal = m.column_sums / m.rows, m.target_sums / m.rows
         spread = (m.products.diagonal() / m.rows - mean**2).clamp_min(0).sqrt()
-        return Standard(mean, goal, inverse_spread(spread, mean, m.shift.repeat(m.kernel**2)))
+        return Standard(mean, goal, inverse_spread(spread, mean, m.shift[m.at].repeat(m.kernel**2)))
 
     def products(self, m: Moments, part: slice | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Mean products of standardised columns, of them with the targets, and of the targets with themselves.

@@ -96,6 +96,21 @@ def test_parts_of_a_wider_read_out_of_the_same_kernel():
     assert parts_of([(1, two), (1, turned)]) == {}
 
 
+def test_a_few_pictures_are_predicted_at_a_time_and_the_scores_are_those_of_all(data, monkeypatch):
+    options = {**FEW, "untrained": 0, "paddings": []}
+    predict, sizes = LinearReadOut.predict, []
+    monkeypatch.setattr(
+        LinearReadOut, "predict", lambda self, maps: sizes.append(max(map(len, maps.values()))) or predict(self, maps)
+    )
+    monkeypatch.setattr(measuring, "SCORED", 100)
+    whole = position(network(), data, **options)
+    largest, sizes[:] = max(sizes), []
+    monkeypatch.setattr(measuring, "SCORED", 3)
+    few = position(network(), data, **options)
+    assert largest > max(sizes) == 3
+    assert few.rows == whole.rows
+
+
 def test_read_outs_from_parts_of_products_are_those_of_a_pass_of_their_own(data, monkeypatch):
     options = {**FEW, "kernels": (1, 3), "sites": ["0", "4"], "untrained": 1, "paddings": [], "blanks": []}
     found = position(network(), data, **options)

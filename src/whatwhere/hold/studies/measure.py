@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from whatwhere.data import Split
 from whatwhere.errors import InputError
+from whatwhere.heap import give_back
 from whatwhere.hold.features import Group, Reader, Tap
-from whatwhere.hold.kept import Kept
+from whatwhere.hold.kept import Kept, kept_bytes
 from whatwhere.hold.krylov import Goals, krylov_readout
 from whatwhere.hold.linear import LinearReadOut
 from whatwhere.hold.official import OfficialReadOut, train_readouts
@@ -28,6 +30,7 @@ from whatwhere.site import evaluating
 from whatwhere.training.tracking import logged
 
 SHOWN = 2  # pictures whose predictions are kept to look at
+SCORED = 8  # pictures of a batch whose predictions are made and scored together
 CACHE = 2 << 30  # bytes of features that the official read-out may keep instead of running the network again
 WORSE = 0.02  # of a target's spread: a kernel that predicts held-out pictures worse than its centre alone by so much
 FIT, HELD_OUT, TEST, EPOCH = range(4)  # what draws are for, so that no two uses share them
@@ -95,8 +98,8 @@ class _Measuring:
         how = self.reading
         by = ways(self.groups, how)
         self.notes += by.notes
-        fit = Kept(how.size, how.padding)
-        held_out = Kept(how.size, how.padding, fit.shift)
+        fit = Kept(how.size, how.padding, room=self._room(by.taps, how.pictures.fit))
+        held_out = Kept(how.size, how.padding, fit.shift, room=self._room(by.taps, how.pictures.held_out))
         found: dict[Key, LinearReadOut] = self._closed(by.closed, by.taps, (fit, held_out), self.on_batch)
         iterated = {(k, g): self._iterated(g, k, fit, held_out) for k, g in by.iterated}
         found |= {("ridge", g.name, k): readout for (k, g), readout in iterated.items() if readout}
@@ -107,6 +110,9 @@ class _Measuring:
         for (_, name, k), readout in found.items():
             self.notes += worse_than_its_centre(readout, name, k, [t.name for t in how.targets])
         return dict(found)
+
+    def _room(self, taps: Sequence[Tap], split: Split) -> int:
+        return kept_bytes(taps, len(split), self.reading.size, self.reading.padding)
 
     def _closed(
         self,
@@ -125,8 +131,11 @@ class _Measuring:
             if (k, g) not in wider
         }
         self._fill(how.pictures.fit, FIT, fits, taps, kept and kept[0], on_batch)
-        fits = {("ridge", g.name, k): fits["ridge", h.name, k].part(g) for (k, g), h in wider.items()} | fits
-        paths = {key: fits.pop(key).solve() for key in list(fits)}
+        paths: dict[Key, RidgePath] = {}
+        for (k, g), h in wider.items():
+            paths["ridge", g.name, k] = fits["ridge", h.name, k].part(g).solve()
+            give_back()  # what one solution leaves is in the way of the next one's products
+        paths |= {key: fits.pop(key).solve() for key in list(fits)}
         self._fill(how.pictures.held_out, HELD_OUT, paths, taps, kept and kept[1], on_batch)
         return {key: path.best() for key, path in paths.items()}
 
@@ -150,13 +159,13 @@ class _Measuring:
         """Show all pictures of a split to every fit, or to the solutions of every fit; keep what others need."""
         how = self.reading
         for rows, x in prepared(split, self.net.preprocessing, how.batch):
-            own = self.own(x)
-            maps = self._whole(own)
+            maps = self.own(x)
+            give_back()  # what the network's pass leaves is in the way of the products
             goals = {k: self._goals(output_size(how.size, k, how.padding), rows, use) for k in how.kernels}
             for (_, _, k), each in filled.items():
                 each.add(maps, goals[k] if self.control else None)
             if kept is not None and taps:
-                kept.add({t.name: own[t.name] for t in taps})
+                kept.add({t.name: maps[t.name] for t in taps})
             on_batch(len(x))
 
     def _all_goals(self, kernel: int, split: Split, use: int) -> list[Tensor]:
@@ -234,8 +243,7 @@ class _Measuring:
         collected: dict[tuple[Key, int, str], list[Scores]] = {}
         shown: dict[str, Any] = {}
         targets = len(self.reading.targets)
-        for inputs, rows, x in self._inputs():
-            maps = self.read(x)
+        for inputs, rows, maps in self._inputs():
             goals: dict[int, list[Goal]] = {}
             for key, readout in readouts.items():
                 predicted = readout.predict(maps)
@@ -250,19 +258,29 @@ class _Measuring:
 
     def _compared(self, size: int, rows: Tensor, pictures: bool) -> list[Goal]:
         """Targets at the size of the pictures; shuffled positions are those of a map of `size`, brought there."""
-        plain = [Goal.of(target) for target in stack(self.reading.targets, self.side)]
         if not (self.control and pictures):
-            return plain
-        shuffled = self._goals(size, rows, TEST)[:, len(plain) :]
-        return [*plain, *(Goal.of(target) for target in brought_to(shuffled, self.side).unbind(1))]
+            return self._plain
+        shuffled = self._goals(size, rows, TEST)[:, len(self._plain) :]
+        return [*self._plain, *(Goal.of(target) for target in brought_to(shuffled, self.side).unbind(1))]
 
-    def _inputs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+    @cached_property
+    def _plain(self) -> list[Goal]:
+        return [Goal.of(target) for target in stack(self.reading.targets, self.side)]
+
+    def _inputs(self) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+        """Kind, numbers and maps of a few pictures at a time: a batch at the size that is read is large in float64."""
         how = self.reading
         for part, x in prepared(how.pictures.test, self.net.preprocessing, how.batch):
-            yield PICTURES, part, x
+            yield from ((PICTURES, part[rows], maps) for rows, maps in self._read(x))
         for name in how.blanks:
             x = blank(name, self.net.preprocessing, how.shape(self.net), how.seed)
-            yield name, torch.arange(len(x)), x
+            yield from ((name, rows, maps) for rows, maps in self._read(x))
+
+    def _read(self, x: Tensor) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Numbers and maps of `SCORED` pictures of a batch at a time, all of the size that is read."""
+        own = self.own(x)
+        for rows in torch.arange(len(x)).split(SCORED):
+            yield rows, self._whole({name: m[rows] for name, m in own.items()})
 
     def _row(self, key: Key, t: int, inputs: str, parts: Sequence[Scores], readout: ReadOut) -> dict[str, Any]:
         method, group, kernel = key
