@@ -56,9 +56,11 @@ def test_the_centre_is_read_at_the_places_of_the_kernel():
     np.testing.assert_allclose(got.numpy(), a - a.mean(0), atol=1e-5)
 
 
-def test_held_out_features_are_shifted_as_those_that_were_fitted():
-    fit, _ = kept(maps())
+def test_held_out_features_are_shifted_as_those_that_are_fitted():
+    """Both are made before the first batch."""
+    fit = Kept(SIZE)
     held_out = Kept(SIZE, shift=fit.shift)
+    fit.add(maps())
     held_out.add({name: m + 10 for name, m in maps(2).items()})
     assert held_out.shift["a"].equal(fit.shift["a"])
     torch.testing.assert_close(

@@ -32,14 +32,14 @@ class Kept:
     """
 
     def __init__(
-        self, size: int, padding: int = 0, shift: Mapping[str, Tensor] | None = None, *, room: int = 0
+        self, size: int, padding: int = 0, shift: dict[str, Tensor] | None = None, *, room: int = 0
     ) -> None:
         """Keep nothing yet.
 
         Args:
             size: height and width of the features that are read.
             padding: zeros around them.
-            shift: of other pictures, such as those that were fitted.
+            shift: of other pictures, those that were fitted, which may be known by the first batch only.
             room: bytes that all features will take (`kept_bytes`). Taken at once they go back to the system when they
                 are no longer needed; many pieces of some MiB stay with the process, between what is still needed.
         """
@@ -47,7 +47,7 @@ class Kept:
         self._inner, self._padding = size, padding
         self.size = size + 2 * padding
         self.parts: list[dict[str, Tensor]] = []
-        self.shift: dict[str, Tensor] = dict(shift or {})
+        self.shift: dict[str, Tensor] = {} if shift is None else shift  # not a copy, which would stay empty
         self._own_shift = shift is None  # pictures that are fitted, whose columns' means and spreads are needed
         self.sums: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
@@ -73,7 +73,7 @@ class Kept:
 
     def _shifted(self, name: str, maps: Tensor) -> Tensor:
         parts = maps.split(AT_ONCE, 1)  # in float64, and at the size that is read, all channels would be many
-        if name not in self.shift:
+        if self._own_shift and name not in self.shift:
             self.shift[name] = torch.cat([part.double().mean((0, 2, 3)) for part in parts])
         less = self._place(maps)
         for into, part, shift in zip(less.split(AT_ONCE, 1), parts, self.shift[name].split(AT_ONCE), strict=True):
