@@ -243,6 +243,11 @@ def measured(part: str, name: str, args: argparse.Namespace) -> dict[str, Any]:
         return kills(folder, name, words, many, light=part == "kills")
 
 
+def slurm_version() -> dict[str, str]:
+    said = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=True)
+    return {"version": said.stdout.strip()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
@@ -259,7 +264,7 @@ def main() -> None:
         names = [n for n in names if n != CLUSTER or shutil.which("sbatch")]
         for name in args.only.split(";") if args.only else names:
             if name in names and name not in found.setdefault(part, {}):
-                found[part][name] = measured(part, name, args)
+                found[part][name] = measured(part, name, args) | (slurm_version() if name == CLUSTER else {})
                 print(part, name, json.dumps(found[part][name], indent=1), flush=True)
                 write_json(args.out, {**found, "hardware": hardware(), "versions": versions()})
 

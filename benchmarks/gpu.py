@@ -20,6 +20,7 @@ import argparse
 import io
 import json
 import os
+import signal
 import sys
 import tarfile
 import tempfile
@@ -35,7 +36,7 @@ from PIL import Image
 
 import whatwhere as ww
 from run_book import CAMVID, CIFAR, PICTURES, Entry, Step, Trainings, book
-from steps import SERVICE, Runner, State, run_all, served
+from steps import SERVICE, Runner, State, fold_all, run_all, served
 from whatwhere.audits.doctor import convolution_rate
 from whatwhere.files import read_json, write_bytes, write_json
 from whatwhere.lab.provenance import hardware, versions
@@ -216,11 +217,20 @@ def main() -> None:
             print(f"  {entry.name}: left out, give --data {entry.data}=FOLDER.")
     until = time.monotonic() + 60 * args.minutes
     runner = Runner(state, {**given, "out": str(out), "device": device}, device, args.workers, args.dry, until)
-    with served(args.mps):
-        run_all(runner, there)
+    if not args.dry:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that nothing goes on behind it
+    ended = 0
+    try:
+        with served(args.mps):
+            run_all(runner, there)
+    except KeyboardInterrupt:
+        ended = 130
+    fold_all(runner, there)
     write_bytes(out / "claims.md", claims(entries, state).encode())
     state.keep()
     print(f"open {out / 'claims.md'}; carry away {packed(out)}")
+    if ended:
+        raise SystemExit(ended)
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:

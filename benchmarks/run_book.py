@@ -201,6 +201,10 @@ SPEED = (
 FEW_SHARES = "0.31,0.54,0.77,1.0"
 
 
+def _vit_alone(name: str, how: str) -> Entry:
+    return Entry(f"vit-{name}", f"A ViT {how} position embedding: need and hold", CIFAR, _vit(name), beside=True)
+
+
 @cache
 def book() -> tuple[Entry, ...]:
     """Every entry, the most telling first."""
@@ -230,16 +234,8 @@ def book() -> tuple[Entry, ...]:
             CIFAR,
             tuple(_gates(model) for model in ("resnet20", "resnet56", "densenet40")),
         ),
-        *(
-            Entry(
-                f"vit-{name}",
-                f"A ViT {how} position embedding: need and hold",
-                CIFAR,
-                _vit(name),
-                beside=True,
-            )
-            for name, how in (("learned", "with a learned"), ("none", "without"))
-        ),
+        _vit_alone("learned", "with a learned"),
+        _vit_alone("none", "without"),
         Entry(
             "say",
             "PSPNet-ResNet-50 on CamVid, and bottlenecks of all kinds in it",

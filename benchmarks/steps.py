@@ -6,13 +6,14 @@ import contextlib
 import io
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,8 @@ class Runner:
         for i, step in enumerate(entry.steps):
             if self.state.has(entry, i):
                 continue
+            if STOP.is_set():
+                return False
             started = time.monotonic()
             finished = self._step(step, self.state.folder / f"{entry.name}.log" if entry.beside else None)
             self.state.spent(entry, i, time.monotonic() - started, finished=finished)
@@ -132,15 +135,18 @@ class Runner:
         return self.dry or _typed(words, self.until - time.monotonic(), log)
 
 
+RUNNING: set[subprocess.Popen[bytes]] = set()
+ONE, STOP = threading.Lock(), threading.Event()  # one at a time is added to them; no other is, once Ctrl-C was typed
+
+
 def run_all(runner: Runner, entries: Sequence[Entry]) -> None:
     """Run entries in their order, those that train one network at a time beside the others, and what is timed alone.
-
-    Of what is not finished in time, results are made.
 
     Args:
         runner: of their steps.
         entries: which.
     """
+    STOP.clear()
     beside = [e for e in entries if e.beside and not runner.dry]
     timed = [e for e in entries if any(step.is_script for step in e.steps)]
     with ThreadPoolExecutor(max(1, len(beside))) as threads, _stopped():
@@ -152,13 +158,30 @@ def run_all(runner: Runner, entries: Sequence[Entry]) -> None:
             one.result()
         for entry in timed:
             _through(runner, entry)
-    for entry in entries:
-        runner.fold(entry)
 
 
 def _through(runner: Runner, entry: Entry) -> None:
     if time.monotonic() < runner.until:
-        runner.run(entry)
+        _told(entry, runner.run)
+
+
+def fold_all(runner: Runner, entries: Sequence[Entry]) -> None:
+    """Make results of what is finished of entries that are not.
+
+    Args:
+        runner: of their steps.
+        entries: which.
+    """
+    for entry in entries:
+        _told(entry, runner.fold)
+
+
+def _told(entry: Entry, do: Callable[[Entry], Any]) -> None:
+    """Do something of an entry; where it cannot be done, the others are still."""
+    try:
+        do(entry)
+    except Exception as error:
+        print(f"  {entry.name}: {error}", flush=True)
 
 
 @contextlib.contextmanager
@@ -167,9 +190,26 @@ def _stopped() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        for process in list(RUNNING):
-            _stop(process, signal.SIGINT)
+        STOP.set()
+        with ONE:
+            there = list(RUNNING)
+        for how in (signal.SIGINT, signal.SIGKILL):
+            for process in there:
+                _stop(process, how)
+            _wait_for(there, time.monotonic() + GRACE)
         raise
+
+
+def _wait_for(processes: Sequence[subprocess.Popen[bytes]], until: float) -> None:
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, until - time.monotonic()))
+
+
+def _stop(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
 
 
 @contextlib.contextmanager
@@ -182,33 +222,33 @@ def served(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    if not shutil.which(SERVICE):
+        raise SystemExit(f"--mps: {SERVICE} is not here, it comes with NVIDIA's driver; leave --mps out.")
+    before = {name: os.environ.get(name) for name in (PIPES, LOGS)}
     with tempfile.TemporaryDirectory(prefix="mps-") as folder:
-        os.environ |= {PIPES: folder, LOGS: folder}
-        subprocess.run([SERVICE, "-d"], check=True, start_new_session=True)
         try:
-            yield
+            os.environ |= {PIPES: folder, LOGS: folder}
+            subprocess.run([SERVICE, "-d"], check=True, start_new_session=True)
+            try:
+                yield
+            finally:
+                subprocess.run([SERVICE], input=b"quit\n", check=False)
         finally:
-            subprocess.run([SERVICE], input=b"quit\n", check=False)
-            for name in (PIPES, LOGS):
+            for name, value in before.items():
                 del os.environ[name]
-
-
-RUNNING: set[subprocess.Popen[bytes]] = set()
-
-
-def _stop(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, how)
+                os.environ |= {name: value} if value is not None else {}
 
 
 def _typed(words: Sequence[str], seconds: float, log: Path | None = None) -> bool:
     """Run a command for at most some seconds, then stop it as Ctrl-C would; whether it is finished."""
     program = [sys.executable] if words[0] == "python" else [sys.executable, "-m", "whatwhere"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    command = [*program, *words[1:]]
-    with open(log, "ab") if log else contextlib.nullcontext() as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, stdout=out, stderr=out)
-    RUNNING.add(process)
+    how: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": True}
+    with open(log, "ab") if log else contextlib.nullcontext() as out, ONE:
+        if STOP.is_set():
+            return False
+        process = subprocess.Popen([*program, *words[1:]], stdout=out, stderr=out, **how)
+        RUNNING.add(process)
     try:
         return _ended(process, words, seconds)
     finally:
@@ -222,9 +262,9 @@ def _ended(process: subprocess.Popen[bytes], words: Sequence[str], seconds: floa
             _stop(process, how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = process.wait(max(1.0, patience))
-            if code and how is None:
+            if code and how is None and not STOP.is_set():
                 print(f"  {' '.join(words[:3])}: failed with status {code}; the next entry follows.", flush=True)
-            return code == 0
+            return code == 0 and how is None and not STOP.is_set()
     return False
 
 

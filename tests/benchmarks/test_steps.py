@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -93,7 +94,13 @@ def test_entries_of_one_network_run_beside_the_others_and_what_is_timed_runs_alo
     assert sorted(steps.State.of(tmp_path).done) == ["speed 1", "vgg 1", "vit 1"]
 
 
-def test_ctrl_c_reaches_what_runs_beside(tmp_path, runner, monkeypatch):
+def two_steps() -> "run_book.Entry":
+    (step,) = entry("vit", "train").steps
+    return run_book.Entry("vit", "", "", (step, step), beside=True)
+
+
+def test_ctrl_c_reaches_what_runs_beside_and_nothing_begins_after_it(tmp_path, runner, monkeypatch):
+    """Though the command ends well, it did not end by itself."""
     monkeypatch.setattr(steps, "ROOT", tmp_path)
 
     def step(self, step, log):
@@ -105,9 +112,66 @@ def test_ctrl_c_reaches_what_runs_beside(tmp_path, runner, monkeypatch):
 
     monkeypatch.setattr(steps.Runner, "_step", step)
     with pytest.raises(KeyboardInterrupt):
-        steps.run_all(runner, [entry("vit", "train", beside=True), entry("vgg", "need trained")])
+        steps.run_all(runner, [two_steps(), entry("vgg", "need trained")])
     assert (tmp_path / "stopped").exists()
     assert not steps.RUNNING
+    assert steps.State.of(tmp_path).done == []
+    assert steps._typed(["python", "-c", "raise SystemExit('begun')"], 60.0) is False
+
+
+def test_what_does_not_obey_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "GRACE", 0)
+    steps.STOP.clear()
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    started = time.monotonic()
+    assert steps._typed(["python", "-c", deaf], 3.0) is False
+    assert time.monotonic() - started < 20
+    assert not steps.RUNNING
+
+
+def test_no_step_takes_longer_than_is_left(tmp_path, runner, monkeypatch):
+    steps.STOP.clear()
+    monkeypatch.setattr(steps, "ROOT", tmp_path)
+    monkeypatch.setattr(steps.Runner, "_words", lambda *_, **__: ["python", "-c", LONG])
+    late = replace(runner, until=time.monotonic() + 2)
+    assert late.run(entry("vgg", "need trained")) is False
+    assert (tmp_path / "stopped").exists()
+
+
+def test_when_the_time_is_over_nothing_begins_and_what_is_there_is_folded(tmp_path, runner, monkeypatch, capsys):
+    folded: list[str] = []
+
+    def fold(self, entry):
+        folded.append(entry.name)
+        raise OSError("no room")
+
+    monkeypatch.setattr(steps.Runner, "_step", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(steps.Runner, "fold", fold)
+    entries = [entry("vit", "train", beside=True), entry("vgg", "need trained"), entry("speed", "time.py")]
+    late = replace(runner, until=time.monotonic() - 1)
+    steps.run_all(late, entries)
+    steps.fold_all(late, entries)
+    assert folded == ["vit", "vgg", "speed"]
+    assert capsys.readouterr().out.count("no room") == 3
+
+
+def test_seconds_of_an_entry_add_up(tmp_path):
+    state, one = steps.State(tmp_path), entry("vgg", "need trained")
+    state.spent(one, 0, 2.0, finished=False)
+    state.spent(one, 0, 3.0, finished=True)
+    assert steps.State.of(tmp_path) == steps.State(tmp_path, ["vgg 1"], {"vgg": 5.0}, {})
+
+
+def test_trainings_of_one_network_run_beside_the_others():
+    assert [e.name for e in book() if e.beside] == ["vit-learned", "vit-none", "say"]
+
+
+def test_without_the_service_it_is_said(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv(steps.PIPES, "theirs")
+    with pytest.raises(SystemExit, match="--mps: nvidia-cuda-mps-control is not here"), steps.served(True):
+        pytest.fail("went on")
+    assert os.environ[steps.PIPES] == "theirs"
 
 
 def test_the_service_has_a_folder_of_its_own_and_ends(tmp_path, monkeypatch):
@@ -119,8 +183,15 @@ def test_the_service_has_a_folder_of_its_own_and_ends(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with steps.served(False):
         assert steps.PIPES not in os.environ
-    with steps.served(True):
-        folder = os.environ[steps.PIPES]
-        assert Path(folder).is_dir()
-    assert (tmp_path / "calls").read_text().splitlines() == [f"-d {folder}", f"quit {folder}"]
+    folders = []
+
+    def interrupted() -> None:
+        with steps.served(True):
+            folders.append(os.environ[steps.PIPES])
+            assert Path(folders[0]).is_dir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (tmp_path / "calls").read_text().splitlines() == [f"-d {folders[0]}", f"quit {folders[0]}"]
     assert not {steps.PIPES, steps.LOGS} & set(os.environ)

@@ -201,6 +201,7 @@ def test_take_keeps_pictures_with_labels() -> None:
     assert torch.equal(images[:, 0, 0, 0].long() % 3, labels)
     assert gather(part.take(2), 2)[0].shape == (2, 3, 4, 5)
     assert split.take(30) is split
+    assert len(split.take(np.int64(3))) == 3
 
 
 @pytest.mark.parametrize("n", [0, True, 1.5, range(3)])

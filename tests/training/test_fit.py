@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from whatwhere.training.augment import augment
 from whatwhere.training.class_weights import logarithmic
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
-from whatwhere.training.fit import History, _fabric, fit
+from whatwhere.training.fit import History, _fabric, _quietly, fit
 from whatwhere.training.recipes import Recipe, SceneRecipe
 
 MakeSplit = Callable[..., Split]
@@ -55,24 +56,27 @@ def trained(
 # The step and the loop, against loops of their own
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("deterministic", ["nothing", "algorithms", "cudnn"])
 def test_kernels_are_tried_out_unless_they_must_be_deterministic(
-    pictures: MakeSplit, small_net: MakeNet, deterministic: bool
+    pictures: MakeSplit, small_net: MakeNet, monkeypatch: pytest.MonkeyPatch, deterministic: str
 ) -> None:
     seen, before = [], torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(deterministic)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic == "cudnn")
+    torch.use_deterministic_algorithms(deterministic == "algorithms")
+    look = lambda *_: seen.append(torch.backends.cudnn.benchmark)  # noqa: E731
     try:
-        fit(
-            small_net(),
-            pictures(10),
-            RECIPE,
-            device="cpu",
-            on_step=lambda *_: seen.append(torch.backends.cudnn.benchmark),
-        )
+        fit(small_net(), pictures(10), RECIPE, device="cpu", on_step=look)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert seen == [not deterministic] * 6
+    assert seen == [deterministic == "nothing"] * 6
     assert torch.backends.cudnn.benchmark == before
+
+
+def test_what_fabric_says_of_a_cluster_is_not_shown(recwarn: pytest.WarningsRecorder) -> None:
+    with _quietly():
+        warnings.warn("The `srun` command is available on your system but is not used.", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(w.message) for w in recwarn] == ["something else"]
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

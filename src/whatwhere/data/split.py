@@ -6,8 +6,9 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index
 from pathlib import Path
-from typing import TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 import torch
 from PIL import Image
@@ -295,7 +296,7 @@ def check_count(n: object) -> None:
     Raises:
         InputError: with what was given.
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, SupportsIndex) or index(n) < 1:
         raise InputError(f"n={n!r}: give how many pictures to take, a whole number of at least 1.")
 
 

@@ -31,9 +31,7 @@ class Kept:
         squares: the same of squares.
     """
 
-    def __init__(
-        self, size: int, padding: int = 0, shift: dict[str, Tensor] | None = None, *, room: int = 0
-    ) -> None:
+    def __init__(self, size: int, padding: int = 0, shift: dict[str, Tensor] | None = None, *, room: int = 0) -> None:
         """Keep nothing yet.
 
         Args:

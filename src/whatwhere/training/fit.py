@@ -232,12 +232,14 @@ def _compiled(module: nn.Module, recipe: Recipe, fabric: Any) -> Any:
 def _kernels(recipe: Recipe) -> Iterator[None]:
     """TF32 in matrix products if the recipe says so, and on a GPU convolutions of whichever algorithm proves fastest.
 
-    The caller's settings are restored afterwards; where they ask for deterministic algorithms, nothing is tried out.
+    The caller's settings are restored afterwards. Where they ask for deterministic algorithms nothing is tried out, nor
+    for detectors, whose pictures differ in size: each new one would be tried again.
     """
     products, tried = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    fixed = torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic
     if recipe.precision == "tf32":
         torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = tried or not torch.are_deterministic_algorithms_enabled()
+    torch.backends.cudnn.benchmark = tried or not (fixed or isinstance(recipe, BoxRecipe))
     try:
         yield
     finally:

@@ -53,6 +53,24 @@ def test_scores_are_those_of_predictions_brought_to_the_pictures_size(data):
     assert row.mae.mean == pytest.approx(np.mean(mae), abs=1e-5)
 
 
+def test_memory_is_taken_at_once_for_what_is_kept_and_given_back_between_networks(data, monkeypatch):
+    """What peaks of memory rest on: without either the features of a network stay in the heap, or their holes do."""
+    monkeypatch.setattr(solving, "FEW_COLUMNS", 10)
+    given, rooms = [], []
+
+    class Roomy(measuring.Kept):
+        def __init__(self, *args, room, **options):
+            super().__init__(*args, room=room, **options)
+            rooms.append((self, room))
+
+    monkeypatch.setattr(measuring, "Kept", Roomy)
+    monkeypatch.setattr(measuring, "give_back", lambda: given.append(len(rooms)))
+    position(network(), data, untrained=1, paddings=[], blanks=[], **FEW)
+    assert [room for _, room in rooms] == [sum(m.nbytes for p in k.parts for m in p.values()) for k, _ in rooms]
+    assert len(rooms) == 4
+    assert {2, 4} <= set(given)
+
+
 def test_a_kernel_worse_than_its_own_centre_is_noted():
     linear = LinearReadOut(
         Group("all", ()), 3, 0, torch.zeros(2), torch.zeros(2), (), (0.06, 0.05), (0.04, 0.05), (0.08, 0.08)
