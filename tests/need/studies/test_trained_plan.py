@@ -38,13 +38,13 @@ def test_pictures_without_labels_are_refused(tmp_path):
         Trained("cifar/vgg11", str(tmp_path), **OPTIONS).run(quiet=True)
 
 
-def test_tests_follow_when_their_networks_are_trained():
+def test_tests_come_when_their_networks_are_trained_and_before_other_trainings():
     plan = study(seeds=(0,), shares=(0.38,)).planned()
     labels = ["intact 0 %, seed 0", "gap_fc 38 %, seed 0", "per-channel 38 %, seed 0"]
     cells = list(plan.cells(finished()))
     assert [c.label for c in cells] == labels
     later = plan.cells(finished((cells[2], {}), (cells[1], {})))
-    assert [c.label for c in later] == [*labels, "per-channel 38 %, seed 0, tested intact"]
+    assert [c.label for c in later] == ["per-channel 38 %, seed 0, tested intact", *labels]
 
 
 def test_what_cells_share_leaves_seeds_shares_and_methods_open():
