@@ -278,12 +278,18 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def layouts(text: str) -> list[str]:
+    if unknown := set(asked := text.split(";")) - {*LAYOUTS}:
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: give some of {'; '.join(LAYOUTS)}")
+    return asked
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("memory", "speed", "cost"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pictures", type=numbers, default=[1000, 5000, 20_000])
-    parser.add_argument("--layouts", type=lambda text: text.split(";"), default=LAYOUTS)
+    parser.add_argument("--layouts", type=layouts, default=LAYOUTS, help=f"separated by ;, of {'; '.join(LAYOUTS)}")
     parser.add_argument("--workers", type=numbers, default=[1, 2])
     parser.add_argument("--split", default="train", help="whose speed is measured")
     parser.add_argument("--rounds", type=int, default=3)
