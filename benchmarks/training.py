@@ -6,9 +6,10 @@
 
 The usual loop is PyTorch's: a DataLoader with torchvision's transforms of each picture (crop, flip, to tensor,
 normalise), maps in the default layout, the loss read at every step. Ours is `ww.fit` with the recipe `fast`. The floor
-is the time of the step's convolutions and linear layers alone, forward and backward, on the same shapes: nothing that
-runs them one after the other is faster. All run in one process, in turns; reported are medians of ratios paired by
-round, with 95 % by bootstrap over rounds. Pictures are random bytes of CIFAR's shape: their content costs nothing.
+is the time of the step's convolutions and linear layers alone, forward and backward, on the same shapes and in the same
+precision: nothing that runs them one after the other is faster. All run in one process, in turns; reported are medians
+of ratios paired by round, with 95 % by bootstrap over rounds. Pictures are random bytes of CIFAR's shape: their content
+costs nothing.
 """
 
 from __future__ import annotations
@@ -93,8 +94,9 @@ def our_loop(net: ww.Network, split: Split, device: str, **options: Any) -> Call
     return lambda: ww.fit(net, split, recipe, device=device) and None
 
 
-def layers_alone(net: nn.Module, device: str) -> tuple[Callable[[], None], float]:
+def layers_alone(net: nn.Module, device: str, precision: str) -> tuple[Callable[[], None], float]:
     """One step's convolutions and linear layers, forward and backward, channels last; and their operations."""
+    mixed = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16-mixed")
     net = net.to(device, memory_format=torch.channels_last).train()
     seen: list[tuple[nn.Module, Tensor]] = []
     handles = [
@@ -102,22 +104,42 @@ def layers_alone(net: nn.Module, device: str) -> tuple[Callable[[], None], float
         for m in net.modules()
         if isinstance(m, LAYERS)
     ]
-    with torch.no_grad():
+    with torch.no_grad(), mixed:
         net(torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last))
     for handle in handles:
         handle.remove()
     flops, parts = 0.0, []
     for i, (m, x) in enumerate(seen):
         x.requires_grad_(i > 0)  # of pictures no gradient is asked for
-        out = m(x)
+        with mixed:
+            out = m(x)
         flops += (2 if i == 0 else 3) * 2 * m.weight.numel() * out.numel() / out.shape[1]  # type: ignore[union-attr,operator]
         parts.append((m, x, torch.randn_like(out), [m.weight, *([x] if i else [])]))
 
     def step() -> None:
         for m, x, gradient, wanted in parts:
-            torch.autograd.grad(m(x), wanted, gradient)
+            with mixed:
+                out = m(x)
+            torch.autograd.grad(out, wanted, gradient)
 
     return step, flops
+
+
+def floors_of(
+    fresh: Callable[[], ww.Network], precisions: list[str], args: argparse.Namespace
+) -> tuple[dict[str, Callable[[], None]], float]:
+    """A round of the layers alone in each precision, and the operations of a step."""
+
+    def rounds(step: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(args.steps):
+                step()
+
+        return run
+
+    made = {precision: layers_alone(fresh().module, args.device, precision) for precision in precisions}
+    floors = {f"layers alone, {precision}": rounds(step) for precision, (step, _) in made.items()}
+    return floors, max(flops for _, flops in made.values())
 
 
 def seconds(run: Callable[[], None], args: argparse.Namespace) -> float:
@@ -161,8 +183,9 @@ def compared(name: str, args: argparse.Namespace) -> dict[str, Any]:
     split = Split("train", pixels, torch.tensor(labels), [str(c) for c in range(CLASSES)])
     runs = {"usual": usual_loop(fresh().module, loader, args.device)}
     runs |= {option: our_loop(fresh(), split, args.device, **OPTIONS[option]) for option in args.options}
-    alone, flops = layers_alone(fresh().module, args.device)
-    runs["layers alone"] = lambda: [alone() for _ in range(args.steps)] and None
+    precisions = {option: OPTIONS.get(option, {}).get("precision", "32-true") for option in runs}
+    floors, flops = floors_of(fresh, sorted(set(precisions.values())), args)
+    runs |= floors
     for run in runs.values():
         run()  # the first is slow
     took = np.array([[seconds(run, args) for run in runs.values()] for _ in range(args.rounds)]).T
@@ -171,10 +194,10 @@ def compared(name: str, args: argparse.Namespace) -> dict[str, Any]:
         option: {
             "images a second": n / float(np.median(each[option])),
             "times the usual loop": ratio(each["usual"], each[option]),
-            "share of the layers' own rate": ratio(each["layers alone"], each[option]),
+            "share of the layers' own rate": ratio(each[f"layers alone, {precisions[option]}"], each[option]),
         }
         for option in ("usual", *args.options)
-    } | {"rate of the layers, GFLOP/s": flops * args.steps / 1e9 / float(np.median(each["layers alone"]))}
+    } | {f"rate of the {floor}, GFLOP/s": flops * args.steps / 1e9 / float(np.median(each[floor])) for floor in floors}
 
 
 def main() -> None:

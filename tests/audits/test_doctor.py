@@ -42,18 +42,30 @@ def test_a_wrong_answer_and_a_missing_package_are_said(answers, monkeypatch):
     ("half", "said"), [(1.5, "--precision bf16-mixed pays"), (1.1, "leave the precision at 32-true")]
 )
 def test_the_precision_that_pays_is_named(answers, monkeypatch, half, said):
-    monkeypatch.setattr(
-        room, "convolution_rate", lambda device, kind, seconds: 1e11 * (half if "bfloat" in str(kind) else 1)
-    )
+    monkeypatch.setattr(room, "rates", lambda device, seconds: (1e11, 1e11 * half, 1.0))
     (line,) = [text for text in doctor(0.01).splitlines() if text.startswith("cpu: ")]
     assert line == f"cpu: convolutions at 100 GFLOP/s in float32, {100 * half:.0f} in bfloat16: {said}"
+
+
+@pytest.mark.parametrize(("ours", "said"), [(0.6, True), (0.9, False)])
+def test_other_work_that_makes_rates_too_low_is_said(answers, monkeypatch, ours, said):
+    monkeypatch.setattr(room, "rates", lambda device, seconds: (1e11, 1e10, ours))
+    assert ("other work took 40% of the processor" in doctor(0.01)) == said
+
+
+def test_rates_tell_precisions_apart_and_whose_time_it_was(monkeypatch):
+    """Of 10 s of each thread, the process got 4 s of each."""
+    monkeypatch.setattr(room, "convolution_rate", lambda device, kind, seconds: {torch.float32: 1.0}.get(kind, 2.0))
+    monkeypatch.setattr("time.monotonic", iter([0.0, 10.0]).__next__)
+    monkeypatch.setattr("time.process_time", iter([0.0, 4.0 * torch.get_num_threads()]).__next__)
+    assert room.rates("cpu", 1.0) == (1.0, 2.0, 0.4)
 
 
 def test_a_rate_is_of_operations_a_second(monkeypatch):
     """Two seconds a convolution, on a clock that is given."""
     ticks = iter(range(0, 1000, 2))
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
-    flops = 2 * 8 * 16 * 16 * 128 * 128 * 9
+    flops = 2 * 32 * 16 * 16 * 128 * 128 * 9
     assert convolution_rate("cpu", torch.float32, 0.001) == flops / 2
 
 

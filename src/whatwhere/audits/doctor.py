@@ -12,6 +12,7 @@ EXTRAS = {
     "submitit": ("slurm", "--engine slurm"),
 }  # by package: the extra that installs it, and what it is for
 FASTER = 1.2  # times float32, from which bfloat16 is worth it
+OURS = 0.8  # of the processor's time while it is measured: with less, other work makes rates too low
 
 
 def doctor(seconds: float = 1.0) -> str:
@@ -38,20 +39,32 @@ def _versions() -> Iterator[str]:
 
 
 def _devices(seconds: float) -> Iterator[str]:
-    import torch
-
     from whatwhere.lab.provenance import hardware
 
     here = hardware()
     yield f"processor: {here['cpu']}, {here['cores']} cores, {here['threads']} threads in use"
     yield f"GPUs: {', '.join(here['gpus']) or 'none that PyTorch finds'}"
     for device in ("cpu", *(f"cuda:{i}" for i in range(len(here["gpus"])))):
-        plain, half = (convolution_rate(device, kind, seconds) for kind in (torch.float32, torch.bfloat16))
+        plain, half, ours = rates(device, seconds)
         advice = "--precision bf16-mixed pays" if half > FASTER * plain else "leave the precision at 32-true"
         if device != "cpu":
             advice += ", where layers are so large that it does not wait for the next"
-        rates = f"{plain / 1e9:,.0f} GFLOP/s in {plain_kind(device)}, {half / 1e9:,.0f} in bfloat16"
-        yield f"{device}: convolutions at {rates}: {advice}"
+        found = f"{plain / 1e9:,.0f} GFLOP/s in {plain_kind(device)}, {half / 1e9:,.0f} in bfloat16"
+        yield f"{device}: convolutions at {found}: {advice}"
+        if device == "cpu" and ours < OURS:
+            yield f"  (other work took {1 - ours:.0%} of the processor meanwhile: neither rate nor advice is sure)"
+
+
+def rates(device: str, seconds: float) -> tuple[float, float, float]:
+    """FLOP/s in float32 and in bfloat16, and the share of the threads' time that this process got meanwhile."""
+    import time
+
+    import torch
+
+    used, started = time.process_time(), time.monotonic()
+    plain, half = (convolution_rate(device, kind, seconds) for kind in (torch.float32, torch.bfloat16))
+    whole = (time.monotonic() - started) * torch.get_num_threads()
+    return plain, half, min(1.0, (time.process_time() - used) / whole)
 
 
 def plain_kind(device: str) -> str:
@@ -74,7 +87,7 @@ def convolution_rate(device: str, precision: object, seconds: float) -> float:
 
     import torch
 
-    n, width = (512, 256) if device.startswith("cuda") else (8, 128)
+    n, width = (512, 256) if device.startswith("cuda") else (32, 128)
     made = {"device": device, "dtype": precision}
     x = torch.randn(n, width, 16, 16, **made).contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
     w = torch.randn(width, width, 3, 3, **made).contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
