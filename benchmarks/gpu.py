@@ -17,6 +17,7 @@ carried away, results.tar: cells, tables and figures, without weights.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -43,6 +44,7 @@ from whatwhere.lab.provenance import hardware, versions
 from whatwhere.need.studies.reference import reference_curve
 
 PIECE = 50 * 2**20  # bytes
+LISTED = ".pieces.json"  # ends the name of the list of the pieces of one folder
 WORKERS = min(14, os.cpu_count() or 1)  # a VGG-16 alone keeps an H200 busy for about a fifth of the time
 USED = 0.25  # share of the rate of convolutions that trainings are expected to reach; 18 VGG-16 on an H200: .24
 KEPT = ("study.json", "result.json", "table.csv", "curve.png", "state.json", "claims.md")
@@ -129,39 +131,57 @@ def packed(folder: Path) -> Path:
 
 
 def pieces(source: Path, target: Path, size: int = PIECE) -> list[Path]:
-    """Write a folder, or a file, as numbered pieces of at most some bytes.
+    """Write a folder, or a file, as numbered pieces of at most some bytes, and a list of them (NAME.pieces.json).
 
     Args:
         source: what is carried.
         target: folder of the pieces.
         size: of a piece.
     """
+    source = source.resolve()
     target.mkdir(parents=True, exist_ok=True)
-    made: list[Path] = []
+    made: dict[str, str] = {}
     with tempfile.TemporaryFile() as whole:
         with tarfile.open(fileobj=whole, mode="w") as archive:
             archive.add(source, source.name)
         whole.seek(0)
         while part := whole.read(size):
-            made.append(target / f"{source.name}.{len(made):03d}")
-            write_bytes(made[-1], part)
-    return made
+            name = f"{source.name}.{len(made):03d}"
+            write_bytes(target / name, part)
+            made[name] = hashlib.sha256(part).hexdigest()
+    write_json(target / f"{source.name}{LISTED}", made)
+    return [target / name for name in made]
 
 
 def join(source: Path, target: Path) -> None:
-    """Pieces of a folder, whole again.
+    """Pieces of a folder, whole again; nothing is written unless all are there as they were made.
 
     Args:
         source: folder of the pieces; several sets may lie there.
         target: folder that gets what was carried.
+
+    Raises:
+        SystemExit: if there is no list of pieces, or one is missing or damaged.
     """
-    for first in sorted(source.glob("*.000")):
+    lists = sorted(source.glob(f"*{LISTED}"))
+    if not lists:
+        raise SystemExit(f"{source}: no list of pieces (*{LISTED}) is there; carry it along with them.")
+    for listed in lists:
         with tempfile.TemporaryFile() as whole:
-            for part in sorted(source.glob(f"{first.stem}.[0-9][0-9][0-9]")):
-                whole.write(part.read_bytes())
+            for name, digest in read_json(listed).items():
+                whole.write(_piece(source / name, digest))
             whole.seek(0)
             with tarfile.open(fileobj=whole) as archive:
                 archive.extractall(target, filter="data")
+
+
+def _piece(file: Path, digest: str) -> bytes:
+    if not file.is_file():
+        raise SystemExit(f"{file}: this piece is missing; carry it again.")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise SystemExit(f"{file}: this piece is not as it was made; carry it again.")
+    return content
 
 
 def toy_data(folder: Path) -> dict[str, str]:
@@ -197,14 +217,16 @@ def measured(device: str, dry: bool) -> dict[str, Any]:
 def main() -> None:
     words = sys.argv[1:]
     if words[:1] in (["pieces"], ["join"]):
+        if len(words) != 3:
+            raise SystemExit(f"{words[0]}: give FROM and TO, two folders.")
         verb = {"pieces": pieces, "join": join}[words[0]]
-        verb(*(Path(w) for w in words[1:3]))  # type: ignore[operator]
+        verb(*map(Path, words[1:]))  # type: ignore[operator]
         return
     args = _arguments(words)
-    out = args.out.resolve()
+    out = (args.out or Path("runs/gpu-dry" if args.dry else "runs/gpu")).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    state = State.of(out)
-    given = toy_data(out / "toy") if args.dry else DOWNLOADED | dict(pair.split("=", 1) for pair in args.data)
+    state = State.of(out, dry=args.dry)
+    given = toy_data(out / "toy") if args.dry else DOWNLOADED | dict(args.data)
     entries = [e for e in book() if not args.only or e.name in args.only]
     there = [e for e in entries if not e.data or e.data in given]
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -233,11 +255,19 @@ def main() -> None:
         raise SystemExit(ended)
 
 
+def _named(pair: str) -> tuple[str, str]:
+    """A folder of data that the book asks for."""
+    name, is_pair, folder = pair.partition("=")
+    if name not in (CIFAR, CAMVID) or not is_pair:
+        raise argparse.ArgumentTypeError(f"{pair!r}: give {CIFAR}=FOLDER or {CAMVID}=FOLDER")
+    return name, folder
+
+
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=25.0, help="that it may take")
-    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of the results; goes on there")
-    parser.add_argument("--data", action="append", default=[], metavar="NAME=PATH", help="cifar100=..., camvid=...")
+    parser.add_argument("--out", type=Path, help="folder of the results, goes on there; runs/gpu, or runs/gpu-dry")
+    parser.add_argument("--data", action="append", type=_named, default=[], metavar="NAME=PATH", help="cifar100=DIR")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes side by side on the device")
     parser.add_argument("--mps", action="store_true", help=f"start {SERVICE}, and end it afterwards")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import runpy
 import shutil
@@ -35,26 +37,33 @@ class State:
 
     Attributes:
         folder: of the results.
-        done: finished steps, by entry and number.
+        done: finished steps, by entry, number and what they say.
         seconds: spent in each entry.
         device: the machine's name and rates, as last measured.
+        dry: whether they ran at toy size.
     """
 
     folder: Path
     done: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
+    dry: bool = False
     _one: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
-    def of(cls, folder: Path) -> State:
-        """As it was left there."""
+    def of(cls, folder: Path, *, dry: bool = False) -> State:
+        """As it was left there; a dry run is not gone on with at full size, which would take toys for finished."""
         file = folder / "state.json"
-        return cls(folder, **(read_json(file) if file.exists() else {}))
+        there = cls(folder, **{"dry": dry, **(read_json(file) if file.exists() else {})})
+        if there.dry != dry:
+            kinds = ("a dry run's", "this is none") if there.dry else ("no dry run's", "this is one")
+            raise SystemExit(f"--out {folder}: what is there is {kinds[0]}, and {kinds[1]}; give another folder.")
+        return there
 
     def keep(self) -> None:
         """Write it."""
-        write_json(self.folder / "state.json", {"done": self.done, "seconds": self.seconds, "device": self.device})
+        kept = {"done": self.done, "seconds": self.seconds, "device": self.device, "dry": self.dry}
+        write_json(self.folder / "state.json", kept)
 
     def spent(self, entry: Entry, number: int, seconds: float, *, finished: bool) -> None:
         """Keep how long a step took, and whether it is finished; entries side by side write one after the other."""
@@ -73,7 +82,10 @@ class State:
 
 
 def _name(entry: Entry, number: int) -> str:
-    return f"{entry.name} {number + 1}"
+    """With a digest of what the step says, so that one whose options have changed is not taken for finished."""
+    step = entry.steps[number]
+    said = json.dumps([step.command, *sorted(step.options.items())])
+    return f"{entry.name} {number + 1} {hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

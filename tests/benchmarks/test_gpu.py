@@ -73,12 +73,29 @@ def test_data_goes_in_pieces_and_comes_whole(tmp_path):
     (source / "train").mkdir(parents=True)
     for i in range(3):
         (source / "train" / f"{i}.bin").write_bytes(bytes(range(256)) * (i + 1) * 40)
-    made = gpu.pieces(source, tmp_path / "parts", 20_000)
+    parts = tmp_path / "parts"
+    made = gpu.pieces(source, parts, 20_000)
     assert len(made) > 3
     assert max(part.stat().st_size for part in made) <= 20_000
-    gpu.join(tmp_path / "parts", tmp_path / "there")
+    gpu.join(parts, tmp_path / "there")
     for file in (source / "train").iterdir():
         assert (tmp_path / "there" / "pictures" / "train" / file.name).read_bytes() == file.read_bytes()
+
+    whole, third = made[2].read_bytes(), made[2]
+    for change, said in ((third.unlink, "is missing"), (lambda: third.write_bytes(whole[:-1]), "not as it was made")):
+        change()
+        with pytest.raises(SystemExit, match=rf"pictures\.002: this piece (is )?{said}; carry it again"):
+            gpu.join(parts, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    with pytest.raises(SystemExit, match="no list of pieces"):
+        gpu.join(tmp_path / "elsewhere", tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("pair", ["cifar100", "cifar10=DIR"])
+def test_data_that_the_book_does_not_know_are_refused(pair, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        called(monkeypatch, "--data", pair, "--out", str(tmp_path))
+    assert f"{pair!r}: give cifar100=FOLDER or camvid=FOLDER" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [{}, {"fold_only": "true"}])

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, write_json
-from whatwhere.lab.cells import Cell, Store
+from whatwhere.lab.cells import Cell, CellFiles, Store, mark_of, opened
+from whatwhere.lab.claims import Claim
 
 CONFIG: dict[str, Any] = {
     "do": "train",
@@ -204,3 +206,55 @@ def test_a_users_own_file_is_not_replaced_unless_told_to(name: str, tmp_path: Pa
     assert {p.name for p in tmp_path.iterdir()} == {name}
     Store(tmp_path, STUDY, overwrite=True)
     assert read_json(tmp_path / "study.json")["model"] == STUDY["model"]
+
+
+def test_a_folder_is_a_studys_from_the_start(tmp_path: Path) -> None:
+    """Before its first cell runs, in a queue say, another study may not take it; the same command may share it."""
+    with opened(tmp_path, STUDY):
+        with pytest.raises(InputError, match="repeats: 10 there, 5 now"), opened(tmp_path, {**STUDY, "repeats": 5}):
+            pass
+        with opened(tmp_path, STUDY):
+            pass
+        with pytest.raises(InputError, match="repeats: 10 there, 5 now"):
+            Store(tmp_path, {**STUDY, "repeats": 5})
+    with opened(tmp_path, {**STUDY, "repeats": 5}):
+        assert read_json(tmp_path / "study.json")["repeats"] == 5
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["cells", "study.json"]
+
+
+def test_what_a_killed_command_left_does_not_hold_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(Claim, "release", lambda self: None)
+        with opened(tmp_path, STUDY):
+            (left,) = (tmp_path / "cells").iterdir()
+            gone = re.sub(r"pid=\d+", f"pid={2**22 + 1}", left.read_text())
+    for file in (left, tmp_path / "opening.claim"):
+        file.write_text(gone)
+    with opened(tmp_path, {**STUDY, "repeats": 5}):
+        assert not left.exists()
+
+
+def test_a_cell_of_another_study_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    """Its key leaves out what the study says for all cells, the network say."""
+    cell = Cell(CONFIG)
+    Store(tmp_path / "a", STUDY).save(cell, {"accuracy": 0.9})
+    other = Store(tmp_path / "b", {**STUDY, "model": "cifar/vgg11"})
+    write_json(other.file(cell), read_json(tmp_path / "a" / "cells" / f"{cell.key}.json"))
+    for read in (lambda: other.load(cell), other.contents):
+        with pytest.raises(InputError, match=rf"{cell.key}\.json is a cell of another study than study\.json beside"):
+            read()
+
+
+def test_a_cell_that_says_no_study_is_taken(tmp_path: Path) -> None:
+    """Earlier versions wrote none."""
+    cell = Cell(CONFIG)
+    CellFiles(tmp_path).save(cell, {"accuracy": 0.9})
+    assert "study" not in read_json(CellFiles(tmp_path).file(cell))
+    write_json(tmp_path / "study.json", STUDY)
+    assert Store(tmp_path, STUDY).load(cell) == {"accuracy": 0.9}
+
+
+def test_an_entry_that_is_none_is_as_one_that_is_missing() -> None:
+    """As when two study.json are compared: an option that came later does not shut out what was there."""
+    assert mark_of({"a": 1, "b": None}) == mark_of({"a": 1}) != mark_of({"a": 2})
+    assert mark_of({"a": 1, "b": 2}) == mark_of({"b": 2, "a": 1})

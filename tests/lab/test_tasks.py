@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from whatwhere.errors import InputError, TrainingDiverged
-from whatwhere.lab.cells import Cell, CellFiles, Worker
+from whatwhere.lab.cells import Cell, CellFiles, Store, Worker
 from whatwhere.lab.tasks import Keeping, Task, _portable, kept
 
 
@@ -111,3 +111,12 @@ def test_errors_on_their_way_from_a_worker() -> None:
     outcome, _ = Task(work, away=True)({"x": 5})
     assert type(outcome) is RuntimeError
     assert "awkward 5" in str(outcome)
+
+
+def test_a_job_whose_folder_another_study_has_taken_meanwhile_runs_nothing(tmp_path: Path) -> None:
+    """Its command was killed while it was queued."""
+    work, mine = Work(), Store(tmp_path, {"base": 1})
+    Store(tmp_path, {"base": 2})
+    report = Keeping(Task(work), CellFiles(tmp_path, mine.mark))(CELL.config)
+    assert (report.state, work.ran, mine.has(CELL)) == ("unwritable", [], False)
+    assert "holds another study by now; give each study a folder of its own" in str(report.error)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 
 from whatwhere.errors import InputError
 from whatwhere.files import read_json, refuse_foreign, write_json
-from whatwhere.lab.claims import Claim
+from whatwhere.lab.claims import Claim, alone
 
 SCHEMA_VERSION = 1
 STUDY = "study.json"
 CLAIM = ".claim"  # ends the name of the file that says who runs a cell
+PRESENT = "run-"  # begins the name of the one that says that a command is at work in the folder
 WRITTEN = ("result.json", "table.csv", "index.html")  # at the end of every study
 
 
@@ -58,9 +61,11 @@ class CellFiles:
 
     Attributes:
         folder: of the study.
+        mark: of the study, which every cell's file bears; empty takes any.
     """
 
     folder: Path
+    mark: str = ""
 
     def file(self, cell: Cell) -> Path:
         """Where a cell's result is, or will be."""
@@ -81,13 +86,36 @@ class CellFiles:
         """A finished cell's result.
 
         Raises:
-            InputError: if the file is damaged, or belongs to another configuration.
+            InputError: if the file is damaged, or belongs to another configuration or study.
         """
-        return _checked(read_json(self.file(cell)), self.file(cell))[1]
+        return self._checked(self.file(cell))[1]
+
+    def check(self) -> None:
+        """Refuse to run a cell in a folder that another study has taken, while a job was queued, say.
+
+        Raises:
+            InputError: if it has.
+        """
+        file = self.folder / STUDY
+        if self.mark and file.is_file() and mark_of(read_json(file)) != self.mark:
+            raise InputError(f"{self.folder} holds another study by now; give each study a folder of its own.")
+
+    def _checked(self, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        content = read_json(file)
+        whole = isinstance(content, dict) and {"config", "result"} <= content.keys()
+        if not whole or content.get("schema_version") != SCHEMA_VERSION or Cell(content["config"]).key != file.stem:
+            raise InputError(f"{file} does not hold the cell its name says; delete it and run the command again.")
+        if self.mark and content.get("study", self.mark) != self.mark:  # earlier versions wrote none
+            raise InputError(
+                f"{file} is a cell of another study than {STUDY} beside it describes: two ran in this folder at the "
+                "same time, or it was copied. Give each study a folder of its own; delete this one."
+            )
+        return dict(content["config"]), dict(content["result"])
 
     def save(self, cell: Cell, result: Mapping[str, Any], **about: Any) -> None:
         """Write a finished cell; `about` is recorded beside the result (seconds, hardware)."""
         head = {"schema_version": SCHEMA_VERSION, "label": cell.label, "config": cell.config}
+        head |= {"study": self.mark} if self.mark else {}
         write_json(self.file(cell), {**head, "result": result, **about}, compact=True)
 
 
@@ -105,8 +133,9 @@ class Store(CellFiles):
     """
 
     def __init__(self, folder: Path, study: Mapping[str, Any], *, kind: str = "", overwrite: bool = False) -> None:
-        super().__init__(Path(folder))
-        self.study = json.loads(json.dumps(study))  # as it will be read back
+        plain = json.loads(json.dumps(study))  # as it will be read back
+        super().__init__(Path(folder), mark_of(plain))
+        self.study = plain
         self._read: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         file = self.folder / STUDY
         finished = any((self.folder / "cells").glob("*.json"))
@@ -123,7 +152,7 @@ class Store(CellFiles):
             write_json(file, self.study)
 
     def _in_use(self) -> bool:
-        """Whether a process runs a cell."""
+        """Whether a process runs a cell, or a command is about to."""
         return not all(Claim(file).free() for file in (self.folder / "cells").glob(f"*{CLAIM}"))
 
     def _refuse_another(self, seen: Any, file: Path) -> None:
@@ -145,13 +174,45 @@ class Store(CellFiles):
         """
         for file in sorted((self.folder / "cells").glob("*.json")):
             if file.stem not in self._read:
-                self._read[file.stem] = _checked(read_json(file), file)
+                self._read[file.stem] = self._checked(file)
         return dict(self._read)
 
     def seconds(self) -> float:
         """What the finished cells took, as far as it was recorded."""
         cells = (read_json(f) for f in (self.folder / "cells").glob("*.json"))
         return sum(float(c.get("seconds", 0)) for c in cells if isinstance(c, dict))
+
+
+@contextmanager
+def opened(folder: Path, study: Mapping[str, Any], *, kind: str = "", overwrite: bool = False) -> Iterator[Store]:
+    """A store whose folder no other study takes in the block, also before its first cell is finished.
+
+    Args:
+        folder: as for `Store`.
+        study: likewise.
+        kind: likewise.
+        overwrite: likewise.
+
+    Raises:
+        InputError: as `Store`, or where no file can be written.
+    """
+    cells = folder / "cells"
+    present = Claim(cells / f"{PRESENT}{uuid.uuid4().hex[:12]}{CLAIM}")
+    with alone(folder / f"opening{CLAIM}", f"out={str(folder)!r} is opened"):
+        store = Store(folder, study, kind=kind, overwrite=overwrite)
+        for left in cells.glob(f"{PRESENT}*{CLAIM}"):
+            Claim(left).free()  # removes those of commands that were killed
+        present.take()
+    try:
+        yield store
+    finally:
+        present.release()
+
+
+def mark_of(study: Any) -> str:
+    """16 hexadecimal digits of what cells share; an entry that is None counts as missing."""
+    entries = {k: v for k, v in study.items() if v is not None} if isinstance(study, dict) else study
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def is_result(file: Path, kind: str) -> bool:
@@ -169,10 +230,3 @@ def _is_study(file: Path, study: Mapping[str, Any]) -> bool:
     except InputError:
         return True
     return isinstance(seen, dict) and (not seen or bool(seen.keys() & study.keys()))
-
-
-def _checked(content: Any, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    whole = isinstance(content, dict) and {"config", "result"} <= content.keys()
-    if not whole or content.get("schema_version") != SCHEMA_VERSION or Cell(content["config"]).key != file.stem:
-        raise InputError(f"{file} does not hold the cell its name says; delete it and run the command again.")
-    return dict(content["config"]), dict(content["result"])

@@ -55,7 +55,7 @@ def run_cells(
     chosen = engine or Here()
     task = Task(worker, quiet) if isinstance(chosen, Here) else _sendable(Task(worker, quiet, away=True))
     with Meter(title, sum(c.cost for c in missing), quiet=quiet) as meter:
-        under_way = UnderWay(chosen, task, CellFiles(store.folder), meter, quiet)
+        under_way = UnderWay(chosen, task, CellFiles(store.folder, store.mark), meter, quiet)
         errors = _collect(under_way.finished(missing), store, meter, worker, title)
     if errors:
         raise errors[0]

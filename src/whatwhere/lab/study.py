@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from whatwhere.devices import check_device
 from whatwhere.errors import InputError
-from whatwhere.lab.cells import Cell, Store
+from whatwhere.lab.cells import Cell, Store, opened
 from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
 from whatwhere.lab.progress import silence
 from whatwhere.lab.resources import Resources, check_engine
@@ -247,8 +247,11 @@ def run_study(study: Study[R], how: Run) -> R:
             run_study(first, placed)
         shared = {"study": study.kind, **plan.shared()}
         kind = loaded(study.result).kind
-        store = Store(placed.folder / plan.folder, shared, kind=kind, overwrite=how.overwrite)
-        with counting(store, started, how) as seconds:
+        where = placed.folder / plan.folder
+        with (
+            opened(where, shared, kind=kind, overwrite=how.overwrite) as store,
+            counting(store, started, how) as seconds,
+        ):
             asked = _asked(plan, placed, store)
             done = Finished(store, store.contents(), [c for c in asked if not store.has(c)])
             folded: Any = plan.fold(done)  # a dataclass, which no type says of `R`

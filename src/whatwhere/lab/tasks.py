@@ -92,6 +92,7 @@ class Keeping:
             return Report("unwritable", error)
 
     def _run(self, cell: Cell) -> Report:
+        self.files.check()
         if self.files.has(cell):  # another process has run it since it was asked for
             return Report("kept")
         outcome, about = self.task(cell.config)
