@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from whatwhere.errors import InputError
 
 NAMES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: of a job or a container, those that it was given."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def check_device(device: str, *, here: bool = True) -> None:

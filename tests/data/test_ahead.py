@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from whatwhere import devices
 from whatwhere.data import ahead as ahead_file
 from whatwhere.data.ahead import ahead, workers
 
@@ -45,7 +46,7 @@ def test_an_error_reaches_the_reader_at_its_place() -> None:
 
 
 def test_a_worker_for_each_core_at_most_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead_file.os, "sched_getaffinity", lambda pid: set(range(3)), raising=False)
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: set(range(3)), raising=False)
     assert workers() == 3
-    monkeypatch.setattr(ahead_file.os, "sched_getaffinity", lambda pid: set(range(300)), raising=False)
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: set(range(300)), raising=False)
     assert workers() == ahead_file.MOST == 16

@@ -175,7 +175,7 @@ class Counted:
 def test_this_machine_runs_no_more_jobs_than_it_has_cores_and_slurm_queues_all(
     tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(on_slurm, "usable_cores", lambda: 5)
     monkeypatch.setattr(on_slurm, "EVERY", 0.001)
     monkeypatch.setattr(on_slurm, "_submitted", lambda *_: Counted())
     Counted.now = Counted.most = 0
@@ -183,6 +183,33 @@ def test_this_machine_runs_no_more_jobs_than_it_has_cores_and_slurm_queues_all(
     handles = [engine.submit(int, {}) for _ in range(5)]
     assert [h.result() for h in handles] == [7] * 5
     assert (Counted.most, Counted.now) == (most, 0)
+
+
+def test_jobs_of_this_machine_get_gpus_of_their_own(
+    tmp_path: Path, light: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit shows the first GPU to each."""
+    sent = list[Any]()
+
+    def submitted(executor: Any, job: Job, configuration: Any) -> Counted:
+        sent.append((job.gpus, job.threads))
+        return Counted()
+
+    monkeypatch.setattr(on_slurm, "usable_cores", lambda: 64)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 5)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,4,6,7")
+    monkeypatch.setattr(on_slurm, "EVERY", 0.001)
+    monkeypatch.setattr(on_slurm, "_submitted", submitted)
+    Counted.now = Counted.most = 0
+    engine = OnSlurm("submitit-local", Resources(gpus_per_cell=2), tmp_path)
+    handles = [engine.submit(int, {}) for _ in range(4)]
+    assert sent == [(("2", "3"), 1), (("4", "6"), 1)]
+    while [h for h in handles if not h.done()]:
+        pass
+    assert sorted(sent[2:]) == [(("2", "3"), 1), (("4", "6"), 1)]
+    assert Counted.most == 2
+    with pytest.raises(InputError, match="gpus_per_cell=6: this machine has 5 GPUs that PyTorch finds; give fewer"):
+        OnSlurm("submitit-local", Resources(gpus_per_cell=6), tmp_path)
 
 
 def test_debug_jobs_run_in_this_process(tmp_path: Path) -> None:

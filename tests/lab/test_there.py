@@ -25,6 +25,14 @@ def test_a_call_runs_in_the_commands_folder_with_its_share_of_the_cores(
         torch.set_num_threads(threads)
 
 
+def test_a_call_sees_the_gpus_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.chdir(tmp_path)  # and back at the end
+    seen = lambda config: os.environ["CUDA_VISIBLE_DEVICES"]  # noqa: E731
+    assert there(Call(seen, str(tmp_path)), {}) == "0"
+    assert there(Call(seen, str(tmp_path), gpus=("3", "5")), {}) == "3,5"
+
+
 def test_a_folder_that_is_not_shared_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"{tmp_path}/gone is not on .*: give the command in a folder that all nodes"):
         Call(dict, str(tmp_path / "gone"))({})

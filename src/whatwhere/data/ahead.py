@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from whatwhere.devices import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -17,8 +18,7 @@ MOST = 16
 
 def workers() -> int:
     """Threads that decode: one for each core that this process may use, `MOST` at most."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(MOST, len(affinity(0)) if affinity else os.cpu_count() or 1)
+    return min(MOST, usable_cores())
 
 
 def ahead(function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from whatwhere.devices import usable_cores
 from whatwhere.errors import InputError
 from whatwhere.lab.resources import DEBUG, LOCAL, SLURM, Resources
-from whatwhere.lab.there import Call
+from whatwhere.lab.there import VISIBLE, Call
 
 JOBS = "jobs"  # in the study's folder: what is sent, what comes back, and logs; gone at the end if all went well
 CLUSTERS = {SLURM: "slurm", LOCAL: "local", DEBUG: "debug"}
@@ -52,9 +53,11 @@ class OnSlurm:
     """
 
     def __init__(self, name: str, resources: Resources, folder: Path) -> None:
-        self._threads, self._sent = resources.cpus_per_cell, list[Sent]()
+        self._threads, self._sent = resources.cpus_per_cell or (None if name == DEBUG else 1), list[Sent]()
         self._folder = folder.absolute() / JOBS / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
-        self._most = max(1, (os.cpu_count() or 1) // (self._threads or 1)) if name == LOCAL else None  # nobody queues
+        self._here = name == LOCAL  # where nobody queues, or hands out GPUs
+        self._each = round(resources.gpus_per_cell or 0) if self._here else 0
+        self._gpus = _gpus_here(self._each)
         self._executor = _executor(name, self._folder)
         self._executor.update_parameters(**parameters(resources))
 
@@ -64,14 +67,23 @@ class OnSlurm:
         Raises:
             InputError: if sbatch refuses it.
         """
-        job = Job(function, os.getcwd(), self._threads)
-        sent = Sent(lambda: _submitted(self._executor, job, configuration), self._room)
+
+        def submitted(gpus: tuple[str, ...]) -> Any:
+            job = Job(function, os.getcwd(), self._threads, gpus if self._each else None)
+            return _submitted(self._executor, job, configuration)
+
+        sent = Sent(submitted, self._room)
         self._sent.append(sent)
         return sent
 
-    def _room(self) -> bool:
-        """Whether another job may be queued."""
-        return self._most is None or sum(sent.queued for sent in self._sent) < self._most
+    def _room(self) -> tuple[str, ...] | None:
+        """The GPUs that another job gets, where this machine hands them out; None while it has no room for a job."""
+        if not self._here:
+            return ()
+        there = [sent for sent in self._sent if sent.queued]
+        free = [gpu for gpu in self._gpus if not any(gpu in sent.gpus for sent in there)]
+        room = (len(there) + 1) * (self._threads or 1) <= usable_cores() or not there
+        return tuple(free[: self._each]) if room and len(free) >= self._each else None
 
     def __enter__(self) -> OnSlurm:
         """Nothing is queued before the first cell."""
@@ -92,14 +104,20 @@ class Sent:
     """A cell on its way.
 
     Args:
-        submit: queues its job; asked again where a job was killed.
-        room: whether a job may be queued now.
+        submit: queues its job, with the GPUs it gets; asked again where a job was killed.
+        room: these GPUs, or None while no job may be queued.
     """
 
-    def __init__(self, submit: Callable[[], Any], room: Callable[[], bool]) -> None:
+    def __init__(self, submit: Callable[[tuple[str, ...]], Any], room: Callable[[], tuple[str, ...] | None]) -> None:
         self._submit, self._room, self._left = submit, room, RETRIES
-        self._job: Any = submit() if room() else None
+        self.gpus: tuple[str, ...] = ()
+        self._job: Any = None
         self._looked, self._over = 0.0, False
+        self._begin()
+
+    def _begin(self) -> None:
+        if (gpus := self._room()) is not None:
+            self.gpus, self._job = gpus, self._submit(gpus)
 
     @property
     def queued(self) -> bool:
@@ -108,8 +126,8 @@ class Sent:
 
     def done(self) -> bool:
         """Whether its job has ended, and is not to be sent again."""
-        if self._job is None and self._room():
-            self._job = self._submit()
+        if self._job is None:
+            self._begin()
         if self._job is None or time.monotonic() - self._looked < EVERY:
             return False
         self._looked = time.monotonic()
@@ -124,7 +142,7 @@ class Sent:
         if not killed or not self._left:
             return False
         self._left -= 1
-        self._job = self._submit()
+        self._job = self._submit(self.gpus)
         return True
 
     def result(self) -> Any:
@@ -137,6 +155,23 @@ class Sent:
         """End its job."""
         if self._job is not None:
             self._job.cancel(check=False)
+
+
+def _gpus_here(each: int) -> tuple[str, ...]:
+    """GPUs of this machine by number, where each cell gets some.
+
+    Raises:
+        InputError: if there are fewer than a cell asks for.
+    """
+    if not each:
+        return ()
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < each:
+        raise InputError(f"gpus_per_cell={each}: this machine has {count} GPUs that PyTorch finds; give fewer.")
+    given = os.environ.get(VISIBLE)
+    return tuple(given.split(",")[:count]) if given else tuple(map(str, range(count)))
 
 
 def parameters(resources: Resources) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from whatwhere.errors import InputError
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -19,11 +21,13 @@ class Call:
         function: of the configuration.
         folder: where the command was given, which relative paths are relative to.
         threads: that torch may use; None is what it finds.
+        gpus: that it sees; None is what it finds.
     """
 
     function: Callable[[Mapping[str, Any]], Any]
     folder: str
     threads: int | None = None
+    gpus: tuple[str, ...] | None = None
 
     def __call__(self, configuration: Mapping[str, Any]) -> Any:
         """Call it there.
@@ -42,6 +46,8 @@ class Call:
             ) from error
         if self.threads:
             torch.set_num_threads(self.threads)
+        if self.gpus is not None:  # before CUDA is first used, which reads it then
+            os.environ[VISIBLE] = ",".join(self.gpus)
         return self.function(configuration)
 
 
