@@ -30,6 +30,8 @@
     const ink = (d) => css(`--series-${chart.series.indexOf(look.get(d.series)) % 6}`);
     const spread = rows.filter((d) => d.low !== null && d.high !== null);
     const values = rows.flatMap((d) => [d.y, d.low, d.high]).concat(chart.levels.map((l) => l.y));
+    const close = 0.05 * (d3.max([0, ...values]) - d3.min([0, ...values]));
+    const under = (d) => chart.levels.some((l, i) => l !== d && l.y >= d.y && l.y - d.y < close && (l.y > d.y || i > chart.levels.indexOf(d)));
     const places = [...new Set(chart.rows.filter((d) => d.panel === panel).map((d) => d.x))];
     const below = 34 + 5 * Math.min(18, d3.max(chart.ticks, (t) => t.length) ?? 0);
     const shortly = (v) => String(Math.round(v * 10) / 10);
@@ -44,7 +46,8 @@
         Plot.text(panel === undefined ? [] : [`${panel}: ${chart.y}`], { frameAnchor: "top-left", dy: -28, dx: -44, fontWeight: 600, fill: css("--ink") }),
         Plot.ruleY([0], { stroke: css("--line") }),
         Plot.ruleY(chart.levels, { y: "y", stroke: css("--soft"), strokeDasharray: "5 3" }),
-        Plot.text(chart.levels, { y: "y", frameAnchor: "right", dy: -7, text: (d) => `${d.label}: ${shown(d.y)}`, fill: css("--soft") }),
+        ...[false, true].map((lower) => Plot.text(chart.levels.filter((d) => under(d) === lower), {
+          y: "y", frameAnchor: "right", dy: lower ? 8 : -7, text: (d) => `${d.label}: ${shown(d.y)}`, fill: css("--soft") })),
         Plot.ruleX(spread, { x: "x", y1: "low", y2: "high", stroke: ink, strokeOpacity: 0.55, strokeWidth: 1.5 }),
         ...[false, true].flatMap((control) => [false, true].map((again) => Plot.line(
           rows.filter((d) => look.get(d.series).control === control && chart.series.indexOf(look.get(d.series)) >= 6 === again),
