@@ -3,6 +3,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -49,6 +50,10 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         ({**RECIPE, "lr": 0.2}, {"seed": 1}, r"lr \(0\.1 there, 0\.2 now\)"),
         (RECIPE, {"seed": 2}, r"seed \(1 there, 2 now\)"),
         ({**RECIPE, "new": 1}, {"seed": 1}, "another recipe"),
+        ({**RECIPE, "new": 1}, {"seed": 1}, r"recipe: new \(nothing there, 1 now\)"),
+        ({**RECIPE, "ema": 0.9}, {"seed": 1}, r"recipe: ema \(0\.0 there, 0\.9 now\)"),
+        ({**RECIPE, "crop_area": (0.1, 1.0)}, {"seed": 1}, r"crop_area \(None there, \(0\.1, 1\.0\) now\)"),
+        ({k: v for k, v in RECIPE.items() if k != "lr"}, {"seed": 1}, r"recipe: lr \(0\.1 there, nothing now\)"),
     ],
 )
 def test_another_recipe_or_seed_is_refused_and_nothing_changed(
@@ -70,6 +75,22 @@ def test_a_checkpoint_from_before_the_seed_was_kept_is_read(tmp_path: Path) -> N
     torch.save(state, tmp_path / "c.pt")
     other = progress(4)
     checkpoint.load(tmp_path / "c.pt", other, RECIPE, seed=1)
+    assert other.epoch == 3
+
+
+def test_what_a_checkpoint_says_nothing_of_is_the_same(tmp_path: Path) -> None:
+    """Options that came later are left out while they are as before; what is told of a training grew, too."""
+    checkpoint.save(tmp_path / "c.pt", progress(3), {**RECIPE, "milestones": [1, 2]}, seed=1)
+    other = progress(4)
+    checkpoint.load(tmp_path / "c.pt", other, {**RECIPE, "fused": False}, seed=1, told_later="something")
+    assert other.epoch == 3
+
+
+def test_numbers_of_numpy_are_kept_as_pythons(tmp_path: Path) -> None:
+    recipe = {**RECIPE, "lr": np.float64(0.1)}
+    checkpoint.save(tmp_path / "c.pt", progress(3), recipe, preprocessing={"mean": [np.float32(0.5)]})
+    other = progress(4)
+    checkpoint.load(tmp_path / "c.pt", other, RECIPE, preprocessing={"mean": (0.5,)})
     assert other.epoch == 3
 
 

@@ -7,6 +7,7 @@ import pickle
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from whatwhere.errors import InputError
 from whatwhere.files import write_bytes
+from whatwhere.training.recipes import LATER
 
 
 @dataclass
@@ -48,8 +50,8 @@ def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         **about: plain values that must be the same for another call to resume here (seed, pictures).
     """
     state = {
-        "recipe": dict(recipe),
-        "about": about,
+        "recipe": _plain(recipe),
+        "about": _plain(about),
         "epoch": progress.epoch,
         "history": progress.history,
         "module": progress.module.state_dict(),
@@ -93,10 +95,30 @@ def _why(error: Exception) -> str:
 
 
 def _refuse_another(path: Path, state: Mapping[str, Any], recipe: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    seen = {**state["recipe"], **state.get("about", {})}
-    now = {**recipe, **about}
-    differing = [f"{k} ({seen[k]!r} there, {now.get(k)!r} now)" for k in seen if seen[k] != now.get(k)]
-    if differing or set(state["recipe"]) != set(recipe):
+    """Refuse what is said otherwise; of what a checkpoint from before says nothing, it is taken to be the same."""
+    kept = state.get("about", {})
+    seen = {**LATER, **_plain(state["recipe"]), **_plain(kept)}
+    now = {**LATER, **_plain(recipe), **{k: v for k, v in _plain(about).items() if k in kept}}
+    differing = [k for k in {**seen, **now} if seen.get(k, _Absent) != now.get(k, _Absent)]
+    if differing:
+        each = [f"{k} ({_shown(seen, k)} there, {_shown(now, k)} now)" for k in differing]
         raise InputError(
-            f"{path} was written under another recipe: {', '.join(differing)}; choose another folder or delete it."
+            f"{path} was written under another recipe: {', '.join(each)}; choose another folder or delete it."
         )
+
+
+class _Absent:
+    """Stands for what is not said; equal to nothing else."""
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return textwrap.shorten(repr(values[key]), 200) if key in values else "nothing"
+
+
+def _plain(value: Any) -> Any:
+    """A value as it is kept and compared: tuples for lists, Python's numbers for NumPy's, which no checkpoint holds."""
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return float(value) if isinstance(value, Real) and not isinstance(value, int) else value
