@@ -40,3 +40,9 @@ def test_a_step_of_training_leaves_statistics_alone():
     module(torch.rand(4, 3, 5, 5))
     changed = [k for k, v in module.state_dict().items() if not torch.equal(v, before[k])]
     assert changed == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
+
+
+def test_plain_values_do_not_depend_on_the_order():
+    frozen = Frozen(("1", "0"), ("b", "a"))
+    assert frozen.to_dict() == Frozen(("0", "1"), ("a", "b")).to_dict()
+    assert frozen.to_dict() == {"modules": ["0", "1"], "parameters": ["a", "b"]}

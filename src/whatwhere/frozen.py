@@ -42,5 +42,9 @@ class Frozen:
             if name in named:
                 named[name].eval()
 
+    def to_dict(self) -> dict[str, list[str]]:
+        """Plain values: the names, in whatever order they were given, sorted."""
+        return {"modules": sorted(self.modules), "parameters": sorted(self.parameters)}
+
 
 NOTHING = Frozen()

@@ -18,7 +18,7 @@ from whatwhere.frozen import Frozen
 from whatwhere.hold.padding import with_padding
 from whatwhere.models.load import load_model
 from whatwhere.need import shuffle
-from whatwhere.network import Network
+from whatwhere.network import Network, Preprocessing
 from whatwhere.site_table import list_sites
 from whatwhere.training.augment import augment
 from whatwhere.training.class_weights import logarithmic
@@ -51,6 +51,14 @@ def trained(
     torch.manual_seed(11)  # dropout draws from the global generator
     history = fit(net, split, recipe, device="cpu", **options)
     return weights(net), history
+
+
+def stopping_at(last: int) -> Any:
+    def on_step(done: int, total: int) -> None:
+        if done == last:
+            raise KeyboardInterrupt
+
+    return on_step
 
 
 # The step and the loop, against loops of their own
@@ -384,6 +392,41 @@ def test_the_checkpoint_of_other_pictures_is_refused(pictures: MakeSplit, small_
     fit(small_net(), pictures(), RECIPE, device="cpu", file=tmp_path / "c.pt")
     with pytest.raises(InputError, match="another recipe: pictures"):
         fit(small_net(), pictures(seed=1), RECIPE, device="cpu", file=tmp_path / "c.pt")
+
+
+def test_the_checkpoint_of_another_preprocessing_is_refused(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path
+) -> None:
+    fit(small_net(), pictures(), RECIPE, device="cpu", file=tmp_path / "c.pt")
+    moved = replace(small_net().preprocessing, source="the same numbers of another folder")
+    fit(Network(small_net().module, moved), pictures(), RECIPE, device="cpu", file=tmp_path / "c.pt")
+    other = Network(small_net().module, Preprocessing(mean=(0.4, 0.5, 0.7), std=(0.2, 0.3, 0.25)))
+    with pytest.raises(InputError, match=r"another recipe: preprocessing \(.*0\.5, 0\.6.* there, .*0\.5, 0\.7.* now\)"):
+        fit(other, pictures(), RECIPE, device="cpu", file=tmp_path / "c.pt")
+
+
+def test_the_checkpoint_of_other_frozen_parts_is_refused(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {"device": "cpu", "file": tmp_path / "c.pt"}
+    fit(small_net(), pictures(), RECIPE, frozen=FROZEN, **how)
+    fit(small_net(), pictures(), RECIPE, frozen=Frozen(("1", "0"), FROZEN.parameters[::-1]), **how)
+    with pytest.raises(InputError, match=r"another recipe: frozen \(.*'0\.weight'.* there, .*\(\).* now\)"):
+        fit(small_net(), pictures(), RECIPE, **how)
+
+
+def test_a_checkpoint_that_tells_less_of_its_training_goes_on(
+    pictures: MakeSplit, small_net: MakeNet, tmp_path: Path
+) -> None:
+    """Those from before preprocessing and frozen parts were kept."""
+    expected, _ = trained(small_net(), pictures(), frozen=FROZEN)
+    file = tmp_path / "c.pt"
+    with pytest.raises(KeyboardInterrupt):
+        trained(small_net(), pictures(), frozen=FROZEN, file=file, on_step=stopping_at(6))
+    state = torch.load(file)
+    del state["about"]["preprocessing"], state["about"]["frozen"]
+    torch.save(state, file)
+    assert same(trained(small_net(), pictures(), frozen=FROZEN, file=file)[0], expected)
 
 
 def test_fewer_pictures_than_a_batch(pictures: MakeSplit, small_net: MakeNet) -> None:

@@ -112,7 +112,7 @@ class _Absent:
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
-    return textwrap.shorten(repr(values[key]), 200) if key in values else "nothing"
+    return textwrap.shorten(repr(values[key]), 200, placeholder=" ...") if key in values else "nothing"
 
 
 def _plain(value: Any) -> Any:

@@ -80,7 +80,7 @@ def fit(
         seed: of the order of the pictures and of their augmentation.
         device: `auto`, `cpu`, `cuda` or `mps`.
         file: checkpoint, written after every epoch. An existing one is resumed and replaces the network's weights;
-            one of another recipe, seed, pictures or layers is refused.
+            one of another recipe, seed, pictures, preprocessing, layers or frozen parts is refused.
         test: pictures to evaluate on after every epoch.
         generators: further random generators (of an intervention), saved and restored with the checkpoint.
         on_step: called after every step with (steps done, total steps).
@@ -176,7 +176,9 @@ def _begun(loop: Loop, seed: int, generators: Mapping[str, torch.Generator]) -> 
 
 def _about(loop: Loop, seed: int) -> dict[str, Any]:
     """What must be the same for another call to go on from a checkpoint."""
-    return {"seed": seed, "pictures": loop.train.fingerprint, "layers": architecture(loop.net.module)}
+    prepared = {k: v for k, v in loop.net.preprocessing.to_dict().items() if k != "source"}  # that is for the record
+    told = {"preprocessing": prepared, "frozen": loop.frozen.to_dict()}
+    return {"seed": seed, "pictures": loop.train.fingerprint, "layers": architecture(loop.net.module), **told}
 
 
 def _epoch(
