@@ -30,6 +30,8 @@ class Progress:
         epoch: number of complete epochs.
         history: one record for each complete epoch.
         averages: running averages of the weights, by name, if there are any.
+        layers: generators that layers draw from on a GPU, by its kind; a checkpoint that holds none of this kind, from
+            before they were kept or of another device, leaves them as they are.
     """
 
     module: nn.Module
@@ -38,6 +40,7 @@ class Progress:
     epoch: int
     history: list[dict[str, float]]
     averages: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: Mapping[str, torch.Generator] = field(default_factory=dict)
 
 
 def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any) -> None:
@@ -56,8 +59,9 @@ def save(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         "history": progress.history,
         "module": progress.module.state_dict(),
         "optimizer": progress.optimizer.state_dict(),
-        "generators": {name: g.get_state() for name, g in progress.generators.items()},
-        "global_generator": torch.get_rng_state(),  # dropout draws from it
+        "generators": _states(progress.generators),
+        "global_generator": torch.get_rng_state(),  # dropout on a CPU draws from it
+        **({"layer_generators": _states(progress.layers)} if progress.layers else {}),
         **({"averages": dict(progress.averages)} if progress.averages else {}),
     }
     content = io.BytesIO()  # on a full disk torch.save does not raise an OSError
@@ -78,6 +82,9 @@ def load(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         progress.optimizer.load_state_dict(state["optimizer"])
         for name, generator in progress.generators.items():
             generator.set_state(state["generators"][name])
+        for name, drawn in state.get("layer_generators", {}).items():
+            if name in progress.layers:
+                progress.layers[name].set_state(drawn)
         for name, average in progress.averages.items():
             average.copy_(state["averages"][name])
         torch.set_rng_state(state["global_generator"])
@@ -86,6 +93,10 @@ def load(path: Path, progress: Progress, recipe: Mapping[str, Any], **about: Any
         raise
     except Exception as error:  # a damaged file makes torch raise many kinds
         raise InputError(f"{path} cannot be used ({_why(error)}); delete it to start this training again.") from error
+
+
+def _states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
+    return {name: generator.get_state() for name, generator in generators.items()}
 
 
 def _why(error: Exception) -> str:

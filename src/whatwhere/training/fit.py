@@ -21,7 +21,7 @@ from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture
 from whatwhere.frozen import NOTHING, Frozen
 from whatwhere.network import Network, check_finite
-from whatwhere.training import checkpoint, ranks
+from whatwhere.training import checkpoint, draws, ranks
 from whatwhere.training.averages import Averages
 from whatwhere.training.evaluate import evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
@@ -71,13 +71,15 @@ def fit(
 ) -> History:
     """Train a network in place.
 
-    On the CPU the same seed gives bit-identical weights, also after an interruption.
+    On the CPU the same seed gives bit-identical weights, also after an interruption. On a GPU it gives the same draws
+    (order, augmentation, dropout), also after an interruption, but kernels there may round their sums otherwise each
+    time; with `torch.use_deterministic_algorithms` they do not.
 
     Args:
         net: the network; its module is trained, and moved to the device. A plain module gets pictures as by `evaluate`.
         train: labelled pictures, scenes with label maps, or pictures with boxes.
         recipe: how to train; a `SceneRecipe` for scenes, a `BoxRecipe` for a detector.
-        seed: of the order of the pictures and of their augmentation.
+        seed: of the order of the pictures, of their augmentation, and of dropout.
         device: `auto`, `cpu`, `cuda` or `mps`.
         file: checkpoint, written after every epoch. An existing one is resumed and replaces the network's weights;
             one of another recipe, seed, pictures, preprocessing, layers or frozen parts is refused.
@@ -89,9 +91,10 @@ def fit(
         until: called after every epoch with the network, for values that join the epoch's record; the training ends
             where they say `enough`.
         devices: GPUs, or processes on a CPU, that share every batch; started by torchrun, on several machines say, the
-            processes are those. The numbers are those of one device but for rounding, and but for batch norm, which
-            normalises each share by itself and keeps the first process's running statistics, as is usual. Not of
-            scenes or boxes.
+            processes are those. The numbers are those of one device but for rounding, for batch norm, which normalises
+            each share by itself and keeps the first process's running statistics, as is usual, and for dropout and
+            other layers that draw (drop path, say): each process has draws of its own, which its number and the seed
+            decide. Not of scenes or boxes.
 
     Raises:
         InputError: if the pictures have no labels or are fewer than a batch, the network has too few scores, does not
@@ -117,12 +120,13 @@ def fit(
         sent |= {"frozen": frozen, "objective": objective, "devices": devices}
         with ranks.together(devices, fit, net, sent):
             return fit(net, **sent, test=test, generators=generators, on_step=on_step, until=until)
-    with _seeded(seed), _kernels(recipe), frozen.held(net.module), logged() as log:
+    with draws.seeded(seed), _kernels(recipe), frozen.held(net.module), logged() as log:
         with _quietly():
             loop = _loop(net, train, recipe, seed, device, frozen, task, file, on_step)
-        progress = _begun(loop, seed, generators or {})
-        while progress.epoch < recipe.epochs and not _ended(progress):
-            _epoch(loop, progress, seed, lambda: _looked(net, test, until), log)
+        with draws.seeded_too(draws.of_device(loop.fabric.device), seed):
+            progress = _begun(loop, seed, generators or {})
+            while progress.epoch < recipe.epochs and not _ended(progress):
+                _epoch(loop, progress, seed, lambda: _looked(net, test, until), log)
         if loop.averages:
             loop.averages.put_into(net.module)
         ranks.same_buffers(loop.fabric, net.module)
@@ -167,7 +171,8 @@ def _begun(loop: Loop, seed: int, generators: Mapping[str, torch.Generator]) -> 
     """Where a training stands: at its start, or where its checkpoint was written."""
     state, module = {"pictures": loop.draws, **generators}, loop.net.module
     weights = loop.averages.weights if loop.averages else {}
-    progress = checkpoint.Progress(module, loop.optimizer, state, 0, [], weights)
+    layers = draws.of_device(loop.fabric.device)
+    progress = checkpoint.Progress(module, loop.optimizer, state, 0, [], weights, layers)
     if loop.file and loop.file.exists():
         checkpoint.load(loop.file, progress, loop.recipe.to_dict(), **_about(loop, seed))
     ranks.check_same(loop.fabric, progress.epoch, f"{loop.file}: complete epochs")
@@ -272,14 +277,6 @@ def _ended(progress: checkpoint.Progress) -> bool:
 
 def _tested(net: Network, test: Split | SceneSplit) -> float:
     return evaluate_scenes(net, test).accuracy if isinstance(test, SceneSplit) else evaluate(net, test).accuracy
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generator, which dropout draws from; the caller's state is restored afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _fabric(device: str, recipe: Recipe) -> Any:
