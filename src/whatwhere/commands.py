@@ -127,7 +127,8 @@ def train(
         seed: of the initial weights, the order of the pictures and their augmentation.
         device: auto, cpu, cuda or mps.
         devices: GPUs of this machine, or processes on its CPU, that share every batch; on several machines start the
-            command with torchrun in each of them instead. Batch norm normalises each share by itself.
+            command with torchrun in each of them instead. Batch norm normalises each share by itself, and dropout draws
+            anew for each.
         overwrite: replace weights and a history in the folder that no training of this command wrote.
         log: also log every epoch: csv or tensorboard (in the folder's logs/), wandb, mlflow or trackio (where their own
             settings say).

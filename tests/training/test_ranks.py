@@ -100,6 +100,15 @@ def test_batch_norm_sees_the_share_of_each_process(pictures) -> None:
         assert torch.allclose(value, net.module.state_dict()[name], rtol=0, atol=1e-6), name
 
 
+def test_dropout_draws_for_each_share_the_same_again_with_the_same_seed(pictures, small_net) -> None:
+    one, *two = (small_net() for _ in range(3))
+    fit(one, pictures(), RECIPE, device="cpu")
+    for net in two:
+        fit(net, pictures(), RECIPE, device="cpu", devices=2)
+    assert all(torch.equal(v, state(two[1])[k]) for k, v in state(two[0]).items())
+    assert not torch.allclose(state(one)["5.weight"], state(two[0])["5.weight"], rtol=0, atol=1e-3)
+
+
 class Fails(nn.Module):
     """Gives NaN in the second process alone."""
 
