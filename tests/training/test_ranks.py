@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,29 @@ def test_processes_that_are_started_anew(pictures, monkeypatch: pytest.MonkeyPat
     fit(one, pictures(), RECIPE, device="cpu")
     fit(two, pictures(), RECIPE, device="cpu", devices=2)
     assert all(torch.allclose(v, state(two)[k], rtol=0, atol=1e-6) for k, v in state(one).items())
+
+
+def test_who_waits_for_a_test_waits_long_and_steps_do_not(pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of more than half an hour ended the training: the others waited for it as for a step."""
+    made: dict[Any, timedelta] = {}
+    used: list[Any] = []
+    new_group, broadcast = torch.distributed.new_group, torch.distributed.broadcast_object_list
+
+    def make(*given: Any, timeout: timedelta, **more: Any) -> Any:
+        group = new_group(*given, timeout=timeout, **more)
+        made[group] = timeout
+        return group
+
+    def send(objects: list[Any], src: int, group: Any = None) -> None:
+        used.append(group)
+        broadcast(objects, src, group=group)
+
+    monkeypatch.setattr(torch.distributed, "new_group", make)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", send)
+    history = fit(net_of(False), pictures(), RECIPE, device="cpu", test=pictures(9), devices=2)
+    assert [*made.values()] == [timedelta(days=1)]
+    assert len(used) >= 2 * len(history.epochs)
+    assert {*used} == {*made}
 
 
 def test_batch_norm_sees_the_share_of_each_process(pictures) -> None:

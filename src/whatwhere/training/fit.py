@@ -32,6 +32,7 @@ from whatwhere.training.recipes import BoxRecipe, Recipe
 from whatwhere.training.tracking import logged
 
 Until = Callable[[Network], Mapping[str, float]]
+Log = Callable[[list[dict[str, float]]], None]
 ENOUGH = "enough"  # in an epoch's record: whether the training ends there
 
 
@@ -191,21 +192,24 @@ def _epoch(
     progress: checkpoint.Progress,
     seed: int,
     look: Callable[[], dict[str, float]],
-    log: Callable[[list[dict[str, float]]], None],
+    log: Log,
 ) -> None:
     """Train one epoch, look at the network, and keep both."""
-    first = ranks.rank() == 0
-    if not first:  # dropout of its own, the same again after an interruption
+    if ranks.rank() > 0:  # dropout of its own, the same again after an interruption
         torch.manual_seed(seed + 1_000_003 * ranks.rank() + progress.epoch)
     record = loop.epoch(progress.epoch)
     with loop.averages.shown(loop.net.module) if loop.averages else nullcontext():
         record |= ranks.from_first(loop.fabric, look)
     progress.history.append(record)
     progress.epoch += 1
-    if loop.file and first:
+    ranks.from_first(loop.fabric, lambda: _kept(loop, progress, seed, log))
+
+
+def _kept(loop: Loop, progress: checkpoint.Progress, seed: int, log: Log) -> None:
+    """Keep an epoch: in the log first, since an epoch that is in the checkpoint is never logged again."""
+    log(progress.history)
+    if loop.file:
         checkpoint.save(loop.file, progress, loop.recipe.to_dict(), **_about(loop, seed))
-    if first:
-        log(progress.history)
 
 
 def _check_shared(devices: int, recipe: Recipe, task: Objective) -> None:

@@ -8,6 +8,7 @@ import pickle
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 START = "spawn"  # a fork of a process that ran on a GPU, or with threads, may hang
 PATIENCE = 10  # seconds for a process that failed to say why
+_groups: dict[Any, Any] = {}
 
 
 def launched() -> bool:
@@ -49,9 +51,24 @@ def layout() -> dict[str, Any]:
 
 
 def from_first(fabric: Any, look: Callable[[], T]) -> T:
-    """What the first process finds, in all of them."""
-    found = look() if rank() == 0 else None
-    return found if size() == 1 else fabric.broadcast(found)  # type: ignore[return-value]
+    """What the first process finds, in all of them; the others wait for a day if need be."""
+    if size() == 1:
+        return look()
+    waiting = _waiting()
+    found = [look() if rank() == 0 else None]
+    torch.distributed.broadcast_object_list(found, 0, group=waiting)
+    return found[0]  # type: ignore[return-value]
+
+
+def _waiting() -> Any:
+    """A group of all processes for waiting, made once.
+
+    A step that hangs is to end after PyTorch's usual time (minutes), but a test may take longer than that.
+    """
+    world = torch.distributed.group.WORLD
+    if world not in _groups:
+        _groups[world] = torch.distributed.new_group(timeout=timedelta(days=1))
+    return _groups[world]
 
 
 def check_same(fabric: Any, value: Any, what: str) -> None:
@@ -114,6 +131,7 @@ def together(devices: int, function: Callable[..., Any], net: Any, sent: Mapping
             finally:
                 if torch.distributed.is_initialized():
                     torch.distributed.destroy_process_group()
+                _groups.clear()  # freed now, not in a process that is forked later and lacks their threads
         for process in others:
             process.join()
     except Exception as error:
