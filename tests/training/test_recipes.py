@@ -3,6 +3,7 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from whatwhere.errors import InputError
@@ -91,6 +92,19 @@ def test_fields_that_came_later_are_left_out_where_nothing_changed() -> None:
         ({"warmup": 1.5}, r"warmup=1\.5 must be a number from 0 to 1"),
         ({"momentum": 2}, r"momentum=2 must be a number from 0 to 1"),
         ({"label_smoothing": -0.1}, r"label_smoothing=-0\.1 must be"),
+        ({"momentum": 1.0}, r"momentum=1\.0 must be a number from 0 to 1, and less than 1"),
+        ({"label_smoothing": 1}, r"label_smoothing=1 must be a number from 0 to 1, and less than 1"),
+        ({"flip": "no"}, r"flip='no' matches nothing\. Choices: False, True"),
+        ({"nesterov": "false"}, r"nesterov='false' matches nothing.*Choices: False, True"),
+        ({"nesterov": "false", "momentum": 0}, r"nesterov='false' matches nothing.*Choices: False, True"),
+        ({"milestones": 150}, r"milestones=150 must be whole numbers of epochs, ascending, such as \(150,\) or"),
+        ({"milestones": (225, 150)}, r"milestones=\(225, 150\) must be"),
+        ({"milestones": (150, 150)}, r"milestones=\(150, 150\) must be"),
+        ({"milestones": (1.5,)}, r"milestones=\(1\.5,\) must be"),
+        ({"milestones": (True,)}, r"milestones=\(True,\) must be"),
+        ({"milestones": (-1, 2)}, r"milestones=\(-1, 2\) must be"),
+        ({"milestones": "150"}, r"milestones='150' must be"),
+        ({"milestones": None}, r"milestones=None must be"),
         ({"optimizer": "sdg"}, r"optimizer='sdg' matches nothing.* 'sgd'\? Choices: sgd, adamw"),
         ({"schedule": "cosine"}, r"schedule='cosine' matches nothing.* Choices: step, one-cycle, constant"),
         ({"precision": "16"}, r"precision='16' matches nothing.* Choices: 32-true, bf16-mixed"),
@@ -124,6 +138,15 @@ def test_a_recipe_survives_json() -> None:
     assert Recipe.of(plain) == recipe
 
 
+def test_lists_are_taken_for_tuples() -> None:
+    """As they come out of a JSON or a YAML file, and as checkpoints and cells hold them."""
+    recipe = Recipe(epochs=1, milestones=[1, 2], crop_padding=0, crop_area=[0.1, 1.0])  # type: ignore[arg-type]
+    assert recipe == Recipe(epochs=1, milestones=(1, 2), crop_padding=0, crop_area=(0.1, 1.0))
+    assert hash(recipe) == hash(replace(recipe))
+    scenes = SceneRecipe(epochs=1, crop=[8, 8], scale=[1, 2], class_weights=[1.0, np.float32(2)])  # type: ignore[arg-type]
+    assert scenes == SceneRecipe(epochs=1, crop=(8, 8), scale=(1, 2), class_weights=(1.0, 2.0))
+
+
 def test_an_unknown_name_shows_the_nearest() -> None:
     with pytest.raises(InputError, match=r"recipe='fats' matches nothing\. Did you mean 'fast'"):
         recipe_named("fats")
@@ -147,6 +170,15 @@ def test_an_unknown_name_shows_the_nearest() -> None:
         ({"class_weights": (1.0, -1.0)}, r"class_weights=\(1\.0, -1\.0\) must be numbers of at least 0"),
         ({"class_weights": (math.nan,)}, r"class_weights=\(nan,\) must be"),
         ({"lr": -0.1}, r"lr=-0\.1 must be a number of at least 0"),
+        ({"crop": 256}, r"crop=256 must be \(height, width\), both at least 1"),
+        ({"crop": (8.5, 8)}, r"crop=\(8\.5, 8\) must be"),
+        ({"scale": 2.0}, r"scale=2\.0 must be"),
+        ({"scale": ("a", "b")}, r"scale=\('a', 'b'\) must be"),
+        ({"auxiliary": "no"}, r"auxiliary='no' must be"),
+        ({"class_weights": 1.0}, r"class_weights=1\.0 must be"),
+        ({"class_weights": ("a",)}, r"class_weights=\('a',\) must be"),
+        ({"flip": "no"}, r"flip='no' matches nothing"),
+        ({"milestones": 150}, r"milestones=150 must be"),
     ],
 )
 def test_a_scene_recipes_errors_name_the_value(wrong: dict[str, Any], message: str) -> None:
@@ -193,6 +225,16 @@ def test_later_fields_are_left_out_while_they_are_as_before() -> None:
 def test_errors_of_how_steps_are_run(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match="recipe: " + message):
         Recipe(epochs=1, **wrong)
+
+
+def test_a_detectors_recipe_is_looked_at_as_any_other() -> None:
+    for wrong, message in (
+        ({"flip": "no"}, "flip='no'"),
+        ({"milestones": 5}, "milestones=5"),
+        ({"momentum": 1}, "mom"),
+    ):
+        with pytest.raises(InputError, match=f"recipe: {message}"):
+            replace(recipe_named("boxes"), **wrong)  # type: ignore[arg-type]
 
 
 def test_a_detector_is_not_compiled() -> None:

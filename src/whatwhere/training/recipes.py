@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal, Self, TypeAlias
 
 from whatwhere.errors import InputError, unknown
@@ -22,10 +23,13 @@ BOUNDS: dict[str, tuple[Any, float, float]] = {  # type, minimum, maximum
     "ema": (int | float, 0, 1),
     "settled": (int | float, 0, 1),
 }
+BELOW = {"momentum", "label_smoothing"}  # their maximum
 CHOICES: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("step", "one-cycle", "constant", "poly"),
     "precision": ("32-true", "bf16-mixed", "tf32"),
+    "nesterov": (False, True),
+    "flip": (False, True),
     "fused": (False, True),
     "compile": (False, True),
     "channels_last": (False, True),
@@ -47,6 +51,21 @@ Precision: TypeAlias = Literal["32-true", "bf16-mixed", "tf32"]
 POLY = 0.9  # the power, as in DeepLab and PSPNet
 
 
+def _check_number(name: str, value: Any, kind: Any, least: float, most: float) -> None:
+    """Refuse a setting that is no number, or lies outside of its bounds."""
+    right = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    if not (right and least <= value <= most) or (name in BELOW and value == most):
+        what = "a whole number" if kind is int else "a number"
+        limit = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+        limit += f", and less than {most}" if name in BELOW else ""
+        raise InputError(f"recipe: {name}={value!r} must be {what} {limit}.")
+
+
+def _numbers(values: Any, kind: Any = Real) -> bool:
+    """Whether these are several numbers."""
+    return isinstance(values, tuple) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train.
@@ -58,10 +77,10 @@ class Recipe:
         lr: the (peak) learning rate.
         schedule: `step` multiplies by `gamma` at each milestone; `one-cycle` rises linearly for `warmup` of the steps
             and then falls linearly to zero; `constant`; `poly` falls to zero as (1 - step / steps) to the power of 0.9.
-        milestones: epochs at which `step` multiplies.
+        milestones: epochs at which `step` multiplies, ascending.
         gamma: factor of `step`.
         warmup: share of all steps during which `one-cycle` rises.
-        momentum: of `sgd`.
+        momentum: of `sgd`, in [0, 1).
         nesterov: of `sgd`.
         weight_decay: on every parameter, as in the papers; 0 for none.
         label_smoothing: in [0, 1).
@@ -108,28 +127,35 @@ class Recipe:
         Raises:
             InputError: with the field, its value, and what is allowed.
         """
+        for each in fields(self):
+            if isinstance(value := getattr(self, each.name), list):  # as from a JSON or a YAML file
+                object.__setattr__(self, each.name, tuple(value))
         for name, (kind, least, most) in BOUNDS.items():
-            value = getattr(self, name)
-            right = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-            if not (right and least <= value <= most):
-                what = "a whole number" if kind is int else "a number"
-                limit = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
-                raise InputError(f"recipe: {name}={value!r} must be {what} {limit}.")
+            _check_number(name, getattr(self, name), kind, least, most)
         if not self.lr:
             raise InputError(f"recipe: lr={self.lr!r} must be above 0: at 0 nothing is learned.")
-        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
-            raise InputError("recipe: nesterov=True needs a momentum above 0; momentum=0.9 is usual.")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown(f"recipe: {name}", str(getattr(self, name)), map(str, known))
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise InputError("recipe: nesterov=True needs a momentum above 0; momentum=0.9 is usual.")
+        self._check_milestones()
         self._check_window()
+
+    def _check_milestones(self) -> None:
+        marks = self.milestones
+        if not (_numbers(marks, Integral) and all(m >= 0 for m in marks) and list(marks) == sorted(set(marks))):
+            raise InputError(
+                f"recipe: milestones={marks!r} must be whole numbers of epochs, ascending, such as (150,) or "
+                "(150, 225)."
+            )
 
     def _check_window(self) -> None:
         for name, most, usual in (("crop_area", 1.0, "(0.08, 1.0)"), ("crop_ratio", math.inf, "(0.75, 1.333)")):
             value = getattr(self, name)
             if value is None and name == "crop_area":
                 continue
-            pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
+            pair = _numbers(value) and len(value) == 2
             if not (pair and 0 < value[0] <= value[1] <= most and math.isfinite(value[1])):
                 limit = ", at most 1" if most == 1 else ""
                 raise InputError(f"recipe: {name}={value!r} must be (least, largest), above 0{limit}, such as {usual}.")
@@ -196,13 +222,15 @@ class SceneRecipe(Recipe):
         super().__post_init__()
         if self.crop_area:
             raise InputError(f"recipe: crop_area={self.crop_area}: scenes are cropped by crop and scale; leave it out.")
-        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
+        if self.crop is not None and not (
+            _numbers(self.crop, Integral) and len(self.crop) == 2 and min(self.crop) >= 1
+        ):
             raise InputError(f"recipe: crop={self.crop!r} must be (height, width), both at least 1.")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
+        if not (_numbers(self.scale) and len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < math.inf):
             raise InputError(f"recipe: scale={self.scale!r} must be (least, most), above 0, such as (0.5, 2.0).")
-        if not 0 <= self.auxiliary < math.inf:
+        if not (_numbers((self.auxiliary,)) and 0 <= self.auxiliary < math.inf):
             raise InputError(f"recipe: auxiliary={self.auxiliary!r} must be a number of at least 0.")
-        if not all(0 <= w < math.inf for w in self.class_weights):
+        if not (_numbers(self.class_weights) and all(0 <= w < math.inf for w in self.class_weights)):
             raise InputError(f"recipe: class_weights={self.class_weights!r} must be numbers of at least 0.")
 
     def without_augmentation(self) -> SceneRecipe:
