@@ -2,18 +2,20 @@
 
 import csv
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-from whatwhere.errors import InputError
+from whatwhere.errors import InputError, TrainingDiverged
 from whatwhere.hold.features import Group, Tap
 from whatwhere.hold.official import Official, OfficialReadOut, train_readouts
 from whatwhere.hold.targets import targets_of
-from whatwhere.training import tracking
+from whatwhere.training import checkpoint, tracking
 from whatwhere.training.fit import fit
 from whatwhere.training.recipes import Recipe
 from whatwhere.training.tracking import check_log, logged, tracked
@@ -110,6 +112,7 @@ class Service:
     def __init__(self) -> None:
         self.runs: dict[str, dict[int, Any]] = {}
         self.ended = 0
+        self.codes: list[int | None] = []
         self.told: list[dict[str, Any]] = []
 
     def init(self, **how: Any) -> Any:
@@ -117,8 +120,9 @@ class Service:
         run = self.runs.setdefault(how.get("id") or how["name"], {})
         return SimpleNamespace(log=lambda values, step: run.__setitem__(step, values), finish=self.finish)
 
-    def finish(self) -> None:
+    def finish(self, exit_code: int | None = None) -> None:
         self.ended += 1
+        self.codes.append(exit_code)
 
 
 @pytest.mark.parametrize("kind", ["wandb", "trackio"])
@@ -168,22 +172,285 @@ class Client:
     def log_metric(self, run: str, key: str, value: float, step: int) -> None:
         self.runs[run]["metrics"].append((step, key, value))
 
-    def set_terminated(self, run: str) -> None:
+    def set_terminated(self, run: str, status: str | None = None) -> None:
         self.runs[run]["ended"] += 1
+        statuses.append(status or "FINISHED")
+
+    def update_run(self, run: str, status: str) -> None:
+        statuses.append(status)
 
 
-def test_mlflow_finds_its_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+statuses: list[str] = []
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module: Any = ModuleType("mlflow")
+    module.MlflowClient = Client
+    statuses.clear()
     monkeypatch.setattr(Client, "runs", {})
-    mlflow: Any = ModuleType("mlflow")
-    mlflow.MlflowClient = Client
-    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "mlflow", module)
     monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    return module
+
+
+def test_mlflow_finds_its_run_again(tmp_path: Path, mlflow: Any) -> None:
     for n in (1, 2):
         with tracked("mlflow", tmp_path, "a", {"seed": 1}), logged() as log:
             log([{"loss": 3.0}, {"loss": 2.0}][:n])
     (run,) = Client.runs.values()
     expected = {"name": "a", "metrics": [(1, "loss", 3.0), (2, "loss", 2.0)], "params": {"seed": "1"}, "ended": 2}
     assert run == expected
+    assert statuses == ["FINISHED", "RUNNING", "FINISHED"]
+
+
+def test_an_experiment_that_another_process_makes_meanwhile_is_taken(
+    tmp_path: Path, mlflow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers on a fresh server: both find none, one makes it."""
+    made: list[str] = []
+
+    def get(self: Client, name: str) -> Any:
+        return SimpleNamespace(experiment_id="7") if made else None
+
+    def create(self: Client, name: str) -> str:
+        made.append(name)
+        raise ConnectionError("Experiment 'whatwhere' already exists.")
+
+    monkeypatch.setattr(Client, "get_experiment_by_name", get)
+    monkeypatch.setattr(Client, "create_experiment", create)
+    with tracked("mlflow", tmp_path, "a"), logged() as log:
+        log([{"loss": 1.0}])
+    assert len(Client.runs) == 1
+    monkeypatch.setattr(Client, "get_experiment_by_name", lambda self, name: None)
+    with pytest.raises(InputError, match="already exists"), tracked("mlflow", tmp_path, "a"), logged() as log:
+        log.open()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(None, "FINISHED", None), (TrainingDiverged("nan"), "FAILED", 1), (KeyboardInterrupt(), "KILLED", 1)],
+)
+def test_how_a_training_ended_is_told(
+    error: BaseException | None,
+    status: str,
+    code: int | None,
+    tmp_path: Path,
+    mlflow: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("tensorboard")
+    service, told = Service(), []
+    monkeypatch.setitem(sys.modules, "wandb", service)  # type: ignore[arg-type]
+    monkeypatch.setattr(TensorBoardLogger, "finalize", lambda self, how: told.append(how))
+    for kind in ("mlflow", "wandb", "tensorboard"):
+        with pytest.raises(type(error)) if error else nullcontext():
+            _trained_once(kind, tmp_path, error)
+    assert statuses == [status]
+    assert service.codes == [code]
+    assert told == [{"FINISHED": "success"}.get(status, status.lower())]
+
+
+def _trained_once(kind: str, folder: Path, error: BaseException | None) -> None:
+    with tracked(kind, folder, "a"), logged() as log:
+        log([{"loss": 1.0}])
+        if error:
+            raise error
+
+
+# What goes wrong
+
+
+class Flaky:
+    """A tracker that is not there now and then."""
+
+    whole = False
+
+    def __init__(self, where: Any, name: str, done: int) -> None:
+        self.got: list[int] = []
+        self.down = self.down_at_the_end = False
+        running.append(self)
+
+    def add(self, epoch: int, values: dict[str, Any]) -> None:
+        if self.down:
+            raise ConnectionError("no answer")
+        self.got.append(epoch)
+
+    def close(self, outcome: str) -> None:
+        if self.down_at_the_end:
+            raise ConnectionError("no answer")
+
+
+running: list[Flaky] = []
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> None:
+    running.clear()
+    monkeypatch.setattr(tracking, "_RUNS", {**tracking._RUNS, "csv": Flaky})
+
+
+def test_a_tracker_that_is_gone_for_a_while_gets_every_epoch(
+    flaky: None, pictures: Any, small_net: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    plain, net = small_net(), small_net()
+    recipe = Recipe(epochs=5, batch_size=5, lr=0.05, crop_padding=1)
+
+    def on_step(done: int, total: int) -> None:
+        running[0].down = 4 < done <= 12  # of four steps an epoch: in the second and third
+
+    fit(plain, pictures(), recipe, device="cpu")
+    with tracked("csv", tmp_path, "a"):
+        fit(net, pictures(), recipe, device="cpu", on_step=on_step)
+    assert running[0].got == [1, 2, 3, 4, 5]
+    (said,) = [str(w.message) for w in recwarn if "log=" in str(w.message)]
+    assert said.startswith("log='csv': epoch 2 could not be logged (ConnectionError: no answer); it is tried again")
+    assert all(torch.equal(a, b) for a, b in zip(plain.module.parameters(), net.module.parameters(), strict=True))
+
+
+def _logged(history: list[dict[str, float]], *, back: bool) -> None:
+    """Log a history at once to a tracker that is down, and is back at the end or not."""
+    with logged() as log:
+        log.open()
+        running[-1].down = running[-1].down_at_the_end = True
+        log(history)
+        running[-1].down = running[-1].down_at_the_end = not back
+
+
+def test_what_is_missing_at_the_end_is_sent_once_more_and_else_said(
+    flaky: None, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with tracked("csv", tmp_path, "a"):
+        _logged([{"loss": 3.0}, {"loss": 2.0}], back=True)
+        assert running[0].got == [1, 2]
+        assert "epoch 1 could not be logged" in str(recwarn.pop().message)
+        assert len(recwarn) == 0
+        _logged([{"loss": 3.0}, {"loss": 2.0}], back=False)
+    assert "what follows epoch 0 is not in the log" in str(recwarn[-1].message)
+
+
+def _broken_while_down() -> None:
+    with logged() as log:
+        log.open()
+        running[0].down_at_the_end = True
+        raise Broken
+
+
+def test_a_tracker_that_does_not_close_hides_no_error(
+    flaky: None, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with tracked("csv", tmp_path, "a"), pytest.raises(Broken):
+        _broken_while_down()
+    assert ["could not be closed" in str(w.message) for w in recwarn] == [True]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
+def test_a_log_that_cannot_be_opened_is_said_before_the_first_epoch(
+    kind: str, pictures: Any, small_net: Any, tmp_path: Path
+) -> None:
+    if kind == "tensorboard":
+        pytest.importorskip("tensorboard")
+    (tmp_path / "logs").write_text("a file")
+    steps: list[int] = []
+    said = rf"log='{kind}' cannot be opened \(.*logs.*; see that .*logs can be written"
+    with tracked(kind, tmp_path / "logs", "a"), pytest.raises(InputError, match=said):
+        fit(small_net(), pictures(), RECIPE, device="cpu", on_step=lambda done, total: steps.append(done))
+    assert steps == []
+
+
+def test_a_service_that_does_not_answer_is_said_before_the_first_epoch(
+    tmp_path: Path, mlflow: Any, pictures: Any, small_net: Any
+) -> None:
+    def client() -> Any:
+        raise ConnectionError("no route")
+
+    mlflow.MlflowClient = client
+    said = r"log='mlflow' cannot be opened \(ConnectionError: no route\); see that it can"
+    with tracked("mlflow", tmp_path, "a"), pytest.raises(InputError, match=said):
+        fit(small_net(), pictures(), RECIPE, device="cpu", on_step=lambda done, total: 1 / 0)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of one second are read in the order of their numbers as text, where 10 comes before 9."""
+    event_file_writer = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
+
+def tensorboard_of(folder: Path) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return [(e.step, e.value) for e in EventAccumulator(str(folder)).Reload().Scalars("loss")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_beside_the_checkpoint_loses_no_epoch(
+    kind: str, when: str, pictures: Any, small_net: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: None
+) -> None:
+    how: dict[str, Any] = {"device": "cpu", "file": tmp_path / "checkpoint.pt"}
+    save = checkpoint.save
+
+    def killed(path: Path, progress: Any, *given: Any, **about: Any) -> None:
+        if when == "after" or progress.epoch < 2:
+            save(path, progress, *given, **about)
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with tracked(kind, tmp_path, "a"), pytest.raises(KeyboardInterrupt):
+        fit(small_net(), pictures(), RECIPE, **how)
+    monkeypatch.setattr(checkpoint, "save", save)
+    with tracked(kind, tmp_path, "a"):
+        history = fit(small_net(), pictures(), RECIPE, **how)
+    if kind == "csv":
+        shown = [(int(r["step"]), float(r["loss"])) for r in metrics(tmp_path / "a")]
+    else:
+        shown = tensorboard_of(tmp_path / "a")
+    assert [step for step, _ in shown] == [1, 2, 3]
+    assert [loss for _, loss in shown] == pytest.approx([e["loss"] for e in history.epochs])
+
+
+def test_a_training_that_was_complete_keeps_its_csv(pictures: Any, small_net: Any, tmp_path: Path) -> None:
+    for _ in range(2):
+        with tracked("csv", tmp_path, "a"):
+            fit(small_net(), pictures(), RECIPE, device="cpu", file=tmp_path / "checkpoint.pt")
+    assert len(metrics(tmp_path / "a")) == 3
+    assert [f.name for f in (tmp_path / "a").iterdir()] == ["metrics.csv"]
+
+
+def test_tensorboard_shows_each_epoch_once_after_a_write_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, counted: None
+) -> None:
+    flush = TensorBoardLogger.save
+    full = [True]
+
+    def save(self: Any) -> None:
+        flush(self)
+        if full:
+            full.pop()
+            raise OSError("disk full")
+
+    history = [{"loss": 3.0}, {"loss": 2.0}]
+    with tracked("tensorboard", tmp_path, "a"), logged() as log:
+        monkeypatch.setattr(TensorBoardLogger, "save", save)
+        for n in (1, 2):
+            log(history[:n])
+    assert tensorboard_of(tmp_path / "a") == [(1, 3.0), (2, 2.0)]
+    assert "disk full" in str(recwarn[0].message)
+
+
+@pytest.mark.filterwarnings("ignore:log='csv'. epoch 1 could not be logged")
+def test_a_csv_has_each_epoch_once_after_a_write_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = [{"loss": 3.0}, {"loss": 2.0, "more": 1.0}]
+    with tracked("csv", tmp_path, "a"), logged() as log:
+        log.open()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", lambda self, to: 1 / 0)
+            log(history[:1])
+        log(history)
+    rows = metrics(tmp_path / "a")
+    assert rows == [{"loss": "3.0", "more": "", "step": "1"}, {"loss": "2.0", "more": "1.0", "step": "2"}]
 
 
 def test_what_is_unknown_or_missing_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

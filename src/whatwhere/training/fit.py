@@ -29,10 +29,9 @@ from whatwhere.training.feed import Feed
 from whatwhere.training.loop import Loop, OnStep
 from whatwhere.training.objectives import Objective, Train, objective_of
 from whatwhere.training.recipes import BoxRecipe, Recipe
-from whatwhere.training.tracking import logged
+from whatwhere.training.tracking import Epochs, logged
 
 Until = Callable[[Network], Mapping[str, float]]
-Log = Callable[[list[dict[str, float]]], None]
 ENOUGH = "enough"  # in an epoch's record: whether the training ends there
 
 
@@ -192,11 +191,12 @@ def _epoch(
     progress: checkpoint.Progress,
     seed: int,
     look: Callable[[], dict[str, float]],
-    log: Log,
+    log: Epochs,
 ) -> None:
     """Train one epoch, look at the network, and keep both."""
     if ranks.rank() > 0:  # dropout of its own, the same again after an interruption
         torch.manual_seed(seed + 1_000_003 * ranks.rank() + progress.epoch)
+    ranks.from_first(loop.fabric, lambda: log.open(progress.epoch))
     record = loop.epoch(progress.epoch)
     with loop.averages.shown(loop.net.module) if loop.averages else nullcontext():
         record |= ranks.from_first(loop.fabric, look)
@@ -205,7 +205,7 @@ def _epoch(
     ranks.from_first(loop.fabric, lambda: _kept(loop, progress, seed, log))
 
 
-def _kept(loop: Loop, progress: checkpoint.Progress, seed: int, log: Log) -> None:
+def _kept(loop: Loop, progress: checkpoint.Progress, seed: int, log: Epochs) -> None:
     """Keep an epoch: in the log first, since an epoch that is in the checkpoint is never logged again."""
     log(progress.history)
     if loop.file:

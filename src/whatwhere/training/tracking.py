@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,6 +24,7 @@ LOGS = "logs"  # in the folder of a study or a training
 PROJECT = "whatwhere"
 PARAM = 500  # characters of a setting that MLflow takes
 Record = Mapping[str, Any]
+Outcome = Literal["finished", "failed", "killed"]
 
 
 def check_log(log: str) -> None:
@@ -75,7 +79,8 @@ def tracked(log: str, folder: Path, name: str, about: Record | None = None) -> I
         about: settings to record beside it.
 
     Raises:
-        InputError: if the tracker is unknown or not installed.
+        InputError: if the tracker is unknown or not installed; inside, before a first epoch, if it cannot be opened.
+            What fails later is a warning, and tried again after the next epoch.
     """
     check_log(log)
     token = _tracked.set(Tracked(log, Path(folder), name, about or {}))
@@ -86,61 +91,118 @@ def tracked(log: str, folder: Path, name: str, about: Record | None = None) -> I
 
 
 class Epochs:
-    """Logs one training, epoch by epoch; a training that goes on goes on in its log."""
+    """Logs one training, epoch by epoch; a training that goes on goes on in its log, and none ends for its log."""
 
     def __init__(self, where: Tracked | None) -> None:
         self._where, self._name = where, where.next_name() if where else ""
         self._run: Any = None
+        self._history: list[Record] = []
         self._done = 0
+        self._warned = False
 
-    def seen(self, history: Sequence[Record]) -> None:
-        """Log what is new.
+    def open(self, done: int = 0) -> None:
+        """Begin the log, or go on in it; nothing happens where it is open.
+
+        Args:
+            done: epochs from before an interruption, which were logged as they ended.
+
+        Raises:
+            InputError: if the tracker cannot be reached, or its files cannot be written.
+        """
+        if self._where is None or self._run is not None:
+            return
+        kind = _RUNS[self._where.log]
+        try:
+            self._run = kind(self._where, self._name, done)
+        except Exception as error:  # each tracker has kinds of its own
+            raise _unopened(self._where, error) from error
+        self._done = 0 if kind.whole else done
+
+    def __call__(self, history: Sequence[Record]) -> None:
+        """Log what is new, with what could not be logged before.
 
         Args:
             history: the records of all epochs so far, with those of before an interruption; the last is new.
         """
-        if self._where is None:
-            return
-        if self._run is None:
-            kind = _RUNS[self._where.log]
-            self._done = 0 if kind.whole else len(history) - 1
-            self._run = kind(self._where, self._name, self._done)
-        for record in history[self._done :]:
-            self._done += 1
-            self._run.add(self._done, {k: float(v) for k, v in record.items() if isinstance(v, bool | int | float)})
+        if self._where is not None:
+            self.open(len(history) - 1)
+            self._history = list(history)
+            self._send()
 
-    def close(self) -> None:
+    def close(self, outcome: Outcome) -> None:
         """The training has ended, or was ended."""
-        if self._run is not None:
-            self._run.close()
+        if self._run is None:
+            return
+        self._send()
+        try:
+            self._run.close(outcome)
+        except Exception as error:
+            self._warn(f"the log could not be closed ({_why(error)})")
+        if self._done < len(self._history):
+            self._warn(f"what follows epoch {self._done} is not in the log", again=True)
+
+    def _send(self) -> None:
+        for record in self._history[self._done :]:
+            values = {k: float(v) for k, v in record.items() if isinstance(v, bool | int | float)}
+            try:
+                self._run.add(self._done + 1, values)
+            except Exception as error:
+                self._warn(f"epoch {self._done + 1} could not be logged ({_why(error)}); it is tried again later")
+                return
+            self._done += 1
+
+    def _warn(self, what: str, *, again: bool = False) -> None:
+        if again or not self._warned:
+            warnings.warn(f"log={getattr(self._where, 'log', '')!r}: {what}. The training is as without.", stacklevel=4)
+        self._warned = True
 
 
 @contextmanager
-def logged() -> Iterator[Callable[[Sequence[Record]], None]]:
+def logged() -> Iterator[Epochs]:
     """What a training calls with its history after every epoch; it does nothing where nobody tracks."""
     epochs = Epochs(_tracked.get())
     try:
-        yield epochs.seen
-    finally:
-        epochs.close()
+        yield epochs
+    except BaseException as error:
+        epochs.close("failed" if isinstance(error, Exception) else "killed")
+        raise
+    epochs.close("finished")
+
+
+def _why(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
+
+
+def _unopened(where: Tracked, error: Exception) -> InputError:
+    """Nothing is trained yet, so that this may end the training."""
+    here = where.log in ("csv", "tensorboard")
+    remedy = f"see that {where.folder} can be written" if here else "see that it can be reached, and how it is set up"
+    return InputError(f"log={where.log!r} cannot be opened ({_why(error)}); {remedy}, or leave log out.")
 
 
 class _Csv:
-    """Lightning's, written anew from the history when a training goes on."""
+    """A line for each epoch; the file is written anew each time, from the history when a training goes on."""
 
     whole = True
 
     def __init__(self, where: Tracked, name: str, done: int) -> None:
-        from lightning_fabric.loggers.csv_logs import CSVLogger  # takes seconds to import
-
-        (where.folder / _plain(name) / "metrics.csv").unlink(missing_ok=True)
-        self._logger = CSVLogger(where.folder, _plain(name), version="", flush_logs_every_n_steps=1)
+        self._file = where.folder / _plain(name) / "metrics.csv"
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._part = self._file.with_suffix(".part")
+        self._part.touch()  # an error now, rather than after an epoch
+        self._part.unlink()
+        self._rows: dict[int, dict[str, Any]] = {}
 
     def add(self, epoch: int, values: dict[str, Any]) -> None:
-        self._logger.log_metrics(values, epoch)
+        self._rows[epoch] = {**values, "step": epoch}
+        with open(self._part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, sorted({key for row in self._rows.values() for key in row}))
+            writer.writeheader()
+            writer.writerows(self._rows.values())
+        self._part.replace(self._file)
 
-    def close(self) -> None:
-        self._logger.finalize("success")
+    def close(self, outcome: Outcome) -> None:
+        self._part.unlink(missing_ok=True)  # of a write that failed
 
 
 class _TensorBoard:
@@ -149,16 +211,29 @@ class _TensorBoard:
     whole = False
 
     def __init__(self, where: Tracked, name: str, done: int) -> None:
+        self._where, self._name = where, name
+        self._logger = self._opened(done + 1)
+
+    def _opened(self, first: int) -> Any:
+        """A file in which what others hold from an epoch on is void."""
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-        self._logger = TensorBoardLogger(where.folder, _plain(name), version="", purge_step=done + 1)
+        logger = TensorBoardLogger(self._where.folder, _plain(self._name), version="", purge_step=first)
+        logger.experiment.flush()  # an error now, rather than after an epoch
+        return logger
 
     def add(self, epoch: int, values: dict[str, Any]) -> None:
-        self._logger.log_metrics(values, epoch)
-        self._logger.save()
+        self._logger = self._logger or self._opened(epoch)
+        try:
+            self._logger.log_metrics(values, epoch)
+            self._logger.save()
+        except Exception:
+            self._logger = None  # it cannot write any more
+            raise
 
-    def close(self) -> None:
-        self._logger.finalize("success")
+    def close(self, outcome: Outcome) -> None:
+        if self._logger is not None:
+            self._logger.finalize("success" if outcome == "finished" else outcome)
 
 
 class _Wandb:
@@ -174,12 +249,12 @@ class _Wandb:
     def add(self, epoch: int, values: dict[str, Any]) -> None:
         self._run.log(values, step=epoch)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, outcome: Outcome) -> None:
+        self._run.finish(**({} if outcome == "finished" else {"exit_code": 1}))
 
 
 class _Trackio:
-    """Trackio, whose runs go on by name."""
+    """Trackio, whose runs go on by name; it knows none that failed."""
 
     whole = False
 
@@ -191,7 +266,7 @@ class _Trackio:
     def add(self, epoch: int, values: dict[str, Any]) -> None:
         self._run.log(values, step=epoch)
 
-    def close(self) -> None:
+    def close(self, outcome: Outcome) -> None:
         self._run.finish()
 
 
@@ -203,22 +278,32 @@ class _Mlflow:
 
     def __init__(self, where: Tracked, name: str, done: int) -> None:
         self._client: Any = import_module("mlflow").MlflowClient()
-        there = self._client.get_experiment_by_name(PROJECT)
-        experiment = there.experiment_id if there else self._client.create_experiment(PROJECT)
+        experiment = self._experiment()
         key = _id(where, name)
         found = self._client.search_runs([experiment], f"tags.`{self.TAG}` = '{key}'", max_results=1)
         run = found[0] if found else self._client.create_run(experiment, run_name=name, tags={self.TAG: key})
         self._id: str = run.info.run_id
-        if not found:
-            for key, value in where.about.items():
-                self._client.log_param(self._id, key, str(value)[:PARAM])
+        if found:  # it ended once, or was killed
+            self._client.update_run(self._id, status="RUNNING")
+        for key, value in () if found else where.about.items():
+            self._client.log_param(self._id, key, str(value)[:PARAM])
+
+    def _experiment(self) -> str:
+        """The one of all trainings; of several that begin at once, one makes it."""
+        there = self._client.get_experiment_by_name(PROJECT)
+        try:
+            made = there or self._client.create_experiment(PROJECT)
+        except Exception:
+            if (there := self._client.get_experiment_by_name(PROJECT)) is None:
+                raise
+        return str(there.experiment_id if there else made)
 
     def add(self, epoch: int, values: dict[str, Any]) -> None:
         for key, value in values.items():
             self._client.log_metric(self._id, key, value, step=epoch)
 
-    def close(self) -> None:
-        self._client.set_terminated(self._id)
+    def close(self, outcome: Outcome) -> None:
+        self._client.set_terminated(self._id, status=outcome.upper())
 
 
 _RUNS: Mapping[str, Any] = {

@@ -203,6 +203,7 @@ class _Measuring:
         cache = self._cache(splits)
         pictures = sum(map(len, splits))
         with logged() as log:
+            log.open()
             train_readouts(
                 list(readouts.values()),
                 lambda epoch: self._batches(splits, epoch, cache),

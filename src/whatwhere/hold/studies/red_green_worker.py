@@ -111,6 +111,7 @@ def train(net: nn.Module, pictures: Blocks, validation: Blocks, epochs: int) -> 
     batches, held_out = _batches(net, pictures), _batches(net, validation)
     best, history = _Best(), list[dict[str, float]]()
     with logged() as log:
+        log.open()
         while len(history) < epochs and len(history) - best.epoch <= PATIENCE:
             loss = _epoch(net, batches, optimizer, len(history) + 1)
             history.append({"loss": loss, "validation_loss": _loss(net, held_out)})
