@@ -153,7 +153,8 @@ class Store(CellFiles):
 
     def _in_use(self) -> bool:
         """Whether a process runs a cell, or a command is about to."""
-        return not all(Claim(file).free() for file in (self.folder / "cells").glob(f"*{CLAIM}"))
+        claims = [*self.folder.glob(f"{PRESENT}*{CLAIM}"), *(self.folder / "cells").glob(f"*{CLAIM}")]
+        return not all(Claim(file).free() for file in claims)
 
     def _refuse_another(self, seen: Any, file: Path) -> None:
         if not isinstance(seen, dict):
@@ -196,11 +197,10 @@ def opened(folder: Path, study: Mapping[str, Any], *, kind: str = "", overwrite:
     Raises:
         InputError: as `Store`, or where no file can be written.
     """
-    cells = folder / "cells"
-    present = Claim(cells / f"{PRESENT}{uuid.uuid4().hex[:12]}{CLAIM}")
+    present = Claim(folder / f"{PRESENT}{uuid.uuid4().hex[:12]}{CLAIM}")
     with alone(folder / f"opening{CLAIM}", f"out={str(folder)!r} is opened"):
         store = Store(folder, study, kind=kind, overwrite=overwrite)
-        for left in cells.glob(f"{PRESENT}*{CLAIM}"):
+        for left in folder.glob(f"{PRESENT}*{CLAIM}"):
             Claim(left).free()  # removes those of commands that were killed
         present.take()
     try:
