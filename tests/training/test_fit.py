@@ -429,6 +429,26 @@ def test_a_checkpoint_that_tells_less_of_its_training_goes_on(
     assert same(trained(small_net(), pictures(), frozen=FROZEN, file=file)[0], expected)
 
 
+def test_the_checkpoint_of_changed_pictures_is_refused_if_it_knows_their_content(
+    small_net: MakeNet, tmp_path: Path
+) -> None:
+    def split(value: int) -> Split:
+        """200 pictures, of which only one that no fingerprint reads has the value."""
+        images = torch.randint(0, 256, (200, 3, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        images[1] = value
+        return Split("train", Memory(images), torch.arange(200) % 3, list("abc"))
+
+    file, recipe = tmp_path / "c.pt", replace(RECIPE, epochs=1, batch_size=100)
+    fit(small_net(), split(0), recipe, device="cpu", file=file)
+    assert split(0).fingerprint == split(9).fingerprint
+    with pytest.raises(InputError, match=r"another recipe: contents \('[0-9a-f]{16}' there, '[0-9a-f]{16}' now\);"):
+        fit(small_net(), split(9), recipe, device="cpu", file=file)
+    state = torch.load(file)
+    del state["about"]["contents"]  # as earlier versions wrote it
+    torch.save(state, file)
+    assert len(fit(small_net(), split(9), recipe, device="cpu", file=file).epochs) == 1
+
+
 def test_fewer_pictures_than_a_batch(pictures: MakeSplit, small_net: MakeNet) -> None:
     with pytest.raises(InputError, match="batch_size=23 is more than the 22 training pictures; give a smaller one"):
         fit(small_net(), pictures(), replace(RECIPE, batch_size=23), device="cpu")

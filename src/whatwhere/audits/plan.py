@@ -52,6 +52,11 @@ class AuditPlan(Plan[Audit, AuditResult]):
         """The network and its pictures, for what needs no folder."""
         return Asked(self.study, Run())
 
+    @property
+    def measured(self) -> list[Any]:
+        """The splits that its numbers come from."""
+        return [self.asked.split]
+
     def shared(self) -> Mapping[str, Any]:
         """The network with its weights, the pictures, and what decides how much is asked."""
         net, study = self.asked.net, self.study

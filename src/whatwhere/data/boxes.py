@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from whatwhere.data.ahead import workers
+from whatwhere.data.contents import contents_of
 from whatwhere.data.pixels import BrokenPicture, Raw, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
 from whatwhere.data.sources import Rows, Source
@@ -227,7 +229,7 @@ class BoxSplit:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the classes, all boxes, and the stored bytes of evenly spaced pictures."""
+        """16 hex digits of the classes, all boxes, and the stored bytes of 64 evenly spaced pictures."""
         if self._fingerprint is None:
             digest = hashlib.sha256(f"{len(self)} {self.classes}".encode())
             for each in self.objects:
@@ -238,6 +240,11 @@ class BoxSplit:
                 digest.update(bytes_at(self.name, self.pictures, row))
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
+
+    @cached_property
+    def contents(self) -> str:
+        """As of a `Split`: of the pictures, since the fingerprint is of all boxes."""
+        return contents_of(self.pictures)
 
 
 def check_uncropped(geometry: Preprocessing | None) -> None:

@@ -10,7 +10,7 @@ import math
 import re
 import shlex
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whatwhere.data.contents import MOST_READ, WHOLE, evenly
 from whatwhere.data.listing import files_near
 from whatwhere.data.memory import memory_budget
 from whatwhere.data.parts import Data, Part, assemble
@@ -162,12 +163,18 @@ class Arrays:
 
     def read(self, rows: Sequence[int]) -> list[Raw]:
         """Copies of the pictures, each (3, S, S)."""
-        return [torch.from_numpy(np.array(self.arrays[i][row])) for i, row in map(self._at, rows)]
+        return [torch.from_numpy(np.array(self._pixels(row))) for row in rows]
 
     def place(self, row: int) -> str:
         """The row."""
         return f"row {row}"
 
-    def _at(self, row: int) -> tuple[int, int]:
+    def told(self, rows: Sequence[int]) -> Iterable[bytes]:
+        """The pixels, which lie in files: of all pictures if they are small together, else of 1,000."""
+        small = sum(array.nbytes for array in self.arrays) <= WHOLE
+        return (self._pixels(row).tobytes() for row in evenly(rows, len(rows) if small else MOST_READ))
+
+    def _pixels(self, row: int) -> np.ndarray[Any, Any]:
         i = int(np.searchsorted(self.ends, row, side="right"))
-        return i, row - int(self.ends[i - 1] if i else 0)
+        pixels: np.ndarray[Any, Any] = self.arrays[i][row - int(self.ends[i - 1] if i else 0)]
+        return pixels

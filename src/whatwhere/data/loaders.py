@@ -198,6 +198,11 @@ class LoaderSplit(Split):
             digest.update(np.ascontiguousarray(self.source.images.numpy()).tobytes())  # type: ignore[attr-defined]
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def contents(self) -> str:
+        """Nothing: every picture would have to be made, and a transform may draw another."""
+        return ""
+
     def shape(self, geometry: Preprocessing | None = None) -> tuple[int, int, int]:
         """(C, H, W) of the loader's pictures; `geometry` has no effect."""
         return super().shape(None)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from whatwhere.data.ahead import workers
+from whatwhere.data.contents import contents_of
 from whatwhere.data.listing import several
 from whatwhere.data.memory import memory_budget
 from whatwhere.data.pixels import BROKEN, BrokenPicture, Raw, to_pixels
@@ -166,7 +167,7 @@ class SceneSplit:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the classes, groups, meaning of values, and stored bytes of evenly spaced rows."""
+        """16 hex digits of the classes, groups, meaning of values, and stored bytes of 64 evenly spaced rows."""
         if self._fingerprint is None:
             rows = sampled_rows(len(self), SAMPLED)
             values = None if self.values is None else self.values.tolist()
@@ -176,6 +177,11 @@ class SceneSplit:
                     digest.update(bytes_at(self.name, source, row))
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
+
+    @cached_property
+    def contents(self) -> str:
+        """As of a `Split`, of the pictures and of their label maps."""
+        return contents_of(self.pictures, *(self.maps[k] for k in sorted(self.maps)))
 
     @cached_property
     def counts(self) -> Tensor:

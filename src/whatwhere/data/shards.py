@@ -10,7 +10,7 @@ import json
 import re
 import tarfile
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whatwhere.data.contents import MOST_SIZES, evenly, of_sizes
 from whatwhere.data.listing import files_near, is_hidden, is_picture, picture_endings, subfolders
 from whatwhere.data.parts import Data, Part, assemble
 from whatwhere.data.pixels import Piece, Raw
@@ -182,6 +183,10 @@ class Members:
         header = Piece(piece.path, piece.start - BLOCK, BLOCK).content()
         name = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
         return f"row {row} ({name} in {piece.path})"
+
+    def told(self, rows: Sequence[int]) -> Iterable[bytes]:
+        """The sizes of the pictures, which are known."""
+        return of_sizes(int(self.sizes[row]) for row in evenly(rows, MOST_SIZES))
 
     def _piece(self, row: int) -> Piece:
         return Piece(self.paths[self.shards[row]], int(self.starts[row]), int(self.sizes[row]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whatwhere.data.contents import MOST_SIZES, evenly, file_size, of_pixels, of_sizes, told_by
 from whatwhere.data.paths import Paths
 from whatwhere.data.pixels import Raw
 from whatwhere.errors import InputError
@@ -50,6 +51,10 @@ class Files:
         """Row and file."""
         return f"row {row} (file {self.paths[row]})"
 
+    def told(self, rows: Sequence[int]) -> Iterable[bytes]:
+        """The sizes of the files, of at most 50,000 of them."""
+        return of_sizes(file_size(self.paths[row]) for row in evenly(rows, MOST_SIZES))
+
 
 class Memory:
     """Pixels in memory, (N, C, H, W)."""
@@ -68,6 +73,10 @@ class Memory:
     def place(self, row: int) -> str:
         """The row."""
         return f"row {row}"
+
+    def told(self, rows: Sequence[int]) -> Iterable[bytes | memoryview]:
+        """The pixels."""
+        return of_pixels(self.images, rows)
 
 
 class Rows:
@@ -88,6 +97,10 @@ class Rows:
     def place(self, row: int) -> str:
         """The row in the other source."""
         return self.source.place(self.rows[row])
+
+    def told(self, rows: Sequence[int]) -> Iterable[bytes | memoryview] | None:
+        """What the other source tells."""
+        return told_by(self.source, [self.rows[row] for row in rows])
 
 
 class Pairs:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from operator import index
 from pathlib import Path
 from typing import SupportsIndex, TypeAlias
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from whatwhere.data.ahead import ahead
+from whatwhere.data.contents import contents_of
 from whatwhere.data.memory import memory_budget
 from whatwhere.data.pixels import BrokenPicture, Piece, Raw, check_geometry, to_pixels
 from whatwhere.data.prepared import check_finite, check_scale
@@ -84,9 +86,10 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the labels, their number and the stored bytes of evenly spaced rows.
+        """16 hex digits of all labels and of the stored bytes of 64 pictures, evenly spaced.
 
-        The same on every machine and path; it changes if rows are reordered, relabelled or replaced.
+        The same on every machine and path. It changes with any label, and with the number of pictures; pictures that
+        are replaced or reordered change it if one of the 64 is among them. `contents` looks at the others.
         """
         if self._fingerprint is None:
             digest = hashlib.sha256(f"{len(self)} {len(self.classes)}".encode())
@@ -95,6 +98,14 @@ class Split:
                 digest.update(bytes_at(self.name, self.source, row))
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
+
+    @cached_property
+    def contents(self) -> str:
+        """16 hex digits of all pictures' bytes in memory, or of the sizes of those that are stored.
+
+        "" for those of a torch `Dataset`, which may be costly to make, or others each time.
+        """
+        return contents_of(self.source)
 
     def shape(self, geometry: Preprocessing | None = None) -> tuple[int, int, int]:
         """(C, H, W) of the first picture, after `geometry`."""

@@ -17,6 +17,7 @@ from whatwhere.devices import check_device
 from whatwhere.errors import InputError
 from whatwhere.lab.cells import Cell, Store, opened
 from whatwhere.lab.cells import Worker as Worker  # what a plan must provide
+from whatwhere.lab.pictures import check_pictures
 from whatwhere.lab.progress import silence
 from whatwhere.lab.resources import Resources, check_engine
 from whatwhere.lab.seconds import Seconds
@@ -252,6 +253,8 @@ def run_study(study: Study[R], how: Run) -> R:
             opened(where, shared, kind=kind, overwrite=how.overwrite) as store,
             counting(store, started, how) as seconds,
         ):
+            if how.out is not None:
+                check_pictures(store.folder, plan, overwrite=how.overwrite)
             asked = _asked(plan, placed, store)
             done = Finished(store, store.contents(), [c for c in asked if not store.has(c)])
             folded: Any = plan.fold(done)  # a dataclass, which no type says of `R`

@@ -182,8 +182,14 @@ def _begun(loop: Loop, seed: int, generators: Mapping[str, torch.Generator]) -> 
 def _about(loop: Loop, seed: int) -> dict[str, Any]:
     """What must be the same for another call to go on from a checkpoint."""
     prepared = {k: v for k, v in loop.net.preprocessing.to_dict().items() if k != "source"}  # that is for the record
-    told = {"preprocessing": prepared, "frozen": loop.frozen.to_dict()}
-    return {"seed": seed, "pictures": loop.train.fingerprint, "layers": architecture(loop.net.module), **told}
+    return {
+        "seed": seed,
+        "pictures": loop.train.fingerprint,
+        "contents": getattr(loop.train, "contents", ""),
+        "layers": architecture(loop.net.module),
+        "preprocessing": prepared,
+        "frozen": loop.frozen.to_dict(),
+    }
 
 
 def _epoch(

@@ -75,6 +75,11 @@ class LocationPlan(Plan[Location, LocationResult]):
         """The pictures to test on."""
         return self.study.data_source.data.test.take(self.study.test_pictures)
 
+    @property
+    def measured(self) -> list[Split]:
+        """The splits that its numbers come from."""
+        return [self.train, self.test]
+
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """Of the pictures; every row has the same."""

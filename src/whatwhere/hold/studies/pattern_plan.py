@@ -108,6 +108,11 @@ class PatternPlan(Plan[Pattern, PatternResult]):
         """The pictures to measure on."""
         return self.study.data_source.data.test.take(self.study.pictures)
 
+    @property
+    def measured(self) -> list[Split]:
+        """The splits that its numbers come from."""
+        return [self.pictures]
+
     @cached_property
     def _possible(self) -> tuple[list[Variant], list[str]]:
         return possible(self.asked, self.net, cut_out(self.net, self.cutting.size))

@@ -93,6 +93,11 @@ class CurvePlan(Plan[Curve, NeedResult]):
         """The test pictures."""
         return self.data.test
 
+    @property
+    def measured(self) -> list[AnySplit]:
+        """The splits that its numbers come from."""
+        return [self.split]
+
     @cached_property
     def batch_size(self) -> int:
         """Pictures in a forward pass."""

@@ -75,6 +75,11 @@ class PatchesPlan(Plan[Patches, PatchesResult]):
         """The test pictures."""
         return self.data.test
 
+    @property
+    def measured(self) -> list[Split]:
+        """The splits that its numbers come from."""
+        return [self.split]
+
     @cached_property
     def score(self) -> Score:
         """What is measured.

@@ -88,6 +88,11 @@ class RecoverPlan(Plan[Recover, RecoverResult]):
             )
         return fewer(given, self.study.pictures, self.study.limit)
 
+    @property
+    def measured(self) -> list[Any]:
+        """The splits that its numbers come from."""
+        return [self.data.train, self.data.test]
+
     @cached_property
     def net(self) -> Network:
         """The given network, for these pictures; it is left alone."""
