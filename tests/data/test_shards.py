@@ -1,5 +1,7 @@
 import io
 import json
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -103,6 +105,85 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken" / "0.tar").write_bytes(b"x" * 2000)
     with pytest.raises(InputError, match=r"0\.tar cannot be read"):
         load_data(tmp_path / "broken")
+
+
+def test_the_picture_is_the_one_without_another_dot(tmp_path: Path) -> None:
+    files = {"1.depth.png": encoded(9), "1.png": encoded(1), "1.cls": b"0", "1.seg.png": encoded(8)}
+    files |= {"2.input.png": encoded(2), "2.txt": b"the only one", "2.cls": b"0"}
+    files |= {"3.JPG": encoded(3), "3.a.png": encoded(7), "3.b.png": encoded(7), "3.cls": b"0"}
+    shard(tmp_path / "0.tar", files)
+    assert red(load_data(tmp_path).test) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("endings", [("jpg", "png"), ("depth.png", "seg.png"), ("a.png", "png", "webp")])
+def test_two_pictures_that_may_be_meant(tmp_path: Path, endings: tuple[str, ...]) -> None:
+    shard(tmp_path / "0.tar", {f"in/1.{ending}": encoded(1) for ending in endings})
+    meant = " and ".join(rf"in/1\.{ending}" for ending in endings if ending != "a.png")
+    with pytest.raises(InputError, match=rf"0\.tar: {meant} belong together, .* NAME\.depth\.png beside NAME\.jpg"):
+        load_data(tmp_path)
+
+
+def test_a_class_by_its_name(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {"in/a.png": encoded(0), "in/a.cls": b"n01440764\n"})
+    told = r"in/a\.cls holds 'n01440764'\): a \.cls must hold the number of a class, .* to classnames\.txt beside"
+    with pytest.raises(InputError, match=told) as seen:
+        load_data(tmp_path)
+    assert "download" not in str(seen.value)
+
+
+def large(path: Path, members: int = 3) -> Path:
+    """A shard of some MB, of which nothing is decoded."""
+    return shard(path, {f"{i}.png": bytes([i + 1]) * 900_000 for i in range(members)})
+
+
+def test_a_block_of_zeros_or_of_no_file_is_not_the_end(tmp_path: Path) -> None:
+    for number, block in enumerate((bytes(512), b"x" * 512)):
+        path = large(tmp_path / str(number) / "0.tar")
+        content = bytearray(path.read_bytes())
+        at = content.index(b"1.png")
+        content[at : at + 512] = block
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"no file begins at byte {at}, .* write or download it again"):
+            load_data(tmp_path / str(number))
+
+
+def test_a_download_that_was_given_its_place_and_broke_off(tmp_path: Path) -> None:
+    path = large(tmp_path / "0.tar")
+    content = path.read_bytes()
+    at = content.index(b"1.png")
+    path.write_bytes(content[:at] + bytes(len(content) - at))
+    with pytest.raises(InputError, match=rf"no file begins at byte {at}, and the {len(content) - at} bytes"):
+        load_data(tmp_path)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("blocks", [1, 2, 7, 20, 21, 64, 500, 1009, 2048])
+def test_records_of_any_usual_size_pad_an_archive(tmp_path: Path, blocks: int, members: int) -> None:
+    path = large(tmp_path / "0.tar", members)
+    content = path.read_bytes().rstrip(b"\0")
+    assert content[-1] == members
+    data = len(content) + -len(content) % 512
+    path.write_bytes(content + bytes(-(-(data + 1024) // (512 * blocks)) * 512 * blocks - len(content)))
+    assert len(load_data(tmp_path).test) == members
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar")
+@pytest.mark.parametrize("blocks", [1, 20, 333, 2048])
+def test_shards_that_tar_writes(tmp_path: Path, blocks: int) -> None:
+    for i in range(5):
+        (tmp_path / f"{i}.png").write_bytes(encoded(i))
+    (tmp_path / "shards").mkdir()
+    names = [f"{i}.png" for i in range(5)]
+    subprocess.run(["tar", "-b", str(blocks), "-cf", "shards/0.tar", *names], cwd=tmp_path, check=True)
+    assert red(load_data(tmp_path / "shards").test) == list(range(5))
+
+
+@pytest.mark.parametrize("zeros", [0, 512, 1024])
+def test_an_archive_without_padding(tmp_path: Path, zeros: int) -> None:
+    path = large(tmp_path / "0.tar", 1)
+    content = path.read_bytes().rstrip(b"\0")
+    path.write_bytes(content + bytes(-len(content) % 512 + zeros))
+    assert len(load_data(tmp_path).test) == 1
 
 
 def test_archives_beside_pictures_are_no_shards(tmp_path: Path) -> None:

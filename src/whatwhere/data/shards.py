@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,6 +30,11 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 NAMES = ("classnames.txt", "classes.txt")  # a class on each line
 LABEL = ("label", "cls", "class", "fine_label")  # in a .json
 BLOCK = 512  # of a tar file
+RECORD = 20  # blocks that archives are padded to
+LARGEST = 2048  # blocks of the largest records that GNU tar writes in practice (1 MiB)
+
+Group: TypeAlias = dict[str, tarfile.TarInfo]
+"""The files that share a name, by what follows its first dot."""
 
 
 def holds_shards(folder: Path) -> bool:
@@ -104,20 +109,40 @@ class Index:
 
 
 def _looked_through(paths: Sequence[Path]) -> Index:
-    index, endings = Index(), tuple(picture_endings())
+    index = Index()
     for number, path in enumerate(paths):
         try:
-            for group, label in _groups(path):
-                picture = next((m for ending, m in group.items() if f".{ending}".endswith(endings)), None)
-                index.add(number, picture, label)
+            for group, said in _groups(path):
+                index.add(number, _picture(path, group), _label(path, group, said))
+        except InputError:
+            raise
         except (tarfile.TarError, ValueError, KeyError, UnicodeDecodeError) as error:
             raise InputError(f"data: {path} cannot be read ({error}); write or download it again.") from error
     return index
 
 
-def _groups(path: Path) -> Iterator[tuple[dict[str, tarfile.TarInfo], int | None]]:
-    """The files of each picture by ending, and its label."""
-    group: dict[str, tarfile.TarInfo] = {}
+def _picture(path: Path, group: Group) -> tarfile.TarInfo | None:
+    """The picture of a group: `0001.jpg` before `0001.depth.png`; None if it has none.
+
+    Raises:
+        InputError: if it may be one or another.
+    """
+    endings = tuple(picture_endings())
+    all_of_them = {ending: member for ending, member in group.items() if f".{ending}".endswith(endings)}
+    plain = [member for ending, member in all_of_them.items() if "." not in ending]
+    found = plain or [*all_of_them.values()]
+    if len(found) > 1:
+        raise InputError(
+            f"data: {path}: {' and '.join(m.name for m in found)} belong together, and each may be the picture; write "
+            "the shard with one of them, or give the others a name with one more dot, such as NAME.depth.png beside "
+            "NAME.jpg."
+        )
+    return found[0] if found else None
+
+
+def _groups(path: Path) -> Iterator[tuple[Group, dict[str, bytes]]]:
+    """The files of each picture by ending, and the content of those that hold its label."""
+    group: Group = {}
     key, said = "", dict[str, bytes]()
     with tarfile.open(path, "r:") as shard:
         while (member := shard.next()) is not None:
@@ -126,15 +151,34 @@ def _groups(path: Path) -> Iterator[tuple[dict[str, tarfile.TarInfo], int | None
                 continue
             name, ending = _parted(member.name)
             if name != key and group:
-                yield group, _label(said)
+                yield group, said
                 group, said = {}, {}
             key = name
             group[ending] = member
             if ending in ("cls", "json"):
                 content = shard.extractfile(member)
                 said[ending] = content.read() if content else b""
+        _check_end(path, shard.offset)
     if group:
-        yield group, _label(said)
+        yield group, said
+
+
+def _check_end(path: Path, end: int) -> None:
+    """Refuse a shard that goes on where no file begins: such a block ends an archive, and files behind it are lost.
+
+    What remains of a sound one is zeros: two blocks, and what pads them to a record, whose size its writer chose. A
+    larger record than usual shows in the size of the file, of which it is a divisor. A download that was given its
+    place and then broke off ends in zeros too, in more of them if it lacks more than such a record (1 MiB at most).
+
+    Raises:
+        ReadError: saying where.
+    """
+    size = path.stat().st_size
+    rest = size - end
+    records = (RECORD, *(n for n in range(RECORD, LARGEST + 1) if size % (n * BLOCK) == 0))
+    if rest <= (max(records) + 2) * BLOCK and not any(Piece(path, end, rest).content()):
+        return
+    raise tarfile.ReadError(f"no file begins at byte {end}, and the {rest} bytes from there on are no mere padding")
 
 
 def _parted(name: str) -> tuple[str, str]:
@@ -143,9 +187,17 @@ def _parted(name: str) -> tuple[str, str]:
     return folder + slash + stem, ending.lower()
 
 
-def _label(said: Mapping[str, bytes]) -> int | None:
+def _label(path: Path, group: Group, said: Mapping[str, bytes]) -> int | None:
     if "cls" in said:
-        return int(said["cls"])
+        try:
+            return int(said["cls"])
+        except ValueError as error:
+            held = said["cls"].decode(errors="replace").strip()[:40]
+            raise InputError(
+                f"data: {path} cannot be read ({group['cls'].name} holds {held!r}): a .cls must hold the number of a "
+                f"class, such as 0; write numbers, and the classes' names, in their order, to {NAMES[0]} beside the "
+                "shards."
+            ) from error
     about: Any = json.loads(said["json"]) if "json" in said else {}
     found = next((about[name] for name in LABEL if name in about), None) if isinstance(about, dict) else None
     return found if isinstance(found, int) else None
