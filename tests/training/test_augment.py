@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from whatwhere.errors import InputError
+from whatwhere.network import Preprocessing
 from whatwhere.training.augment import Moves, augment, crop_and_scale, moved
 from whatwhere.training.recipes import Recipe, SceneRecipe
 
@@ -46,6 +47,21 @@ def test_crop_is_the_loop_over_pictures(dtype: torch.dtype, padding: int) -> Non
     expected = [cropped(x, int(t), int(le), padding) for x, t, le in zip(images, top, left, strict=True)]
     assert torch.equal(found, torch.stack(expected))
     assert found.dtype == dtype
+
+
+def test_what_the_padding_is_as_the_recipe_says() -> None:
+    """Black around bytes, as the network sees them; the pictures' mean around the same ones, normalised before."""
+    images, padding = batch(n=50), 4
+    mean, std = (images.float() / 255).mean((0, 2, 3)), (images.float() / 255).std((0, 2, 3))
+    prep = Preprocessing(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    corner = Moves(torch.zeros(50, 1, dtype=torch.int64), torch.zeros(50, 1, dtype=torch.int64))
+    black = prep.normalise(moved(images, corner, padding))[:, :, 0, 0]
+    torch.testing.assert_close(black, (-mean / std).expand(50, -1))
+    prepared = prep.normalise(images)
+    around = moved(prepared, corner, padding)[:, :, 0, 0]
+    torch.testing.assert_close(around, prepared.mean((0, 2, 3)).expand(50, -1), atol=1e-5, rtol=0)
+    said = " ".join((Recipe.__doc__ or "").split())
+    assert "They are black; in floats that a Dataset prepared they are 0, which is about the mean of normalised" in said
 
 
 @pytest.mark.parametrize("dtype", TYPES)

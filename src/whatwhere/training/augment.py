@@ -51,7 +51,7 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
     """Crop and flip a batch of training pictures as a recipe says.
 
     Args:
-        images: (N, C, H, W), any type; zero is black.
+        images: (N, C, H, W), any type.
         recipe: its `crop_padding` and `flip`.
         generator: source of the draws.
 
@@ -62,12 +62,15 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
 
 
 def moved(images: Tensor, moves: Moves, padding: int) -> Tensor:
-    """Pad with black, crop each picture back to its size, and mirror it, in one gather on the pictures' device.
+    """Pad with zeros, crop each picture back to its size, and mirror it, in one gather on the pictures' device.
+
+    Zero is black in bytes. In floats that are normalised already it is about the mean of all pictures: their black is
+    not known here.
 
     Args:
-        images: (N, C, H, W), any type; zero is black.
+        images: (N, C, H, W), any type.
         moves: of these pictures, on their device.
-        padding: black pixels on each side.
+        padding: pixels of zero on each side.
 
     Returns:
         (N, C, H, W), the same type.

@@ -84,7 +84,8 @@ class Recipe:
         nesterov: of `sgd`.
         weight_decay: on every parameter, as in the papers; 0 for none.
         label_smoothing: in [0, 1).
-        crop_padding: pad by this many black pixels and crop back at random; 0 for none.
+        crop_padding: pad by this many pixels and crop back at random; 0 for none. They are black; in floats that a
+            Dataset prepared they are 0, which is about the mean of normalised pictures.
         flip: mirror left-right at random.
         crop_area: cut a window out at random and resize it to the network's size: the least and the largest share of
             the picture that it has; (0.08, 1.0) is usual on ImageNet. None for none; not of scenes, nor of boxes.
