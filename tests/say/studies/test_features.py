@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from whatwhere.data import scenes as scenes_file
+from whatwhere.data.scenes import SceneSplit
+from whatwhere.data.sources import Memory
 from whatwhere.errors import InputError
 from whatwhere.say.studies.concept_spec import concepts_of
 from whatwhere.say.studies.features import held_at, site_features
@@ -21,6 +24,21 @@ def test_concepts_of_one_name_and_two_meanings_are_kept_apart(said, tmp_path):
         found.append(site_features(said.net, SITE, said.scenes.test, source, spec, tmp_path))
     assert not np.array_equal(found[0].targets, found[1].targets)
     assert len(list((tmp_path / "features").glob("test-*.npy"))) == 5  # the features once, two arrays of concepts twice
+
+
+def test_features_of_pictures_that_changed_since_are_made_anew(said, tmp_path, monkeypatch):
+    """Also where the fingerprint reads others."""
+    monkeypatch.setattr(scenes_file, "SAMPLED", 2)  # the first and the last
+    test, source = said.scenes.test, concepts_of(said.concepts, said.scenes)
+    pictures = torch.stack([picture for picture, _ in test.rows()])
+    pictures[1] = 255 - pictures[1]
+    changed = SceneSplit(test.name, Memory(pictures), test.maps, test.classes, test.groups, test.values)
+    same = SceneSplit(test.name, test.pictures, test.maps, test.classes, test.groups, test.values)
+    assert changed.fingerprint == same.fingerprint
+    held = [site_features(said.net, SITE, s, source, said.concepts, tmp_path) for s in (same, changed)]
+    rows = [torch.equal(held[0].at(torch.tensor([row])), held[1].at(torch.tensor([row]))) for row in range(3)]
+    assert rows == [True, False, True]
+    assert [h.contents for h in held] == [same.contents, changed.contents]
 
 
 def test_features_are_those_of_the_site_before_what_follows_rewrites_them(said):

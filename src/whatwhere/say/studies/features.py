@@ -62,6 +62,11 @@ class SiteFeatures:
         some = np.ascontiguousarray(self.features[:: max(1, len(self) // 16)])
         return sha256(self.split.fingerprint.encode() + some.tobytes()).hexdigest()[:16]
 
+    @property
+    def contents(self) -> str:
+        """Of the scenes."""
+        return self.split.contents
+
     def batches(self, size: int, *, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Features (n, C, h, w), float32, and the class maps of their pictures (n, H, W)."""
         rows = torch.arange(len(self)) if order is None else order
@@ -107,7 +112,7 @@ def site_features(
     Raises:
         InputError: for scenes of several sizes, or features beyond half precision.
     """
-    about = [weights_fingerprint(net.module), architecture(net.module), site, split.fingerprint]
+    about = [weights_fingerprint(net.module), architecture(net.module), site, split.fingerprint, split.contents]
     key = sha256(json.dumps([*about, net.preprocessing.to_dict()]).encode()).hexdigest()[:16]
     file = folder / FEATURES / f"{split.name}-{key}.npy"
     if not file.exists():
@@ -175,7 +180,7 @@ def _concepts(
     split: SceneSplit, source: ConceptSource, spec: Mapping[str, Any], size: tuple[int, ...], folder: Path
 ) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Labels at the cells' centres, and shares of the cells."""
-    about = json.dumps([split.fingerprint, dict(spec), list(source.names), list(size)], sort_keys=True)
+    about = json.dumps([split.fingerprint, split.contents, dict(spec), list(source.names), list(size)], sort_keys=True)
     key = sha256(about.encode()).hexdigest()[:16]
     files = [folder / FEATURES / f"{split.name}-{what}-{key}.npy" for what in ("concepts", "shares")]
     if not all(f.exists() for f in files):
