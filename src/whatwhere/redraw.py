@@ -61,6 +61,8 @@ def untrained(net: N, seed: int) -> N:
     """A copy of a network with fresh weights: what the architecture does without having learned anything.
 
     Every layer draws its tensors as its own `reset_parameters` does, also where its weights are pruned or are normed.
+    That need not be how the network is initialised when it is made (kernels of a new ResNet of torchvision's are
+    larger): what a trained network has more or less than this control is of training and of that together.
     What no such method fills is set by the first rule that fits, and the report says by which: statistics, scale and
     shift of a normalisation become those of a fresh one; tensors of timm's, transformers' and torchvision's networks
     those of a newly built network; any other parameter with two or more axes (a position embedding, say) keeps its

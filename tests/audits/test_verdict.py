@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+import whatwhere as ww
 from small_audit import around, audit, hold, need
 from whatwhere.audits.verdict import verdict
 from whatwhere.intervals import Estimate
+from whatwhere.models.weights import random_weights
 from whatwhere.need.studies.recommend import at_chance
 from whatwhere.need.studies.result import Recommendation
 
@@ -118,6 +120,36 @@ def test_nothing_is_recommended_of_a_network_that_knows_nothing():
     knows_nothing = at_chance(Estimate(0.1, 0.05, 0.15, 0.0, 50, 1), 0.1)
     found = replace(need((0.0, 0.0)), recommendation=Recommendation(knows_nothing, 0.01))
     assert verdict(audit(need=found))[-1] == f"Nothing is recommended. {knows_nothing}"
+
+
+def test_what_shuffling_costs_a_network_that_knows_nothing_is_no_verdict():
+    """Places shuffled one by one have no recommendation: a note says it."""
+    knows_nothing = at_chance(Estimate(0.1, 0.05, 0.15, 0.0, 50, 1), 0.1)
+    found = replace(need((0.005, 0.3)), settings={"reach": 1}, recommendation=None, notes=("other", knows_nothing))
+    needs, does = verdict(audit(need=found))
+    assert needs.endswith(
+        "accuracy on 50 pictures of d, which is not above chance: what shuffling costs it says nothing."
+    )
+    assert does == f"Nothing is recommended. {knows_nothing}"
+
+
+def test_every_part_that_does_without_is_not_called_not_every_part():
+    found = replace(need((-0.02, 0.005)), settings={"reach": 1, "within": 0.01}, recommendation=None)
+    narrow = tuple(replace(p, drop=around(p.drop.mean, 0.003)) if p.drop else p for p in found.points)
+    assert verdict(audit(need=replace(found, points=narrow)))[-1] == (
+        "No part that was asked needs more of where than that: shuffled alone, each of s0, s1 stays within the 1.0 points "
+        "allowed, so 1 x 1 convolutions may do there (whatwhere need pointwise)."
+    )
+
+
+def test_of_a_network_that_was_not_trained_nothing_is_said_of_training():
+    """The control draws its weights otherwise than the network was made with."""
+    net = ww.load_model("cifar/vgg11", classes=3, width=0.1)
+    found = replace(audit(hold=hold(0.5)), notes=tuple(random_weights(net)))
+    assert "Out of an untrained network, whose weights were drawn anew: 0.90; its own are random as well. The same" in (
+        said := " ".join(verdict(found))
+    )
+    assert "training" not in said
 
 
 def test_a_tool_that_answers_wrong_says_so_first():

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from whatwhere.intervals import Estimate
+from whatwhere.models.weights import RANDOM
 from whatwhere.need.studies.recommend import NO_BETTER
 from whatwhere.need.studies.result import GAP_FC, NeedResult, Point
 from whatwhere.scores.score import Score
@@ -45,7 +46,16 @@ def _needs(found: Measured) -> Iterator[str]:
     every = found.settings.get("pictures", 0)
     of_all = f"{intact.n:,} of {every:,}" if intact.n < every else f"{intact.n:,}"
     start = f"{found.network} has {_estimate(intact, score)} {score.label} on {of_all} pictures of {where}"
+    if _knows_nothing(need):
+        yield f"{start}, which {NO_BETTER}: what shuffling costs it says nothing."
+        return
     yield f"{start}. {_where(rows, need, score)}" if rows else f"{start}."
+
+
+def _knows_nothing(need: NeedResult) -> str:
+    """That the network is no better than chance, as its curve says it; "" of any other."""
+    said = (*need.notes, need.recommendation.text if need.recommendation else "")
+    return next((text for text in said if NO_BETTER in text), "")
 
 
 def _where(rows: Sequence[Point], need: NeedResult, score: Score) -> str:
@@ -108,14 +118,21 @@ def _holds(found: Measured) -> Iterator[str]:
     held = "holds absolute position" if best.spc.low > 0.2 else "holds little absolute position"
     yield (
         f"It {held}: left to right, it is read out of {best.site} with {spc} (1 is perfect)."
-        f"{_beside(best, fresh) if fresh else ''}{_padded(best, other) if other else ''}"
+        f"{_beside(best, fresh, _random(found)) if fresh else ''}{_padded(best, other) if other else ''}"
     )
 
 
-def _beside(row: Row, fresh: Row) -> str:
+def _random(found: Measured) -> bool:
+    """Whether the network was not trained itself."""
+    return any(RANDOM in note for note in found.notes)
+
+
+def _beside(row: Row, fresh: Row, random: bool) -> str:
     """How a read-out compares with that of untrained networks, whose own interval is wide."""
     above, many = row.above_untrained, fresh.spc.repeats > 1
     names = f"{fresh.spc.repeats} untrained networks" if many else "an untrained network"
+    if random:
+        return f" Out of {names}, whose weights were drawn anew: {fresh.spc.mean:.2f}; its own are random as well."
     if (above.low if above else row.spc.mean - fresh.spc.mean) > 0:
         so = "training put more of it there"
     elif above and above.high < 0:
@@ -141,14 +158,14 @@ def _does(found: Measured) -> Iterator[str]:
     advice = need.recommendation if need else None
     if need is None:
         return
+    if nothing := _knows_nothing(need):
+        yield f"Nothing is recommended. {nothing}"
+        return
     if advice is None:
         yield from _spares(need, found.settings.get("within", WITHIN))
         return
     if advice.site:
         yield f"A smaller network would do. {advice.text}"
-        return
-    if NO_BETTER in advice.text:
-        yield f"Nothing is recommended. {advice.text}"
         return
     drops = {p: p.drop for p in need.points if p.method == GAP_FC and p.drop}
     if not drops:
@@ -175,9 +192,13 @@ def _spares(need: NeedResult, within: float) -> Iterator[str]:
     if not any(drop.low > 0 for drop in drops.values()):
         yield f"Nothing is recommended: {NO_LOSS}"
     elif spared:
+        some = f"Not every part needs where: shuffled alone, {', '.join(spared)} {'stay' if spared[1:] else 'stays'}"
+        each = (
+            f"No part that was asked needs more of where than that: shuffled alone, each of {', '.join(spared)} stays"
+        )
         yield (
-            f"Not every part needs where: shuffled alone, {', '.join(spared)} {'stay' if len(spared) > 1 else 'stays'} "
-            f"within the {allowed} allowed, so 1 x 1 convolutions may do there (whatwhere need pointwise)."
+            f"{some if len(spared) < len(drops) else each} within the {allowed} allowed, so 1 x 1 convolutions may do "
+            "there (whatwhere need pointwise)."
         )
     else:
         yield _least(drops, score, within, allowed)

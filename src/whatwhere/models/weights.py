@@ -22,6 +22,7 @@ from whatwhere.network import Network, broken_values
 
 # Where checkpoints keep the tensors of the network.
 INNER = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module")
+RANDOM = "has random weights:"  # said of a network that was not trained
 
 
 def random_weights(net: Network) -> list[str]:
@@ -30,9 +31,7 @@ def random_weights(net: Network) -> list[str]:
         return []
     if net.partial:
         return [f"{net.name} has random weights in part: {net.partial}"]
-    return [
-        f"{net.name} has random weights: it was loaded without weights and not trained. Give weights or pretrained."
-    ]
+    return [f"{net.name} {RANDOM} it was loaded without weights and not trained. Give weights or pretrained."]
 
 
 def load_weights(module: nn.Module, file: str | os.PathLike[str], *, strict: bool = True) -> str:

@@ -17,7 +17,7 @@ from whatwhere.hold.studies.fold import folded_rows, gallery_of
 from whatwhere.hold.studies.pictures import Pictures, pictures_of
 from whatwhere.hold.studies.reading import Reading
 from whatwhere.hold.studies.readout import BLANKS, Readout
-from whatwhere.hold.studies.readout_result import ReadoutResult
+from whatwhere.hold.studies.readout_result import ReadoutResult, Row
 from whatwhere.hold.studies.readout_worker import ReadoutWorker
 from whatwhere.hold.studies.solving import ITERATED, ways
 from whatwhere.hold.studies.token_controls import NOTES as NOTES_OF
@@ -29,7 +29,7 @@ from whatwhere.lab.options import as_tuple
 from whatwhere.lab.rows import checked_counts
 from whatwhere.lab.sources import GivenData
 from whatwhere.lab.study import Finished, Plan, Run
-from whatwhere.models.weights import random_weights
+from whatwhere.models.weights import RANDOM, random_weights
 from whatwhere.network import Network
 
 READOUTS, RANGES = ("ridge", "official"), ("0..1", "-1..1")
@@ -169,9 +169,17 @@ class ReadoutPlan(Plan[Readout, ReadoutResult]):
             settings=self._settings(),
             rows=rows,
             gallery=gallery_of(cells, self.reading, self.net),
-            conclusion=conclude(rows),
+            conclusion=" ".join([conclude(rows), *self._random(rows)]),
             notes=tuple(dict.fromkeys([*self._notes(), *measured, *done.notes()])),
         )
+
+    def _random(self, rows: Sequence[Row]) -> Iterable[str]:
+        """Of a network that was not trained: what a difference from untrained ones is."""
+        if any(RANDOM in note for note in random_weights(self.net)) and any(r.above_untrained for r in rows):
+            yield (
+                "It was not trained itself: what it has more or less than the untrained networks is how weights were "
+                "drawn (theirs by each layer's own reset_parameters)."
+            )
 
     def _settings(self) -> dict[str, Any]:
         return {
