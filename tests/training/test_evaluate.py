@@ -10,6 +10,7 @@ from torch import nn
 from whatwhere.data import Data, Split
 from whatwhere.errors import InputError
 from whatwhere.intervals import binomial
+from whatwhere.need.studies.scored import score_of
 from whatwhere.network import Network, grey
 from whatwhere.training.evaluate import Evaluation, evaluate, evaluate_among
 
@@ -124,6 +125,31 @@ def test_a_network_that_gives_no_tensor(
 def test_more_scores_than_classes_are_warned_of(pictures: MakeSplit, small_net: MakeNet) -> None:
     with pytest.warns(UserWarning, match=r"gives 7 scores, the data has 3 classes \(0, …\)"):
         evaluate(small_net(classes=7), pictures())
+
+
+@pytest.mark.parametrize(
+    ("own", "fits"),
+    [
+        ("abc", True),
+        ("abcd", True),
+        ("xyz", True),  # other words, perhaps for the same
+        ("acb", False),
+        ("xab", False),
+        ("aac", True),  # a name twice says nothing, as some of ImageNet's
+    ],
+)
+def test_classes_of_another_order_are_refused(pictures: MakeSplit, small_net: MakeNet, own: str, fits: bool) -> None:
+    """Every picture of them would be wrong, however good the network is."""
+    net, split = replace(small_net(), classes=tuple(own)), pictures()
+    split.classes = ("a", "b", "c")
+    for ask in (lambda: evaluate(net, split), lambda: score_of(None, split, net, "data")):
+        if fits:
+            ask()
+            continue
+        with pytest.raises(
+            InputError, match=r"class '[abc]' is number \d of the pictures' 3 classes, and number \d of"
+        ):
+            ask()
 
 
 def test_a_single_class_is_refused(pictures: MakeSplit, small_net: MakeNet) -> None:

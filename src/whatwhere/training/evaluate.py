@@ -122,6 +122,7 @@ def evaluate_among(net: Network, split: Split, k: int, *, batch_size: int = 256)
 
 def _evaluate(net: Network, split: Split, batch_size: int, k: int = 1) -> Evaluation:
     check_several(split.classes)
+    check_names(net, split)
     correct, loss = [], 0.0
     with evaluating(net.module):
         for images, labels in split.batches(batch_size, geometry=net.preprocessing):
@@ -133,6 +134,30 @@ def _evaluate(net: Network, split: Split, batch_size: int, k: int = 1) -> Evalua
             correct.append(_right(scores, labels, k).cpu())
             loss += nn.functional.cross_entropy(scores, labels, reduction="sum").item()
     return Evaluation(torch.cat(correct), loss / len(split))
+
+
+def check_names(net: Network, split: Split) -> None:
+    """Refuse pictures of which a class has another number than the network's score of that name.
+
+    Names that only one of the two knows may be other words for the same, and say nothing.
+
+    Args:
+        net: the network, which may know its classes' names.
+        split: the pictures.
+
+    Raises:
+        InputError: with the first such name; every picture of it would count as wrong.
+    """
+    own, theirs = net.classes, split.classes
+    moved = [n for n in own if own.count(n) == theirs.count(n) == 1 and own.index(n) != theirs.index(n)]
+    if moved:
+        name, known = moved[0], ", ".join(own[:4]) + ", …" * (len(own) > 4)
+        raise InputError(
+            f"split {split.name!r}: class {name!r} is number {theirs.index(name)} of the pictures' {len(theirs)} "
+            f"classes, and number {own.index(name)} of the network's {len(own)} ({known}): labels and scores do not "
+            "mean the same. Give pictures of all the network's classes in that order (folders are read in the order of "
+            "their names), or, if the network's names are wrong, a ww.Network with the right classes."
+        )
 
 
 def _right(scores: Tensor, labels: Tensor, k: int) -> Tensor:

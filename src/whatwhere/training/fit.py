@@ -23,7 +23,7 @@ from whatwhere.frozen import NOTHING, Frozen
 from whatwhere.network import Network, check_finite
 from whatwhere.training import checkpoint, draws, ranks
 from whatwhere.training.averages import Averages
-from whatwhere.training.evaluate import evaluate
+from whatwhere.training.evaluate import check_names, evaluate
 from whatwhere.training.evaluate_scenes import evaluate_scenes
 from whatwhere.training.feed import Feed
 from whatwhere.training.loop import Loop, OnStep
@@ -112,6 +112,8 @@ def fit(
         )
     net = net if isinstance(net, Network) else Network(net)
     check_finite(net)
+    if isinstance(train, Split):
+        check_names(net, train)
     task = objective or objective_of(recipe)
     if devices != 1 or ranks.size() > 1:
         _check_shared(devices, recipe, task)

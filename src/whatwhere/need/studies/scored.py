@@ -26,6 +26,7 @@ from whatwhere.scores.named import NAMES, checked, for_output, score_named, usua
 from whatwhere.scores.numbers import R2
 from whatwhere.scores.score import Score
 from whatwhere.site import evaluating
+from whatwhere.training.evaluate import check_names
 from whatwhere.training.evaluate_boxes import check_some
 from whatwhere.training.scores import check_several
 
@@ -54,6 +55,8 @@ def score_of(given: Any, split: AnySplit, net: Network, what: str = "data") -> S
         )
     if score.needs in ("class labels", "label maps"):
         check_several(split.classes, what)
+    if score.needs == "class labels" and isinstance(split, Split):
+        check_names(net, split)
     if isinstance(split, SceneSplit) and score.needs:
         check_labelled(split, what)
     if isinstance(split, NumberSplit):
