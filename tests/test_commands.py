@@ -104,6 +104,9 @@ def test_evaluate_pictures_and_scenes(tmp_path, capsys):
     assert "Give weights or pretrained" in out
     Image.new("RGB", (32, 32)).save(tmp_path / "1.png")
     assert "no labels" in fails(capsys, "evaluate", "--model", "cifar/vgg11", "--data", tmp_path)
+    assert "no labels; training needs" in fails(
+        capsys, "train", "--model", "cifar/vgg11", "--data", tmp_path, "--out", tmp_path / "out"
+    )
     assert "device='nonsense'" in fails(
         capsys, "evaluate", "--model", "cifar/vgg11", "--data", "digits", "--device", "nonsense"
     )

@@ -143,6 +143,7 @@ def train(
     from whatwhere.data.load import load_pictures
     from whatwhere.data.load_boxes import holds_boxes, load_boxes
     from whatwhere.devices import check_device
+    from whatwhere.errors import InputError
     from whatwhere.lab.training_folder import trained_in
     from whatwhere.models.load import load_model
     from whatwhere.training.ranks import rank
@@ -152,6 +153,8 @@ def train(
     if log:
         check_log(log)
     pictures = load_boxes(data) if holds_boxes(data) else load_pictures(data)
+    if not pictures.classes:
+        raise InputError(f"data={data!r}: these pictures have no labels; training needs them, as class folders give.")
     net = load_model(model, weights=weights, classes=len(pictures.classes), width=width, seed=seed)
     changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     how = adapted(recipe_named(recipe), augment, **changes, ema=ema, fused=fused, compile=compile)

@@ -87,6 +87,13 @@ def test_how_many_of_the_pictures_were_asked_is_said():
 def test_a_part_that_is_missing_is_not_talked_about():
     assert len(verdict(audit(hold=hold()))) == 1
     assert verdict(audit(need=need()))[0].startswith("net has")
+    unasked = replace(audit(hold=hold()), left_out={"need": "it was not asked for (--without)."})
+    assert len(verdict(unasked)) == 1
+
+
+def test_why_a_part_could_not_be_measured_is_said_first():
+    found = replace(audit(hold=hold()), left_out={"need": "the network gives a dict."})
+    assert verdict(found)[0] == "What it needs was not measured: the network gives a dict."
 
 
 def test_places_that_were_shuffled_one_by_one():

@@ -102,6 +102,10 @@ def test_built_in_names(name: str) -> None:
 def test_unknown_names_are_told_the_choices() -> None:
     with pytest.raises(InputError, match=r"data='known/wher'.*Did you mean 'known/where'.*hf/<hub id>"):
         load_data("known/wher")
+    with pytest.raises(
+        InputError, match=r"Did you mean 'hf/uoft-cs/cifar100'.*drawn/boxes\. There is no folder /.*100"
+    ):
+        load_data("cifar100")
 
 
 def test_a_file_and_a_number_are_no_source(tmp_path: Path) -> None:

@@ -113,6 +113,13 @@ def test_another_study_is_refused_and_told_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_of_another_kind_of_study_nothing_else_is_told(tmp_path: Path) -> None:
+    Store(tmp_path, {**STUDY, "study": "audit"}).save(Cell(CONFIG), {})
+    with pytest.raises(InputError) as seen:
+        Store(tmp_path, {"study": "curve", "batch": 8})
+    assert str(seen.value).splitlines()[1:] == ["  study: 'audit' there, 'curve' now"]
+
+
 def test_a_study_of_which_nothing_is_finished_may_be_reused(tmp_path: Path) -> None:
     """A corrupt picture was removed, or a wrong option corrected: the same command must run."""
     Store(tmp_path, STUDY)

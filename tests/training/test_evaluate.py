@@ -13,6 +13,8 @@ from whatwhere.intervals import binomial
 from whatwhere.need.studies.scored import score_of
 from whatwhere.network import Network, grey
 from whatwhere.training.evaluate import Evaluation, evaluate, evaluate_among
+from whatwhere.training.fit import fit
+from whatwhere.training.recipes import recipes
 
 MakeSplit = Callable[..., Split]
 MakeNet = Callable[..., Network]
@@ -150,6 +152,13 @@ def test_classes_of_another_order_are_refused(pictures: MakeSplit, small_net: Ma
             InputError, match=r"class '[abc]' is number \d of the pictures' 3 classes, and number \d of"
         ):
             ask()
+
+
+def test_a_name_is_no_pictures(small_net: MakeNet) -> None:
+    with pytest.raises(InputError, match=r"data='digits': give pictures, such as ww\.load_data\('digits'\)"):
+        evaluate(small_net(), "digits")  # type: ignore[call-overload]
+    with pytest.raises(InputError, match=r"train='digits': give pictures: ww\.load_data\('digits'\)\.train"):
+        fit(small_net(), "digits", recipes["fast"])  # type: ignore[arg-type]
 
 
 def test_a_single_class_is_refused(pictures: MakeSplit, small_net: MakeNet) -> None:

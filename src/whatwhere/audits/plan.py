@@ -11,6 +11,7 @@ from typing import Any
 from whatwhere.audits.asked import ASK, CHECK, PARTS, SPEED, Asked, budget_of, judged_words, words_of
 from whatwhere.audits.result import AuditResult
 from whatwhere.audits.study import Audit
+from whatwhere.audits.verdict import UNASKED
 from whatwhere.errors import InputError
 from whatwhere.fingerprints import architecture, fingerprint
 from whatwhere.lab.cells import Cell
@@ -21,7 +22,7 @@ from whatwhere.models.weights import random_weights
 from whatwhere.need.shuffling import check_seed
 from whatwhere.need.studies.scored import described, score_of
 
-ASKED_NOT = "it was not asked for (--without)."
+ASKED_NOT = f"{UNASKED} (--without)."
 TIMED = Cell({"part": SPEED}, "speed", cost=0.5)
 COSTS = {"check": 0.5, "need": 5.0, "hold": 3.0}  # of the parts, for the progress bar; of others 1
 

@@ -104,7 +104,7 @@ class AuditResult(Measured):
         where, took = self.data.get("name", "data"), self.provenance.get("seconds", 0) / 60
         return Report(
             title=f"How much where is in {self.network}?",
-            lead=f"Asked on {where}: {_minutes(self.settings['minutes'])} were given, {took:.1f} taken. "
+            lead=f"Asked on {where}: {_minutes(self.settings['minutes'])} given, {took:.1f} taken. "
             f"{in_short(self)} {self._checked()}{LAST}",
             charts=list(charts_of(self)),
             galleries=list(self._galleries()),
@@ -150,7 +150,7 @@ class AuditResult(Measured):
 
 
 def _minutes(n: float) -> str:
-    return f"{n:g} minute{'' if n == 1 else 's'}"
+    return f"{n:g} minute was" if n == 1 else f"{n:g} minutes were"
 
 
 def _gate(row: Mapping[str, Any]) -> dict[str, str]:

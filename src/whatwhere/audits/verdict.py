@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHUFFLED, CIRCULAR = "per-channel", "padding circular"
 NO_LOSS = "a network that answers without looking at the picture would lose nothing either."
+UNASKED = "it was not asked for"  # said of a part that the user left out
 WITHIN = 0.01  # the loss allowed where an audit does not say
 
 
@@ -39,6 +40,8 @@ def _wrong(found: Measured) -> Iterator[str]:
 def _needs(found: Measured) -> Iterator[str]:
     need = found.need
     if need is None:
+        why = found.left_out.get("need", "")
+        yield from [f"What it needs was not measured: {why}"] if why and UNASKED not in why else []
         return
     score, intact = need.measured, need.intact[0].score
     rows = sorted((p for p in need.points if p.method == SHUFFLED and p.drop), key=lambda p: p.depth_share)

@@ -50,6 +50,7 @@ BUILT_IN: Mapping[str, Callable[[], Data]] = {
     "digits": digits,
 }
 NAMES = (*BUILT_IN, "hf/<hub id>", "<a folder>")
+ON_THE_HUB = {name: [f"hf/uoft-cs/{name}"] for name in ("cifar10", "cifar100")}
 
 
 # The order matters: a name that is known has the type of what it names; only the disk knows what a folder holds, and
@@ -154,8 +155,9 @@ def _named(name: str, image_column: str | None, label_column: str | None) -> Dat
         return _in_files(folder)
     if folder.exists():
         raise InputError(f"data={name!r} is a file; give the folder that holds it.")
-    drawn = {other: [other] for other in (DRAWN_BOXES, DRAWN_STREETS)}
-    raise unknown("data", name, NAMES, instead=drawn)
+    meant = {other: [other] for other in (DRAWN_BOXES, DRAWN_STREETS)} | ON_THE_HUB
+    error = unknown("data", name, (*NAMES, DRAWN_STREETS, DRAWN_BOXES), instead=meant)
+    raise InputError(f"{error} There is no folder {folder.absolute()}.")
 
 
 def _in_files(folder: Path) -> Data:

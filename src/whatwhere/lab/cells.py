@@ -18,6 +18,7 @@ from whatwhere.lab.claims import Claim, alone
 
 SCHEMA_VERSION = 1
 STUDY = "study.json"
+KIND = "study"  # its entry that says which protocol it is
 CLAIM = ".claim"  # ends the name of the file that says who runs a cell
 PRESENT = "run-"  # begins the name of the one that says that a command is at work in the folder
 WRITTEN = ("result.json", "table.csv", "index.html")  # at the end of every study
@@ -160,6 +161,7 @@ class Store(CellFiles):
         if not isinstance(seen, dict):
             raise InputError(f"{file} does not describe a study; choose another folder or delete it.")
         differing = [k for k in {**seen, **self.study} if seen.get(k) != self.study.get(k)]
+        differing = [KIND] if KIND in differing else differing  # of another kind everything else differs, too
         if differing:
             lines = [f"  {k}: {seen.get(k)!r} there, {self.study.get(k)!r} now" for k in sorted(differing)]
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from typing import Any, overload
@@ -97,6 +98,8 @@ def evaluate(
         InputError: if the pictures have no labels or a single class, the network does not run on them, has weights or
             gives scores that are not finite, gives no tensor, or fewer scores than there are classes.
     """
+    if isinstance(data, str | os.PathLike):
+        raise InputError(f"data={os.fspath(data)!r}: give pictures, such as ww.load_data({os.fspath(data)!r}).")
     split = data.test if isinstance(data, Data | Scenes | Boxes) else data
     if isinstance(split, BoxSplit):
         return evaluate_boxes(net, split, min(batch_size, FEW))

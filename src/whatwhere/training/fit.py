@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -102,6 +103,8 @@ def fit(
             belongs to another training.
         TrainingDiverged: if the loss or a weight is not finite; the message names the step and the last checkpoint.
     """
+    if isinstance(train, str | os.PathLike):
+        raise InputError(f"train={os.fspath(train)!r}: give pictures: ww.load_data({os.fspath(train)!r}).train.")
     if len(train) < recipe.batch_size:
         raise InputError(
             f"batch_size={recipe.batch_size} is more than the {len(train)} training pictures; give a smaller one."

@@ -158,8 +158,8 @@ def in_order(lines: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
 
 def _back(site: str, share: Estimate, score: str) -> str:
     return (
-        f"{100 * share.mean:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}] of the {score} that GAP+FC from "
-        f"{site} on had lost"
+        f"{round(100 * share.mean)} % [{round(100 * share.low)}, {round(100 * share.high)}] of the {score} that GAP+FC "
+        f"from {site} on had lost"
     )
 
 
