@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 import whatwhere as ww
 from small_audit import EVIL, audit, hold, need, page, row
 from whatwhere.audits.result import AuditResult
@@ -104,3 +106,8 @@ def test_without_any_part_there_is_a_figure_all_the_same():
     empty = AuditResult("net", {}, {}, {"minutes": 1.0}, (), {})
     assert empty.plot().get_axes() == []
     assert empty.conclusion == ""
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(1.0, "1 minute was given"), (0.5, "0.5 minutes were given")])
+def test_the_minutes_that_were_given(minutes, said):
+    assert said in replace(audit(), settings={"minutes": minutes}).report().lead

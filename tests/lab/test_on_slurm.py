@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -204,8 +205,9 @@ def test_jobs_of_this_machine_get_gpus_of_their_own(
     engine = OnSlurm("submitit-local", Resources(gpus_per_cell=2), tmp_path)
     handles = [engine.submit(int, {}) for _ in range(4)]
     assert sent == [(("2", "3"), 1), (("4", "6"), 1)]
-    while [h for h in handles if not h.done()]:
-        pass
+    ended, until = set[int](), time.monotonic() + 30
+    while len(ended) < 4 and time.monotonic() < until:  # each look begins what there is room for
+        ended |= {i for i, h in enumerate(handles) if h.done()}
     assert sorted(sent[2:]) == [(("2", "3"), 1), (("4", "6"), 1)]
     assert Counted.most == 2
     with pytest.raises(InputError, match="gpus_per_cell=6: this machine has 5 GPUs that PyTorch finds; give fewer"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 import textwrap
 import warnings
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from whatwhere.errors import InputError, unknown
+from whatwhere.files import write_text
 
 Log = Literal["csv", "tensorboard", "wandb", "mlflow", "trackio"]
 KINDS: tuple[str, ...] = get_args(Log)
@@ -187,22 +189,19 @@ class _Csv:
 
     def __init__(self, where: Tracked, name: str, done: int) -> None:
         self._file = where.folder / _plain(name) / "metrics.csv"
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._part = self._file.with_suffix(".part")
-        self._part.touch()  # an error now, rather than after an epoch
-        self._part.unlink()
         self._rows: dict[int, dict[str, Any]] = {}
+        write_text(self._file, self._file.read_text("utf-8") if self._file.exists() else "")  # an error now, not later
 
     def add(self, epoch: int, values: dict[str, Any]) -> None:
         self._rows[epoch] = {**values, "step": epoch}
-        with open(self._part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, sorted({key for row in self._rows.values() for key in row}))
-            writer.writeheader()
-            writer.writerows(self._rows.values())
-        self._part.replace(self._file)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, sorted({key for row in self._rows.values() for key in row}))
+        writer.writeheader()
+        writer.writerows(self._rows.values())
+        write_text(self._file, text.getvalue())
 
     def close(self, outcome: Outcome) -> None:
-        self._part.unlink(missing_ok=True)  # of a write that failed
+        """Nothing is open."""
 
 
 class _TensorBoard:

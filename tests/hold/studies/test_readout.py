@@ -35,6 +35,13 @@ def test_every_number_has_its_controls(held):
         assert row["pictures"] == 6
 
 
+def test_of_a_network_that_was_not_trained_it_is_said_what_a_difference_is(held, data):
+    made = ww.load_model("cifar/vgg11", classes=10, width=0.07)
+    told = position(made, data, untrained=2, paddings=[], **FEW).conclusion
+    assert told.endswith("how weights were drawn (theirs by each layer's own reset_parameters).")
+    assert "reset_parameters" not in held.conclusion
+
+
 def test_the_papers_layout(held):
     rows = held.paper_table()
     assert [r["network"] for r in rows if r["inputs"] == "pictures"] == [

@@ -16,7 +16,9 @@ from small_stripes import data, network, pictures
 from whatwhere.cli import main
 from whatwhere.data import Data, Split
 from whatwhere.errors import InputError
+from whatwhere.intervals import Estimate
 from whatwhere.models.weights import save_weights
+from whatwhere.need.studies.recover_result import _back
 from whatwhere.need.studies.recover_worker import RecoverWorker
 from whatwhere.training import checkpoint
 
@@ -58,6 +60,10 @@ def test_what_depends_on_where_does_not_come_back(result):
     assert values(result, "0, fine-tuned") == pytest.approx((0.5,), abs=0.1)
     assert "Fine-tuning recovers" in result.conclusion
     assert "(60 test pictures, one seed)" in result.conclusion
+
+
+def test_nothing_is_not_said_to_be_less_than_nothing():
+    assert _back("c4", Estimate(-0.001, -0.05, 0.05, 0.0, 9, 1), "accuracy").startswith("0 % [-5, 5] of the accuracy")
 
 
 def test_what_the_mean_tells_comes_back():
